@@ -1,0 +1,45 @@
+"""[prepare]: rules, duplicates, splits."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from budwood.recipe.section import Names, Section
+
+DEFAULT_RULES = (
+    "unicode",
+    "control_characters",
+    "whitespace",
+    "roles",
+    "empty_answer",
+    "prompt_echo",
+    "label",
+    "json_answer",
+    "pii",
+    "length",
+)
+
+
+class PrepareSection(Section):
+    system: str = Field(default="", description="system message put before each row that has none")
+    rules: Names = Field(default=DEFAULT_RULES, description="cleaning rules, in order")
+    answer_schema: str = Field(default="", description="JSON Schema file that every answer must satisfy; empty: none")
+    labels: Names = Field(default=(), description="allowed answers; empty: any")
+    pii: Literal["redact", "drop", "flag"] = Field(default="redact", description="what happens to personal data in a row")
+    conflicts: Literal["majority", "drop", "stop"] = Field(
+        default="majority", description="same prompt, different answers: keep the majority's, drop all, or stop"
+    )
+    near_duplicate: float = Field(default=0.8, gt=0, le=1, description="true Jaccard above which rows are one group")
+    group_by: str = Field(default="", description="a column whose equal values must lie in one split")
+    validation: float = Field(default=0.1, ge=0, lt=0.9, description="share of groups for choices made during training")
+    test: float = Field(default=0.1, ge=0, lt=0.9, description="share of groups for the gate alone")
+    split_seed: int = Field(default=0, ge=0, description="key of the hash that assigns groups to splits")
+    max_tokens: int = Field(default=0, ge=0, description="longest row after its template; 0: the base's context")
+    too_long: Literal["error", "reject"] = Field(
+        default="reject", description="a row over max_tokens: stop, or reject it with a record; it is never cut"
+    )
+    no_target: Literal["error", "reject"] = Field(
+        default="reject", description="a row without an answer to learn: stop, or reject it with a record"
+    )
+    max_malformed: float = Field(default=0.01, ge=0, le=1, description="share of unreadable lines above which we stop")
+    strict: bool = Field(default=False, description="a source without origin, licence or labelling note is an error")

@@ -1,0 +1,34 @@
+"""[train]: method, adapter, schedule."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from budwood.recipe.section import Names, Section
+
+Method = Literal["auto", "lora", "qlora", "full"]
+
+
+class TrainSection(Section):
+    method: Method = Field(default="auto", description="auto: the planner chooses and says why")
+    rank: int = Field(default=16, ge=1, description="inner width of the update")
+    alpha: float = Field(default=32.0, gt=0, description="numerator of the scale alpha / rank")
+    rslora: bool = Field(default=False, description="scale alpha / sqrt(rank) instead")
+    dropout: float = Field(default=0.0, ge=0, lt=1, description="on the adapter's input")
+    target_modules: Names | Literal["all-linear"] = Field(
+        default="all-linear", description="linear layers that get a pair: names, or all-linear"
+    )
+    epochs: float = Field(default=2.0, gt=0, description="passes over the training rows")
+    learning_rate: float = Field(default=0.0, ge=0, description="peak; 0: by method (LoRA 2e-3 on small bases, see plan)")
+    schedule: Literal["constant", "linear", "cosine"] = Field(default="cosine", description="after the warm-up")
+    warmup: float = Field(default=0.03, ge=0, lt=1, description="share of steps with a rising learning rate")
+    weight_decay: float = Field(default=0.0, ge=0, description="decoupled, on matrices only")
+    beta2: float = Field(default=0.99, gt=0, lt=1, description="AdamW's second moment")
+    clip: float = Field(default=1.0, gt=0, description="largest gradient norm of a step")
+    tokens_per_step: int = Field(default=4096, ge=16, description="token budget of an optimiser step")
+    tokens_per_pass: int = Field(default=4096, ge=16, description="token budget of one forward and backward pass")
+    validations: int = Field(default=6, ge=1, description="how often the validation loss is measured, the end included")
+    checkpoint_every: int = Field(default=50, ge=1, description="steps between checkpoints")
+    keep: Literal["best", "last"] = Field(default="best", description="adapter kept: lowest validation loss, or last step")
+    precision: Literal["float32", "bfloat16"] = Field(default="float32", description="compute dtype of the base")
+    continue_from: str = Field(default="", description="release to start from, e.g. support@production; empty: fresh")
