@@ -1,0 +1,57 @@
+# `make` alone lists the targets. Set-up is shared: it runs once and again only when pyproject.toml or the pins change.
+PYTHON   ?= python3
+HARDWARE ?= cpu
+VENV     := .venv
+BIN      := $(VENV)/bin
+STAMP    := $(VENV)/.installed-$(HARDWARE)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup quickstart test test-slow accept check fix docs bench pins clean
+
+help:  ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+setup: $(STAMP)  ## make .venv and install pinned dependencies (HARDWARE=cpu or cuda)
+
+$(STAMP): pyproject.toml constraints/$(HARDWARE).txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Budwood needs Python 3.11 or newer; this is " + sys.version.split()[0] + ". Set PYTHON=/path/to/python3.11.")'
+	@echo "Installing into $(VENV) (once; a few minutes) ..."
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints/$(HARDWARE).txt --editable '.[dev]'
+	@touch $@
+
+quickstart: setup  ## the whole job on the bundled base: raw data to a served adapter, and back
+	@$(BIN)/python examples/support-triage/quickstart.py
+
+test: setup  ## the quick suite
+	$(BIN)/python -m pytest -m "not slow and not gpu"
+
+test-slow: setup  ## what takes minutes: kills, real data, fuzzing
+	$(BIN)/python -m pytest -m "slow and not gpu"
+
+accept: setup  ## the main job, end to end
+	$(BIN)/python -m pytest tests/acceptance
+
+check: setup  ## formatting, lint, types, import rule
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+fix: setup  ## format and mend what can be mended
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+docs: setup  ## write the generated parts of the documentation again
+	$(BIN)/python tools/write_docs.py
+
+bench: setup  ## the measured tables (minutes; asserts nothing)
+	$(BIN)/python benchmarks/quickstart_quality.py
+	$(BIN)/python benchmarks/train_speed.py
+
+pins:  ## renew the pins from the environment as it stands
+	@{ head -1 constraints/$(HARDWARE).txt; echo "torch==2.13.0"; $(BIN)/python -m pip freeze --exclude-editable | grep -viE '^(torch|triton|setuptools|pip)=='; } > constraints/new.txt
+	@mv constraints/new.txt constraints/$(HARDWARE).txt
+
+clean:  ## remove the environment and the example's store
+	rm -rf $(VENV) examples/support-triage/.budwood examples/support-triage/data

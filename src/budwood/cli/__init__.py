@@ -1,0 +1,4 @@
+"""The command line: one module a command. Each parses, calls one function, prints; no logic lives here.
+
+Exit codes: 0 done; 1 the gate said REJECT; 2 the gate said INCONCLUSIVE; 3 refused, with a reason; 130 interrupted.
+"""
