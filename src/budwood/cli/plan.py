@@ -1,0 +1,42 @@
+"""`budwood plan`: what would be done, what it would cost, and why."""
+
+import typer
+
+from budwood.cli.options import DEFAULT_STORE, JsonOption, RecipeArgument, StoreOption
+from budwood.cli.output import print_json, print_next, print_table
+from budwood.cli.stage import job_of
+
+
+def register(app: typer.Typer) -> None:
+    @app.command(name="plan", epilog="Example: budwood plan support.toml")
+    def plan(recipe: RecipeArgument, store: StoreOption = DEFAULT_STORE, as_json: JsonOption = False) -> None:
+        """Predict memory and time for LoRA, QLoRA and full fine-tuning, and choose when the recipe says auto."""
+        from budwood import pipeline
+
+        with job_of(recipe, store) as job:
+            made = pipeline.plan(job)
+        if as_json:
+            print_json(made.as_dict())
+            return
+        rows = [
+            (
+                ("* " if option.method == made.method else "  ") + option.method,
+                f"{option.peak_bytes.low / 1e9:.2f} / {option.peak_bytes.expected / 1e9:.2f} / {option.peak_bytes.high / 1e9:.2f}",
+                _minutes(option.seconds),
+                f"{option.trainable:,}",
+                "yes" if option.fits else "no",
+            )
+            for option in made.options
+        ]
+        print_table(("method", "peak GB low/expected/high", "time", "trained parameters", "fits"), rows)
+        for line in made.why:
+            typer.echo(line)
+        for warning in made.warnings:
+            typer.echo(f"Note: {warning}")
+        print_next(f"budwood run {recipe} --store {store}")
+
+
+def _minutes(seconds: float | None) -> str:
+    if seconds is None:
+        return "after prepare"
+    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"

@@ -1,0 +1,45 @@
+"""`budwood promote`: point an alias at a release."""
+
+from typing import Annotated
+
+import typer
+
+from budwood.cli.options import DEFAULT_STORE, JsonOption, ReasonOption, StoreOption, WhoOption, acting, open_here
+from budwood.cli.output import print_json, print_next
+from budwood.identity import short
+
+
+def register(app: typer.Typer) -> None:
+    @app.command(name="promote", epilog="Example: budwood promote support@2 --expect 41c9f00d1234 --wait 30")
+    def promote(
+        release: Annotated[str, typer.Argument(help="NAME@VERSION or NAME@DIGEST", show_default=False)],
+        alias: Annotated[str, typer.Option("--alias", help="alias to move")] = "production",
+        expect: Annotated[str, typer.Option("--expect", help="move only if the alias is still here")] = "",
+        override: Annotated[str, typer.Option("--override", help="go against the verdict, for this reason")] = "",
+        wait: Annotated[float, typer.Option("--wait", help="seconds to wait until every server has followed")] = 0.0,
+        store: StoreOption = DEFAULT_STORE,
+        who: WhoOption = "",
+        reason: ReasonOption = "",
+        as_json: JsonOption = False,
+    ) -> None:
+        """Point an alias at a release whose verdict is PROMOTE; running servers follow without a restart."""
+        from budwood.release.promote import promote as move
+
+        moved = move(
+            open_here(store),
+            release,
+            alias,
+            expect=expect or None,
+            who=acting(who),
+            reason=reason,
+            override=override or None,
+            wait_s=wait,
+        )
+        if as_json:
+            print_json(moved.as_dict())
+            return
+        before = short(moved.before) if moved.before else "nothing"
+        typer.echo(f"{moved.name}@{moved.alias} now points to version {moved.version} ({short(moved.digest)}); before: {before}.")
+        for line in moved.servers:
+            typer.echo(f"  {line}")
+        print_next(f"budwood rollback {moved.name} --alias {moved.alias} --store {store}", f"budwood history {moved.name} --store {store}")
