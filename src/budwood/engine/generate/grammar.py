@@ -1,0 +1,194 @@
+"""Output that must satisfy a JSON Schema: xgrammar's matchers, one a request, behind two small classes.
+
+Schemas come from strangers, and the compiler behind them is native code that recurses: `check_schema` refuses what is nested
+too deeply, refers to itself, or matches regular expressions, before anything is compiled.
+"""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+from budwood.engine.generate.request import GenerationError
+
+MAX_SCHEMA_CHARACTERS = 65_536
+MAX_SCHEMA_DEPTH = 24
+MAX_SCHEMA_NODES = 2_000
+MAX_REPEAT = 1_000
+CACHE_BYTES = 64 << 20
+MAX_WHITESPACE = 2
+"""Most blanks in a row between two JSON tokens: a weak model must not be able to spend its whole answer on them."""
+_NAME_MAPS = frozenset({"properties", "$defs", "definitions"})
+_REPEATS = frozenset({"minItems", "maxItems", "minLength", "maxLength"})
+_BOUNDS = frozenset({"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"})
+_NOTES = frozenset({"title", "description", "default", "examples", "$comment", "$schema", "$id", "const", "enum"})
+_PARTS = frozenset({"type", "required", "additionalProperties", "items", "prefixItems", "anyOf", "$ref", "format"})
+_KNOWN = _NAME_MAPS | _REPEATS | _BOUNDS | _NOTES | _PARTS
+_FORMATS = frozenset({"date", "time", "date-time", "duration", "email", "hostname", "ipv4", "ipv6", "uri", "uuid"})
+
+
+def check_schema(text: str) -> None:
+    """Refuse a JSON Schema that could take unbounded time or memory, or that we would not enforce.
+
+    Raises:
+        GenerationError: not JSON, not an object, too long, too deep, too many parts, recursive, a reference outside the
+            schema, or a key that is not enforced.
+    """
+    if len(text) > MAX_SCHEMA_CHARACTERS:
+        raise _refusal(f"The schema has {len(text):,} characters; at most {MAX_SCHEMA_CHARACTERS:,} are read")
+    try:
+        schema = json.loads(text)
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise _refusal(f"The schema is not JSON: {error}") from None
+    if not isinstance(schema, dict):
+        raise _refusal("The schema is not a JSON object")
+    for count, (depth, node) in enumerate(_walk(schema)):
+        if depth > MAX_SCHEMA_DEPTH:
+            raise _refusal(f"The schema is nested more than {MAX_SCHEMA_DEPTH} deep")
+        if count >= MAX_SCHEMA_NODES:
+            raise _refusal(f"The schema has more than {MAX_SCHEMA_NODES:,} parts")
+        _check_node(node)
+    _check_references(schema)
+
+
+class Grammars:
+    """Compiles schemas for one tokenizer and keeps the compiled ones, up to a size. May be used from several threads.
+
+    Args:
+        tokenizer: the base's.
+        vocab: width of the logits, which may exceed the tokenizer's own.
+        stop_ids: the tokenizer's end tokens, which a grammar never writes as text.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, *, vocab: int, stop_ids: Sequence[int] = ()) -> None:
+        import xgrammar
+
+        info = xgrammar.TokenizerInfo.from_huggingface(
+            tokenizer, vocab_size=vocab, stop_token_ids=sorted(set(stop_ids)) or None
+        )
+        # One thread: the other core belongs to the engine.
+        self._compiler = xgrammar.GrammarCompiler(info, max_threads=1, cache_limit_bytes=CACHE_BYTES)
+        self._vocab = vocab
+
+    def compile(self, schema: str) -> Any:
+        """Compile a checked schema, or find it compiled.
+
+        Raises:
+            GenerationError: the compiler does not know something in it.
+        """
+        check_schema(schema)
+        try:
+            return self._compiler.compile_json_schema(schema, max_whitespace_cnt=MAX_WHITESPACE)
+        except (RuntimeError, ValueError) as error:
+            first = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
+            raise _refusal(f"The schema cannot be compiled: {first[:200]}") from None
+
+    def matcher(self, schema: str, stop_ids: Sequence[int]) -> "Matcher":
+        """Begin one answer. Without stop ids it ends by itself where the JSON is complete."""
+        import xgrammar
+
+        return Matcher(
+            xgrammar.GrammarMatcher(
+                self.compile(schema),
+                override_stop_tokens=sorted(set(stop_ids)) or None,
+                terminate_without_stop_token=not stop_ids,
+            )
+        )
+
+
+class Matcher:
+    """Where one answer stands in its grammar."""
+
+    def __init__(self, matcher: Any) -> None:
+        self._matcher = matcher
+
+    def fill(self, bitmask: Tensor, row: int) -> None:
+        """Write the allowed next tokens into one row of an xgrammar bitmask."""
+        self._matcher.fill_next_token_bitmask(bitmask, row)
+
+    def accept(self, token: int) -> bool:
+        """Go on by one token; False if the grammar does not allow it."""
+        return bool(self._matcher.accept_token(token))
+
+    @property
+    def complete(self) -> bool:
+        return bool(self._matcher.is_terminated())
+
+
+def masked_logits(logits: Tensor, matchers: Mapping[int, Matcher]) -> Tensor:
+    """Copy `logits` (n, V) with every token that the row's matcher forbids at -inf."""
+    import xgrammar
+
+    rows = sorted(matchers)
+    masked = logits.clone()
+    bitmask = xgrammar.allocate_token_bitmask(logits.shape[0], logits.shape[1])
+    for row in rows:
+        matchers[row].fill(bitmask, row)
+    xgrammar.apply_token_bitmask_inplace(masked, bitmask.to(logits.device), indices=rows)
+    return masked
+
+
+def _refusal(what: str) -> GenerationError:
+    return GenerationError(f"{what}.", where="json_schema", mend="Simplify the schema; check what it leaves out afterwards.")
+
+
+def _walk(schema: dict[str, Any]) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield every subschema with its depth, without recursion: the input is a stranger's."""
+    stack: list[tuple[int, Any]] = [(0, schema)]
+    while stack:
+        depth, node = stack.pop()
+        if isinstance(node, list):
+            stack += [(depth + 1, part) for part in node]
+        elif isinstance(node, dict):
+            yield depth, node
+            for key, part in node.items():
+                if key in _NAME_MAPS and isinstance(part, dict):
+                    stack += [(depth + 1, value) for value in part.values()]
+                elif key not in _NOTES:
+                    stack.append((depth + 1, part))
+
+
+def _check_node(node: dict[str, Any]) -> None:
+    for key in node.keys() - _KNOWN:
+        raise _refusal(f'The schema uses "{key}", which is not enforced here')
+    for key in _REPEATS & node.keys():
+        if not isinstance(node[key], int) or isinstance(node[key], bool) or not 0 <= node[key] <= MAX_REPEAT:
+            raise _refusal(f'The schema\'s "{key}" is not a whole number from 0 to {MAX_REPEAT:,}')
+    if "format" in node and node["format"] not in _FORMATS:
+        raise _refusal(f"The schema's format {node['format']!r} is not enforced here")
+    reference = node.get("$ref")
+    if reference is not None and not (isinstance(reference, str) and reference.startswith("#/")):
+        raise _refusal('The schema has a "$ref" that does not point into itself ("#/…")')
+
+
+def _check_references(schema: dict[str, Any]) -> None:
+    """Refuse references that lead nowhere or, by whatever way, back to where they are."""
+    edges: dict[str, set[str]] = {}
+    starts = {node["$ref"] for _, node in _walk(schema) if "$ref" in node}
+    waiting = list(starts)
+    while waiting:
+        reference = waiting.pop()
+        if reference in edges:
+            continue
+        target = _lookup(schema, reference)
+        edges[reference] = {node["$ref"] for _, node in _walk(target) if "$ref" in node}
+        # A reference to an ancestor of another reference's target also closes a circle: its walk meets that "$ref" again.
+        waiting += edges[reference]
+    while edges:
+        leaves = [name for name, targets in edges.items() if not targets & edges.keys()]
+        if not leaves:
+            raise _refusal(f"The schema refers to itself by {sorted(edges)[0]!r}")
+        for name in leaves:
+            del edges[name]
+
+
+def _lookup(schema: dict[str, Any], reference: str) -> dict[str, Any]:
+    node: Any = schema
+    for part in reference[2:].split("/"):
+        key = part.replace("~1", "/").replace("~0", "~")
+        node = node.get(key) if isinstance(node, dict) else None
+    if not isinstance(node, dict):
+        raise _refusal(f"The schema has no {reference!r}")
+    return node
