@@ -1,0 +1,104 @@
+"""Taking bytes out of the store: collection of what nothing needs, and removal for good with a tombstone.
+
+Both run while the gate is held alone, so no writer is between two steps.
+"""
+
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from budwood.errors import StoreError
+from budwood.identity import Digest, short
+from budwood.store.attestations import Attestations
+from budwood.store.collect import unreferenced
+from budwood.store.durable import write_file
+from budwood.store.history import HistoryEvent, iso
+from budwood.store.index import Index
+from budwood.store.ledger import Ledger
+from budwood.store.manifest import TOMBSTONE
+from budwood.store.objects import Objects
+from budwood.store.rows import AliasRow
+from budwood.store.tombstones import Tombstone
+
+
+def doomed(
+    objects: Objects, attestations: Attestations, roots: set[Digest], now: datetime, older_than_s: float
+) -> list[Digest]:
+    """List what nothing refers to and what is old enough to go, children first."""
+    parents: dict[Digest, tuple[Digest, ...]] = {}
+    buried: set[Digest] = set()
+    for digest in objects.digests():
+        tombstone = objects.tombstone(digest)
+        if tombstone is not None:
+            buried.add(digest)
+        parents[digest] = tombstone.parents if tombstone else objects.manifest(digest).parents
+    limit = now - timedelta(seconds=older_than_s)
+
+    def is_young(digest: Digest) -> bool:
+        return digest in buried or _last_made(objects, attestations, digest) > limit
+
+    return unreferenced(parents, roots, is_young)
+
+
+def remove(
+    objects: Objects, attestations: Attestations, index: Index, digests: Sequence[Digest], trash: Callable[[], Path]
+) -> None:
+    """Take objects out, one rename each; cut short, what is left is a whole store with fewer objects."""
+    for digest in digests:
+        objects.take_out(digest, trash())
+        attestations.drop(digest)
+    index.remove(digests)
+
+
+def bury(
+    objects: Objects,
+    attestations: Attestations,
+    ledger: Ledger,
+    aliases: Sequence[AliasRow],
+    wanted: Tombstone,
+    scratch: Callable[[], Path],
+) -> Tombstone:
+    """Mark, put on record, delete; whatever step a crash comes after, running it again finishes it."""
+    digest = wanted.digest
+    tombstone = objects.tombstone(digest)
+    if tombstone is None:
+        _refuse_live(objects, aliases, digest)
+        tombstone = wanted
+        path = scratch()
+        write_file(path, tombstone.encode())
+        path.rename(objects.folder(digest) / TOMBSTONE)
+    if not any(event.kind == "forgotten" and event.to == digest for event in ledger.events()):
+        with ledger.transaction() as entry:
+            entry.append(HistoryEvent(0, "", "forgotten", tombstone.who, to=digest, reason=tombstone.reason))
+    objects.bury(tombstone)
+    attestations.drop(digest, attachments_only=True)
+    return tombstone
+
+
+def make_tombstone(objects: Objects, digest: Digest, *, who: str, reason: str, now: datetime) -> Tombstone:
+    """Write down what stays of an object, or give the tombstone that it has."""
+    if not reason.strip():
+        raise StoreError("A removal needs a reason.", mend="Say why in a few words; it stays on record.")
+    existing = objects.tombstone(digest)
+    if existing is not None:
+        return existing
+    manifest = objects.manifest(digest)
+    return Tombstone(digest, manifest.kind, manifest.parents, reason, who, iso(now))
+
+
+def _refuse_live(objects: Objects, aliases: Sequence[AliasRow], digest: Digest) -> None:
+    kind = objects.manifest(digest).kind
+    for row in aliases:
+        needed = {row.digest, *objects.manifest(row.digest).parents} if kind != "snapshot" else {row.digest}
+        if digest in needed:
+            raise StoreError(
+                f"The {kind} {short(digest)}… is live: {row.name}@{row.alias} is at release {short(row.digest)}….",
+                mend="Nothing was changed. Promote or roll back to another release first.",
+            )
+
+
+def _last_made(objects: Objects, attestations: Attestations, digest: Digest) -> datetime:
+    said = [str(item["at"]) for item in attestations.read(digest) if "at" in item]
+    if said:
+        return datetime.fromisoformat(said[-1])
+    return datetime.fromtimestamp(objects.folder(digest).stat().st_mtime).astimezone()

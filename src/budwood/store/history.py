@@ -1,0 +1,143 @@
+"""The history: append-only events, each bound to the one before.
+
+An event's digest is over all its fields, its sequence number and the digest of its predecessor, so an edited, removed,
+repeated or reordered event breaks the chain at a place that can be named. A cut at the end is noticed because the head
+(last number and digest) is kept twice besides: in a table of one row and in a small file.
+
+Times may go back, numbers cannot: `seq` decides what came after what.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from budwood.identity import Digest, digest_json, short
+
+GENESIS = Digest("0" * 64)
+"""What the first event names as its predecessor."""
+
+MOVES = ("promoted", "rolled_back")
+"""Kinds of events that move an alias."""
+
+
+@dataclass(frozen=True)
+class Head:
+    """The end of the chain; `Head()` is that of an empty history."""
+
+    seq: int = 0
+    digest: Digest = GENESIS
+
+
+@dataclass(frozen=True)
+class HistoryEvent:
+    """One thing that happened.
+
+    Args:
+        seq: 1, 2, 3… without gaps.
+        at: UTC, ISO 8601 with microseconds, as the clock said.
+        kind: "released", "promoted", "rolled_back", "judged", "forgotten", "collected" or another word of a stage.
+        who: person or program.
+        name: release name; None when the event concerns none.
+        alias: alias that was moved.
+        from_: release that the alias pointed to before; None: the alias is new.
+        to: release that it points to since, or the object that the event is about.
+        expect: what the mover expected to find; "" when it did not say.
+        verdict: digest of the verdict on which it was done.
+        reason: why, in the mover's words.
+        override: done against the verdict, or without one.
+        detail: further JSON values.
+        previous: digest of the event before.
+        digest: digest of this one.
+    """
+
+    seq: int
+    at: str
+    kind: str
+    who: str
+    name: str | None = None
+    alias: str | None = None
+    from_: Digest | None = None
+    to: Digest | None = None
+    expect: str = ""
+    verdict: Digest | None = None
+    reason: str = ""
+    override: bool = False
+    detail: Mapping[str, Any] = field(default_factory=dict)
+    previous: Digest = GENESIS
+    digest: Digest = GENESIS
+
+    def compute_digest(self) -> Digest:
+        """Hash all fields but the digest itself."""
+        fields = {key: value for key, value in vars(self).items() if key != "digest"}
+        return digest_json({**fields, "detail": dict(self.detail)})
+
+
+def next_event(head: Head, last_at: str | None, now: datetime, event: HistoryEvent) -> HistoryEvent:
+    """Number, date and bind an event; a clock that went back since `last_at` is recorded in `detail`."""
+    detail = dict(event.detail)
+    if last_at is not None and now < datetime.fromisoformat(last_at):
+        detail["clock_went_back_s"] = round((datetime.fromisoformat(last_at) - now) / timedelta(seconds=1), 6)
+    bound = replace(event, seq=head.seq + 1, at=iso(now), detail=detail, previous=head.digest)
+    return replace(bound, digest=bound.compute_digest())
+
+
+def iso(moment: datetime) -> str:
+    """Write a time so that text order is time order."""
+    return moment.isoformat(timespec="microseconds")
+
+
+def chain_faults(events: Sequence[HistoryEvent], table: Head | None, file: Head | None) -> list[str]:
+    """Name every place where the history is not what was written.
+
+    Args:
+        events: in the order of their numbers.
+        table: head as the catalog has it; None: its row is gone.
+        file: head as the file has it; None: the file is gone. It may lag behind (a crash just after a move), never lead.
+    """
+    faults: list[str] = []
+    previous = Head()
+    for event in events:
+        if event.seq != previous.seq + 1:
+            faults.append(f"history: event {previous.seq + 1} is missing before event {event.seq}")
+        elif event.previous != previous.digest:
+            faults.append(f"history: event {event.seq} does not follow event {previous.seq}: reordered, replaced or removed")
+        if event.compute_digest() != event.digest:
+            faults.append(f"history: event {event.seq} ({event.kind}) was edited")
+        previous = Head(event.seq, event.digest)
+    return faults + _head_faults(events, previous, table, file)
+
+
+def _head_faults(events: Sequence[HistoryEvent], last: Head, table: Head | None, file: Head | None) -> list[str]:
+    if table is None:
+        return ["history: the head row is gone from the catalog"]
+    if table != last:
+        return [f"history: the head row says event {table.seq} ({short(table.digest)}…), the last event here is {last.seq}"]
+    if file is None:
+        return ["history: the file history.head is gone"]
+    known = {event.seq: event.digest for event in events} | {0: GENESIS}
+    if known.get(file.seq) != file.digest:
+        return [
+            f"history: history.head knows event {file.seq} ({short(file.digest)}…), which is not in the catalog: "
+            "the end was cut off, or an older catalog was put back"
+        ]
+    return []
+
+
+def replay_aliases(events: Sequence[HistoryEvent]) -> dict[tuple[str, str], Digest]:
+    """Walk the moves: (name, alias) → the release it must point to now."""
+    places: dict[tuple[str, str], Digest] = {}
+    for event in events:
+        if event.kind in MOVES and event.name and event.alias and event.to:
+            places[event.name, event.alias] = event.to
+    return places
+
+
+def live_at(events: Sequence[HistoryEvent], name: str, alias: str, when: datetime) -> Digest | None:
+    """Find where an alias pointed at a moment: the move with the highest number that is not later than `when`."""
+    found: Digest | None = None
+    for event in events:
+        moved = event.kind in MOVES and (event.name, event.alias) == (name, alias)
+        if moved and datetime.fromisoformat(event.at) <= when:
+            found = event.to
+    return found

@@ -1,0 +1,73 @@
+"""What servers say that they serve: the observed state, beside the desired one that aliases hold.
+
+`observed` keeps the newest word of each server; `observations` keeps every change, so that "what answered at 14:00" is
+answered by those who answered.
+"""
+
+from datetime import datetime
+
+from sqlalchemy import delete, insert, select
+
+from budwood.errors import StoreError
+from budwood.identity import Digest
+from budwood.store.catalog import Catalog
+from budwood.store.history import iso
+from budwood.store.index import upsert
+from budwood.store.ledger import Clock
+from budwood.store.names import check_alias, check_digest, check_name
+from budwood.store.rows import ObservedRow
+from budwood.store.schema import observations, observed
+
+
+class Observations:
+    def __init__(self, catalog: Catalog, clock: Clock) -> None:
+        self._catalog = catalog
+        self._clock = clock
+
+    def put(self, server_id: str, name: str, alias: str, digest: str, ok: bool, detail: str) -> None:
+        """Write what a server reports; a change of release or health is also kept for good."""
+        if not server_id or len(server_id) > 128:
+            raise StoreError("A server id has 1 to 128 characters.", mend="Start the server with another id.")
+        key = {"server_id": server_id, "name": check_name(name), "alias": check_alias(alias)}
+        state = {"digest": check_digest(digest), "ok": ok}
+        now = iso(self._clock())
+        with self._catalog.write() as connection:
+            before = connection.execute(select(observed).filter_by(**key)).one_or_none()
+            changed = before is None or (before.digest, before.ok) != (digest, ok)
+            since = now if before is None or changed else before.since
+            upsert(connection, observed, key, {**state, "detail": detail, "since": since, "seen": now})
+            if changed:
+                connection.execute(insert(observations).values({**key, **state, "at": now}))
+
+    def rows(self, name: str | None, alias: str | None) -> list[ObservedRow]:
+        query = select(observed).order_by(observed.c.name, observed.c.alias, observed.c.server_id)
+        if name is not None:
+            query = query.where(observed.c.name == name)
+        if alias is not None:
+            query = query.where(observed.c.alias == alias)
+        with self._catalog.read() as connection:
+            return [ObservedRow(**row._mapping) for row in connection.execute(query)]
+
+    def forget(self, server_id: str) -> None:
+        """Drop a server that stopped; its past changes stay, closed by one that says that it serves nothing."""
+        with self._catalog.write() as connection:
+            mine = observed.c.server_id == server_id
+            for row in connection.execute(select(observed).where(mine)).all():
+                closing = {"server_id": server_id, "name": row.name, "alias": row.alias, "digest": None, "ok": False}
+                connection.execute(insert(observations).values({**closing, "at": iso(self._clock())}))
+            connection.execute(delete(observed).where(mine))
+
+    def at(self, name: str, alias: str, when: datetime) -> dict[str, Digest]:
+        """What each server acknowledged at a moment: server → release; servers that were not healthy are left out."""
+        table = observations.c
+        query = select(observations).where(table.name == name, table.alias == alias).order_by(table.id)
+        found: dict[str, Digest] = {}
+        with self._catalog.read() as connection:
+            for row in connection.execute(query):
+                if datetime.fromisoformat(row.at) > when:
+                    continue
+                if row.digest and row.ok:
+                    found[row.server_id] = Digest(row.digest)
+                else:
+                    found.pop(row.server_id, None)
+        return found

@@ -1,0 +1,136 @@
+"""What a store is made of, each part made at its first use: `import sqlalchemy` waits until the catalog is needed."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from threading import RLock
+from typing import TYPE_CHECKING, Any, TypeVar
+from uuid import uuid4
+
+from budwood.errors import StoreError
+from budwood.identity import short
+from budwood.store.attestations import Attestations
+from budwood.store.durable import storing
+from budwood.store.leases import Lease
+from budwood.store.objects import Objects
+
+if TYPE_CHECKING:
+    from budwood.store.catalog import Catalog
+    from budwood.store.index import Index
+    from budwood.store.ledger import Ledger
+    from budwood.store.observations import Observations
+    from budwood.store.registry import Registry
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a store was opened; see `open_store`."""
+
+    root: Path
+    url: str
+    clock: Callable[[], datetime]
+    wait_s: float
+    read_only: bool
+
+
+class Parts:
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self.clock = settings.clock
+        self.tmp = settings.root / "tmp"
+        self.objects = Objects(settings.root / "objects")
+        self.attestations = Attestations(settings.root / "attestations")
+        self._lock = RLock()
+        self._made: dict[str, Any] = {}
+
+    def close(self) -> None:
+        """Give back connections and the lease; both are made again when they are needed."""
+        with self._lock:
+            catalog, lease = self._made.pop("catalog", None), self._made.pop("lease", None)
+            self._made.clear()
+        if catalog is not None:
+            catalog.close()
+        if lease is not None:
+            lease.release()
+
+    def check_writable(self, what: str) -> None:
+        if self._settings.read_only:
+            raise StoreError(
+                f"The store may not be written: {what} was not stored (this folder is read-only).",
+                where=str(self._settings.root),
+                mend="Nothing was changed. Check owner, permissions and mount of that folder.",
+            )
+
+    @contextmanager
+    def writing(self, what: str) -> Iterator[None]:
+        """Guard a change to files: a read-only store, a full disk and the like come out as `StoreError`."""
+        self.check_writable(what)
+        with storing(what, self._settings.root):
+            yield
+
+    def scratch(self) -> Path:
+        """A free name on the store's file system; a dead process's is swept with its lease."""
+        return self.lease.folder / uuid4().hex
+
+    @property
+    def lease(self) -> Lease:
+        """This process's own lease: objects noted in it are not collected while it lives."""
+        return self._once("lease", lambda: Lease(self.tmp, "writer"))
+
+    @property
+    def catalog(self) -> "Catalog":
+        return self._once("catalog", self._open_catalog)
+
+    @property
+    def ledger(self) -> "Ledger":
+        return self._once("ledger", self._open_ledger)
+
+    @property
+    def index(self) -> "Index":
+        from budwood.store.index import Index
+
+        return Index(self.catalog)
+
+    @property
+    def registry(self) -> "Registry":
+        from budwood.store.registry import Registry
+
+        return Registry(self.catalog, self.ledger, self.clock, self._check_release)
+
+    @property
+    def observations(self) -> "Observations":
+        from budwood.store.observations import Observations
+
+        return Observations(self.catalog, self.clock)
+
+    def _open_catalog(self) -> "Catalog":
+        from budwood.store.catalog import Catalog
+
+        given = self._settings
+        file = given.root / "catalog.sqlite"
+        return Catalog(file, given.url, self.tmp, read_only=given.read_only, wait_s=given.wait_s)
+
+    def _open_ledger(self) -> "Ledger":
+        from budwood.store.ledger import Ledger
+
+        ledger = Ledger(self.catalog, self._settings.root / "history.head", self.scratch, self.clock)
+        if not self._settings.read_only:
+            ledger.found()
+        return ledger
+
+    def _once(self, name: str, make: Callable[[], T]) -> T:
+        """Make a part at its first use; threads that come together wait for the first."""
+        with self._lock:
+            if name not in self._made:
+                self._made[name] = make()
+            part: T = self._made[name]
+            return part
+
+    def _check_release(self, digest: str) -> None:
+        kind = self.objects.manifest(digest).kind
+        if kind != "release":
+            raise StoreError(f"{short(digest)}… is a {kind}, not a release.", mend="Give the digest of a release.")

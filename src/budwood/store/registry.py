@@ -1,0 +1,198 @@
+"""Release names and aliases: which release is number 3 of support, and where production points.
+
+The room keeps the pointers right; whether a release *may* be moved to is the release stage's affair.
+"""
+
+import difflib
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import Connection, Row, func, insert, select
+
+from budwood.errors import StoreError
+from budwood.identity import Digest, short
+from budwood.store.catalog import Catalog
+from budwood.store.history import HistoryEvent
+from budwood.store.index import upsert
+from budwood.store.ledger import Clock, Ledger
+from budwood.store.names import SHORTEST_PREFIX, check_alias, check_digest, check_name, check_prefix
+from budwood.store.rows import AliasRow, Anything, ReleaseRow
+from budwood.store.schema import aliases, history, releases
+
+
+class Registry:
+    """`check_release` raises when a digest is no whole release object."""
+
+    def __init__(self, catalog: Catalog, ledger: Ledger, clock: Clock, check_release: Callable[[str], None]) -> None:
+        self._catalog = catalog
+        self._ledger = ledger
+        self._clock = clock
+        self._check_release = check_release
+
+    def add(self, name: str, digest: str, *, who: str, reason: str) -> int:
+        """Register a release under the next number of its name; the same one again keeps its number."""
+        check_name(name)
+        self._check_release(digest)
+        with self._ledger.transaction() as entry:
+            connection = entry.connection
+            mine = releases.c.name == name
+            known = connection.execute(select(releases.c.version).where(mine, releases.c.digest == digest)).scalar()
+            if known is not None:
+                return int(known)
+            highest = connection.execute(select(func.max(releases.c.version)).where(mine)).scalar() or 0
+            version = int(highest) + 1
+            event = entry.append(
+                HistoryEvent(0, "", "released", who, name, to=Digest(digest), reason=reason, detail={"version": version})
+            )
+            row = {"name": name, "version": version, "digest": digest, "created_at": event.at}
+            connection.execute(insert(releases).values(row))
+            return version
+
+    def releases(self, name: str | None = None) -> list[ReleaseRow]:
+        query = select(releases).order_by(releases.c.name, releases.c.version)
+        if name is not None:
+            query = query.where(releases.c.name == name)
+        with self._catalog.read() as connection:
+            return [_release(row) for row in connection.execute(query)]
+
+    def aliases(self, name: str | None = None) -> list[AliasRow]:
+        query = _ALIASES.order_by(aliases.c.name, aliases.c.alias)
+        if name is not None:
+            query = query.where(aliases.c.name == name)
+        with self._catalog.read() as connection:
+            return [_alias(row) for row in connection.execute(query)]
+
+    def find(self, ref: str) -> ReleaseRow:
+        """Find a release by name, name@alias, name@number, name@digest or digest."""
+        name, at, rest = ref.strip().partition("@")
+        rows = self.releases()
+        if name in {row.name for row in rows}:
+            mine = [row for row in rows if row.name == name]
+            return self._within(name, rest if at else "production", mine)
+        digits = name.removesuffix("…")
+        if not at and len(digits) >= SHORTEST_PREFIX and set(digits) <= set("0123456789abcdef"):
+            return _one(ref, [row for row in rows if row.digest.startswith(check_prefix(name))])
+        raise _unknown(ref, {row.name for row in rows}, "release name")
+
+    def move(
+        self,
+        name: str,
+        alias: str,
+        to: str,
+        *,
+        expect: Digest | Anything | None,
+        who: str,
+        reason: str,
+        verdict: Digest | None,
+        kind: str,
+        override: bool,
+    ) -> HistoryEvent:
+        """Point an alias at a release, if it is where the mover believes; pointer and event are one transaction."""
+        check_name(name)
+        check_alias(alias)
+        self._check_release(to)
+        with self._ledger.transaction() as entry:
+            connection = entry.connection
+            if not connection.execute(
+                select(releases.c.version).where(releases.c.name == name, releases.c.digest == to)
+            ).first():
+                raise StoreError(
+                    f"Release {short(to)}… is not registered under {name}.", mend=f"Read `budwood history {name}`."
+                )
+            row = connection.execute(_ALIASES.where(aliases.c.name == name, aliases.c.alias == alias)).one_or_none()
+            now = _alias(row) if row is not None else None
+            if not isinstance(expect, Anything) and expect != (now.digest if now else None):
+                raise self._moved_meanwhile(connection, name, alias, now, expect)
+            if now is not None and now.digest == to:
+                return entry.event(now.seq)
+            event = entry.append(
+                HistoryEvent(
+                    0,
+                    "",
+                    kind,
+                    who,
+                    name,
+                    alias,
+                    now.digest if now else None,
+                    check_digest(to),
+                    "any" if isinstance(expect, Anything) else expect or "none",
+                    verdict,
+                    reason,
+                    override,
+                )
+            )
+            upsert(connection, aliases, {"name": name, "alias": alias}, {"digest": to, "seq": event.seq})
+            return event
+
+    def _within(self, name: str, rest: str, mine: list[ReleaseRow]) -> ReleaseRow:
+        points = {row.alias: row.digest for row in self.aliases(name)}
+        if rest in points:
+            return next(row for row in mine if row.digest == points[rest])
+        if rest.isdigit() and len(rest) < SHORTEST_PREFIX:
+            found = [row for row in mine if row.version == int(rest)]
+            if found:
+                return found[0]
+            raise StoreError(
+                f"{name} has no release number {rest}; its numbers are {mine[0].version} to {mine[-1].version}.",
+                mend=f"Read `budwood history {name}`.",
+            )
+        digits = rest.removesuffix("…")
+        if len(digits) >= SHORTEST_PREFIX and set(digits) <= set("0123456789abcdef"):
+            return _one(f"{name}@{rest}", [row for row in mine if row.digest.startswith(check_prefix(digits))])
+        raise _unknown(f"{name}@{rest}", set(points), "alias")
+
+    def _moved_meanwhile(
+        self, connection: Connection, name: str, alias: str, now: AliasRow | None, expect: Digest | None
+    ) -> StoreError:
+        read = f"Nothing was changed. Read `budwood history {name}`, then repeat"
+        expected = f"at {short(expect)}…" if expect else "absent"
+        if now is None:
+            return StoreError(
+                f'Alias "{alias}" of {name} does not exist, it is not {expected} as --expect says.', mend=f"{read}."
+            )
+        row = connection.execute(select(history.c.at, history.c.who).where(history.c.seq == now.seq)).one()
+        return StoreError(
+            f'Alias "{alias}" of {name} is at release {short(now.digest)}…, not {expected} as --expect says; '
+            f"it moved {_day(row.at, self._clock())} by {row.who}.",
+            mend=f"{read} with --expect {short(now.digest)}….",
+        )
+
+
+_ALIASES = select(aliases.c.name, aliases.c.alias, aliases.c.digest, aliases.c.seq, releases.c.version).join_from(
+    aliases, releases, (aliases.c.name == releases.c.name) & (aliases.c.digest == releases.c.digest)
+)
+
+
+def _release(row: Row[*tuple[Any, ...]]) -> ReleaseRow:
+    return ReleaseRow(row.name, row.version, Digest(row.digest), row.created_at)
+
+
+def _alias(row: Row[*tuple[Any, ...]]) -> AliasRow:
+    return AliasRow(row.name, row.alias, Digest(row.digest), row.version, row.seq)
+
+
+def _one(ref: str, found: Iterable[ReleaseRow]) -> ReleaseRow:
+    rows = {row.digest: row for row in found}
+    if len(rows) == 1:
+        return next(iter(rows.values()))
+    if rows:
+        listed = ", ".join(f"{row.name}@{row.version} {short(row.digest)}…" for row in rows.values())
+        raise StoreError(f'"{ref}" fits {len(rows)} releases: {listed}.', mend="Give more digits.")
+    raise StoreError(f'No release begins with "{ref}".', mend="Read `budwood history`.")
+
+
+def _unknown(ref: str, known: set[str], what: str) -> StoreError:
+    wrong = ref.partition("@")[2] if what == "alias" else ref.partition("@")[0]
+    near = difflib.get_close_matches(wrong, sorted(known), n=1, cutoff=0.5)
+    if near:
+        hint = f"Nearest: {near[0]}."
+    else:
+        hint = f"There is: {', '.join(sorted(known))}." if known else "There is none yet: make one with `budwood run`."
+    return StoreError(f'No release "{ref}": unknown {what} "{wrong}". {hint}', mend="Correct it, or read `budwood history`.")
+
+
+def _day(at: str, now: datetime) -> str:
+    moment = datetime.fromisoformat(at).astimezone(UTC)
+    day = "today" if moment.date() == now.astimezone(UTC).date() else f"on {moment:%Y-%m-%d}"
+    return f"{day} at {moment:%H:%M} UTC"

@@ -1,0 +1,105 @@
+"""Tables of the catalog, as SQLAlchemy sees them; `migrations/` makes them.
+
+Plain SQL that SQLite and PostgreSQL both speak: text, integers, booleans; times are ISO 8601 text in UTC.
+"""
+
+from sqlalchemy import Boolean, Column, Index, Integer, MetaData, String, Table, Text, UniqueConstraint
+
+REVISION = "0001"
+"""Newest migration; a test compares it with the folder."""
+
+metadata = MetaData()
+
+objects = Table(
+    "objects", metadata, Column("digest", String(64), primary_key=True), Column("kind", String(16), nullable=False)
+)
+
+parents = Table(
+    "parents",
+    metadata,
+    Column("child", String(64), primary_key=True),
+    Column("parent", String(64), primary_key=True),
+    Index("parents_by_parent", "parent"),
+)
+
+actions = Table(
+    "actions",
+    metadata,
+    Column("key", String(64), primary_key=True),
+    Column("digest", String(64), nullable=False),
+    Column("at", String(32), nullable=False),
+)
+
+releases = Table(
+    "releases",
+    metadata,
+    Column("name", String(64), primary_key=True),
+    Column("version", Integer, primary_key=True, autoincrement=False),
+    Column("digest", String(64), nullable=False),
+    Column("created_at", String(32), nullable=False),
+    UniqueConstraint("name", "digest", name="releases_once"),
+)
+
+aliases = Table(
+    "aliases",
+    metadata,
+    Column("name", String(64), primary_key=True),
+    Column("alias", String(64), primary_key=True),
+    Column("digest", String(64), nullable=False),
+    Column("seq", Integer, nullable=False),
+)
+
+history = Table(
+    "history",
+    metadata,
+    Column("seq", Integer, primary_key=True, autoincrement=False),
+    Column("at", String(32), nullable=False),
+    Column("kind", String(32), nullable=False),
+    Column("who", Text, nullable=False),
+    Column("name", String(64)),
+    Column("alias", String(64)),
+    Column("from_digest", String(64)),
+    Column("to_digest", String(64)),
+    Column("expect", Text, nullable=False),
+    Column("verdict", String(64)),
+    Column("reason", Text, nullable=False),
+    Column("override", Boolean(create_constraint=False), nullable=False),
+    Column("detail", Text, nullable=False),
+    Column("previous", String(64), nullable=False),
+    Column("digest", String(64), nullable=False),
+    Index("history_by_name", "name", "alias"),
+)
+
+history_head = Table(
+    "history_head",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("seq", Integer, nullable=False),
+    Column("digest", String(64), nullable=False),
+)
+
+observed = Table(
+    "observed",
+    metadata,
+    Column("server_id", String(128), primary_key=True),
+    Column("name", String(64), primary_key=True),
+    Column("alias", String(64), primary_key=True),
+    Column("digest", String(64), nullable=False),
+    Column("ok", Boolean(create_constraint=False), nullable=False),
+    Column("detail", Text, nullable=False),
+    Column("since", String(32), nullable=False),
+    Column("seen", String(32), nullable=False),
+)
+
+observations = Table(
+    "observations",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("at", String(32), nullable=False),
+    Column("server_id", String(128), nullable=False),
+    Column("name", String(64), nullable=False),
+    Column("alias", String(64), nullable=False),
+    Column("digest", String(64)),
+    Column("ok", Boolean(create_constraint=False), nullable=False),
+    Index("observations_by_alias", "name", "alias"),
+)

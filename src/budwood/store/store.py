@@ -1,0 +1,371 @@
+"""The store: one folder with everything in it.
+
+    .budwood/
+      objects/ab/abcd…/      manifest.json and files; never changed
+      attestations/ab/abcd…/ what lies beside them: times, hosts, report.html
+      catalog.sqlite         names, aliases, history, observed state, index
+      history.head           second witness of the history's end
+      work/                  scratch of stages that survives a kill: checkpoints
+      tmp/                   drafts and leases; cleared of dead ones at every start
+
+Each method says in its own name what it does; the work is in the neighbouring modules. Several processes may use one store.
+"""
+
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from shutil import rmtree
+from typing import Any, Literal, Self
+from uuid import uuid4
+
+from budwood.errors import StoreError
+from budwood.events import Reporter, silent
+from budwood.identity import Digest, digest_json, short
+from budwood.store.draft import Draft
+from budwood.store.durable import replace_file, storing
+from budwood.store.history import HistoryEvent, iso, live_at
+from budwood.store.leases import gate, leased_digests, sweep
+from budwood.store.manifest import Kind, Manifest
+from budwood.store.names import check_digest, check_key
+from budwood.store.parts import Parts, Settings
+from budwood.store.rows import ANY, AliasRow, Anything, ObservedRow, ReleaseRow
+from budwood.store.tombstones import Tombstone
+from budwood.store.verify import VerifyReport, check_objects, check_parents, check_pointers, check_tombstones
+
+WEEK_S = 7 * 86_400.0
+
+
+def utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+def open_store(
+    root: Path, *, url: str = "", clock: Callable[[], datetime] = utc_now, wait_s: float = 10.0, read_only: bool = False
+) -> "Store":
+    """Open a store, making its folders on first use and clearing what dead processes left behind.
+
+    Args:
+        root: the store's own folder, usually `.budwood` beside the recipe.
+        url: SQLAlchemy URL of a catalog elsewhere; empty: SQLite in `root`.
+        clock: where times come from; aware datetimes.
+        wait_s: how long a writer waits for another process.
+        read_only: never write, whatever the permissions; a folder that may not be written is opened so anyway.
+
+    Raises:
+        StoreError: the folder cannot be made or read.
+    """
+    root = root.resolve()
+    if not read_only:
+        with storing("the store's layout", root if root.exists() else root.parent):
+            read_only = root.is_dir() and not os.access(root, os.W_OK)
+            if not read_only:
+                for name in ("objects", "attestations", "work", "tmp"):
+                    (root / name).mkdir(parents=True, exist_ok=True)
+                sweep(root / "tmp")
+    if not (root / "objects").is_dir():
+        raise StoreError(f"There is no store at {str(root)!r}.", mend="Check the path, or make one with `budwood run`.")
+    return Store(Settings(root, url, clock, wait_s, read_only))
+
+
+class Store:
+    """Made by `open_store`. Threads may share one."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.root = settings.root
+        self.read_only = settings.read_only
+        self._parts = Parts(settings)
+        self._clock = settings.clock
+        self._tmp = self._parts.tmp
+        self._objects = self._parts.objects
+        self._attestations = self._parts.attestations
+
+    def close(self) -> None:
+        """Give back connections and the lease; the store opens again when it is used."""
+        self._parts.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # --- objects ---
+
+    @contextmanager
+    def draft(self, kind: Kind) -> Iterator[Draft]:
+        """Open a folder to write an object into; it is removed at the end unless it was committed."""
+        self._parts.check_writable(f"a {kind}")
+        with Draft(kind, self._tmp, self._publish) as draft:
+            yield draft
+
+    def manifest(self, digest: str) -> Manifest:
+        return self._objects.manifest(digest)
+
+    def folder(self, digest: str) -> Path:
+        """Folder of a whole object; its files are read-only."""
+        self._objects.manifest(digest)
+        return self._objects.folder(digest)
+
+    def file(self, digest: str, path: str) -> Path:
+        """Path of one file of an object.
+
+        Raises:
+            StoreError: the object, or a file of that name in it, is not there.
+        """
+        manifest = self._objects.manifest(digest)
+        names = [entry.path for entry in manifest.files]
+        if path not in names:
+            raise StoreError(
+                f"The {manifest.kind} {short(digest)}… has no file {path!r}.", mend=f"It has: {', '.join(names) or 'none'}."
+            )
+        return self._objects.folder(digest) / path
+
+    def exists(self, digest: str) -> bool:
+        """Whether the object is here with its bytes."""
+        return self._objects.exists(digest)
+
+    def faults(self, digest: str) -> list[str]:
+        """Hash one object again; empty when it is whole."""
+        return self._objects.faults(check_digest(digest))
+
+    def resolve(self, prefix: str) -> Digest:
+        return self._objects.resolve(prefix)
+
+    def objects(self, kind: Kind | None = None) -> Iterator[Digest]:
+        """Go through all objects with bytes, in the order of their digests."""
+        for digest in self._objects.digests():
+            if self._objects.exists(digest) and (kind is None or self._objects.manifest(digest).kind == kind):
+                yield digest
+
+    def children(self, digest: str) -> list[Digest]:
+        """Objects that name this one as a parent."""
+        wanted = check_digest(digest)
+        late = self._unindexed()
+        if late and not self.read_only:
+            self._parts.index.add((child, manifest.kind, manifest.parents) for child, manifest in late)
+        found = {*self._parts.index.children(wanted), *(child for child, manifest in late if wanted in manifest.parents)}
+        return sorted(child for child in found if self._objects.exists(child))
+
+    def attestations(self, digest: str) -> list[dict[str, Any]]:
+        """What was said about an object, oldest first; each has "at"."""
+        return self._attestations.read(digest)
+
+    def attest(self, digest: str, values: Mapping[str, Any]) -> None:
+        """Add to what is said about an object; its digest does not change."""
+        self._objects.manifest(digest)
+        with self._parts.writing("an attestation"):
+            self._attestations.add(digest, {"at": iso(self._clock()), **values}, self._parts.scratch())
+
+    def attachment(self, digest: str, name: str) -> Path:
+        """Where a file beside the object lies, e.g. report.html; it may not be there."""
+        return self._attestations.attachment(digest, name)
+
+    def attach(self, digest: str, name: str, data: bytes) -> Path:
+        """Put a file beside the object, in the place of an older one of that name."""
+        self._objects.manifest(digest)
+        path = self._attestations.attachment(digest, name)
+        with self._parts.writing("an attachment"):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            replace_file(path, data, scratch=self._parts.scratch())
+        return path
+
+    # --- work ---
+
+    def work(self, key: str) -> Path:
+        """Scratch folder of a stage; it stays until `drop_work`, also after a kill."""
+        folder = self.root / "work" / check_key(key)
+        with self._parts.writing("a work folder"):
+            folder.mkdir(exist_ok=True)
+        return folder
+
+    def drop_work(self, key: str) -> None:
+        rmtree(self.root / "work" / check_key(key), ignore_errors=True)
+
+    def action(self, stage: str, version: int, slice: Mapping[str, Any], inputs: Sequence[str], seed: int) -> str:
+        """Name a piece of work: same key, same result, no need to do it again."""
+        return digest_json({"stage": stage, "version": version, "slice": dict(slice), "inputs": list(inputs), "seed": seed})
+
+    def done(self, key: str) -> Digest | None:
+        """The result of an action, if it is still here; it is held for as long as this store is open."""
+        found = self._parts.index.result(check_digest(key))
+        if found is None or not self._objects.exists(found):
+            return None
+        if not self.read_only:
+            with self._parts.writing("a lease"), gate(self._tmp, exclusive=False):
+                if not self._objects.exists(found):
+                    return None
+                self._parts.lease.note(found)
+        return found
+
+    def record(self, key: str, digest: str) -> None:
+        self._objects.manifest(digest)
+        self._parts.index.record(check_digest(key), digest, iso(self._clock()))
+
+    # --- releases, aliases, servers ---
+
+    def add_release(self, name: str, release: str, *, who: str, reason: str) -> int:
+        """Register a release object under the next number of a name."""
+        return self._parts.registry.add(name, check_digest(release), who=who, reason=reason)
+
+    def releases(self, name: str | None = None) -> list[ReleaseRow]:
+        return self._parts.registry.releases(name)
+
+    def find_release(self, ref: str) -> ReleaseRow:
+        """Find by name (= name@production), name@alias, name@number, name@digest, or digest; 6 digits will do."""
+        return self._parts.registry.find(ref)
+
+    def aliases(self, name: str | None = None) -> list[AliasRow]:
+        return self._parts.registry.aliases(name)
+
+    def move_alias(
+        self,
+        name: str,
+        alias: str,
+        to: str,
+        *,
+        expect: Digest | Anything | None = ANY,
+        who: str,
+        reason: str,
+        verdict: Digest | None = None,
+        kind: Literal["promoted", "rolled_back"] = "promoted",
+        override: bool = False,
+    ) -> HistoryEvent:
+        """Move an alias by compare-and-swap; moving it to where it is changes nothing and gives the event that did it.
+
+        `expect` is where the mover believes the alias to be: a release, None for "not yet there", or ANY.
+
+        Raises:
+            StoreError: it is elsewhere (who moved it, and when, is said), or `to` is no whole release of this name.
+        """
+        return self._parts.registry.move(
+            name, alias, to, expect=expect, who=who, reason=reason, verdict=verdict, kind=kind, override=override
+        )
+
+    def observe(self, server_id: str, name: str, alias: str, digest: str, ok: bool, detail: str) -> None:
+        """Report what a server serves under an alias."""
+        self._parts.observations.put(server_id, name, alias, digest, ok, detail)
+
+    def observed(self, name: str | None = None, alias: str | None = None) -> list[ObservedRow]:
+        return self._parts.observations.rows(name, alias)
+
+    def forget_server(self, server_id: str) -> None:
+        self._parts.observations.forget(server_id)
+
+    # --- history ---
+
+    def history(self, name: str | None = None) -> list[HistoryEvent]:
+        return [event for event in self._parts.ledger.events() if name is None or event.name == name]
+
+    def add_event(self, event: HistoryEvent) -> HistoryEvent:
+        """Put something on record that moves no alias, e.g. that a gate judged."""
+        if event.kind in {"promoted", "rolled_back", "released", "forgotten", "repaired"}:
+            raise StoreError(f'"{event.kind}" events are written by the move itself.', mend="Call that instead.")
+        with self._parts.ledger.transaction() as entry:
+            return entry.append(event)
+
+    def live_at(self, name: str, alias: str, when: datetime) -> Digest | None:
+        """Where an alias pointed at a moment (aware datetime)."""
+        return live_at(self._parts.ledger.events(), name, alias, _aware(when))
+
+    def served_at(self, name: str, alias: str, when: datetime) -> dict[str, Digest]:
+        """What each healthy server had acknowledged at a moment: server → release."""
+        return self._parts.observations.at(name, alias, _aware(when))
+
+    def accept_history(self, *, who: str, reason: str) -> HistoryEvent:
+        """Go on after damage to the history; what was wrong is put on record and stays visible to `verify`."""
+        return self._parts.ledger.repair(who=who, reason=reason)
+
+    # --- care ---
+
+    def verify(self, report: Reporter = silent) -> VerifyReport:
+        """Hash every object again and check every link and every event. Reads only."""
+        manifests, tombstones, problems = check_objects(self._objects, report)
+        events = self._parts.ledger.events()
+        problems += check_parents(manifests, tombstones) + check_tombstones(tombstones, events) + self._parts.ledger.faults()
+        pointers = self.releases(), self.aliases(), self._parts.index.results()
+        problems += check_pointers(events, *pointers, manifests, tombstones)
+        count = len(manifests) + len(tombstones)
+        return VerifyReport(count, len(events), tuple(problems), tuple(tombstones.values()))
+
+    def collect(self, dry_run: bool, *, older_than_s: float = WEEK_S) -> list[Digest]:
+        """Remove objects that no release was made from, and return them (with `dry_run`: what would go).
+
+        Kept besides: what a live process holds or has just made, and what is younger than `older_than_s`.
+        """
+        from budwood.store.care import doomed, remove
+
+        self._parts.check_writable("a collection")
+        roots = {row.digest for row in self.releases()}
+        trash = self._parts.lease.folder
+        with self._parts.writing("a collection"), gate(self._tmp, exclusive=True):
+            held = {Digest(digest) for digest in leased_digests(self._tmp)}
+            found = doomed(self._objects, self._attestations, roots | held, self._clock(), older_than_s)
+            if not dry_run:
+                remove(self._objects, self._attestations, self._parts.index, found, lambda: trash / uuid4().hex)
+        return found
+
+    def tombstone(self, digest: str, *, who: str, reason: str) -> Tombstone:
+        """Remove the bytes of an object for good, and leave a mark that says why. Again on the same object: finishes.
+
+        Raises:
+            StoreError: an alias points to this release, or to one made directly from it: move the alias first. A snapshot
+                may always go.
+        """
+        from budwood.store.care import bury, make_tombstone
+
+        self._parts.check_writable("a tombstone")
+        stone = make_tombstone(self._objects, check_digest(digest), who=who, reason=reason, now=self._clock())
+        aliases, _ = self.aliases(), self._parts.lease
+        with self._parts.writing("a tombstone"), gate(self._tmp, exclusive=True):
+            return bury(self._objects, self._attestations, self._parts.ledger, aliases, stone, self._parts.scratch)
+
+    def tombstones(self) -> list[Tombstone]:
+        found = [self._objects.tombstone(digest) for digest in self._objects.digests()]
+        return [tombstone for tombstone in found if tombstone is not None]
+
+    def tombstone_of(self, digest: str) -> Tombstone | None:
+        return self._objects.tombstone(digest)
+
+    # --- inside ---
+
+    def _publish(
+        self,
+        ready: Path,
+        attachments: Path,
+        digest: Digest,
+        parents: Sequence[Digest],
+        kind: Kind,
+        attestation: Mapping[str, Any],
+    ) -> None:
+        """Turn a sealed draft into an object; the gate is held from the look at the parents to the lease."""
+        lease = self._parts.lease
+        with gate(self._tmp, exclusive=False):
+            for parent in parents:
+                if not self._objects.exists(parent) and self._objects.tombstone(parent) is None:
+                    raise StoreError(
+                        f"The parent {short(parent)}… of this {kind} is not in the store.",
+                        mend="Nothing was stored. Run the stage that makes the parent first.",
+                    )
+            lease.note(digest)
+            self._attestations.take(digest, attachments)
+            self._attestations.add(digest, {"at": iso(self._clock()), **attestation}, self._parts.scratch())
+            self._objects.place(ready, digest, self._parts.scratch())
+        self._parts.index.add([(digest, kind, parents)])
+
+    def _unindexed(self) -> list[tuple[Digest, Manifest]]:
+        """Objects that a crash kept out of the index; damaged ones are left to `verify`."""
+        known = self._parts.index.known()
+        found = []
+        for digest in self._objects.digests():
+            if digest not in known and self._objects.exists(digest):
+                with suppress(StoreError):
+                    found.append((digest, self._objects.manifest(digest)))
+        return found
+
+
+def _aware(when: datetime) -> datetime:
+    if when.tzinfo is None:
+        raise StoreError(f"The time {when.isoformat()} has no time zone.", mend="Add one, e.g. 2026-09-01T14:00+00:00.")
+    return when
