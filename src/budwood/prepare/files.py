@@ -1,0 +1,210 @@
+"""One source file: open, hash, unpack, decode; what it is, is read off its bytes, and its name only breaks ties.
+
+    with open_file(path, shown="tickets.jsonl.gz") as file:
+        file.sha256, file.layout              # digest of the bytes on disk, "jsonl"
+        for line in file.lines(): ...         # text, unpacked and decoded
+
+A file is hashed and read through one descriptor, and refused when it changes in between. Text is UTF-8; UTF-16 with its
+mark is converted and said so; anything else is refused with the offset of the first byte that is no character.
+"""
+
+import gzip
+import hashlib
+import io
+import json
+import os
+import stat
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Literal, cast
+
+from budwood.errors import DataError
+from budwood.identity import Digest
+
+Layout = Literal["jsonl", "json", "csv", "parquet"]
+Compression = Literal["", "gzip", "zstd"]
+HEAD = 1 << 16
+"""Bytes looked at to recognise a file."""
+BOM = b"\xef\xbb\xbf"
+
+
+@dataclass(frozen=True)
+class SourceFile:
+    """A file that is open, hashed and recognised.
+
+    Args:
+        shown: its path as the recipe writes it; the only path that goes into errors, rows and cards.
+        layout: how its records are laid out.
+        encoding: "utf-8", or what was converted from.
+        delimiter: between the columns of a CSV; else empty.
+    """
+
+    shown: str
+    sha256: Digest
+    size: int
+    compression: Compression
+    layout: Layout
+    encoding: str
+    delimiter: str
+    handle: IO[bytes]
+
+    def lines(self) -> Iterator[str]:
+        """Read as text from the start, line ends kept.
+
+        Raises:
+            DataError: bytes that are no text, or an archive that breaks off.
+        """
+        offset = 0
+        try:
+            with _unpacked(self.handle, self.compression) as stream:
+                if self.encoding != "utf-8":
+                    yield from io.TextIOWrapper(stream, encoding=self.encoding, newline="\n")
+                    return
+                for raw in stream:
+                    line = raw[3:] if offset == 0 and raw.startswith(BOM) else raw
+                    try:
+                        yield line.decode("utf-8")
+                    except UnicodeDecodeError as error:
+                        raise self._not_text(line, offset + error.start + len(raw) - len(line)) from None
+                    offset += len(raw)
+        except UnicodeError as error:
+            raise DataError(f"{self.shown} is not {self.encoding}: {error}.", mend="Save the file as UTF-8.") from None
+        except _breakages(self.compression) as error:
+            raise self._broken(error) from None
+
+    def content(self) -> bytes:
+        """Read all bytes, unpacked; raises DataError when an archive breaks off."""
+        try:
+            with _unpacked(self.handle, self.compression) as stream:
+                return stream.read()
+        except _breakages(self.compression) as error:
+            raise self._broken(error) from None
+
+    def _broken(self, error: Exception) -> DataError:
+        return DataError(f"{self.shown} cannot be read to its end: {error}.", mend="It may be cut short; fetch it again.")
+
+    def _not_text(self, line: bytes, offset: int) -> DataError:
+        try:
+            line.decode("cp1252")
+            guess = "It may be Windows-1252: convert it with `iconv -f WINDOWS-1252 -t UTF-8`, and look at the result."
+        except UnicodeDecodeError:
+            guess = "Save the file as UTF-8."
+        return DataError(f"{self.shown} is not UTF-8: the byte at offset {offset:,} begins no character.", mend=guess)
+
+
+@contextmanager
+def open_file(path: Path, *, shown: str) -> Iterator[SourceFile]:
+    """Open, hash and recognise a file; it is checked for changes when the block ends.
+
+    Raises:
+        DataError: missing, a folder, not readable, not a regular file, empty, or changed while it was read.
+    """
+    handle = _open(path, shown)
+    with handle:
+        before = os.fstat(handle.fileno())
+        digest = _hash(handle)
+        handle.seek(0)
+        yield _recognise(handle, shown, digest, before.st_size)
+        after = os.fstat(handle.fileno())
+        if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
+            raise DataError(f"{shown} changed while it was being read.", mend="Wait until it is written, then run again.")
+
+
+def _open(path: Path, shown: str) -> IO[bytes]:
+    try:
+        # A FIFO would block for ever when opened; nothing but a regular file is.
+        if not stat.S_ISREG(path.stat().st_mode):
+            kind = "a folder" if path.is_dir() else "not a regular file"
+            raise DataError(f"The source {shown!r} is {kind}.", where="[[source]] path", mend="Name one file of rows.")
+        return path.open("rb")
+    except FileNotFoundError:
+        raise DataError(
+            f"There is no source {shown!r}.", where="[[source]] path", mend="Paths start at the recipe's folder; check it."
+        ) from None
+    except PermissionError:
+        raise DataError(
+            f"The source {shown!r} may not be read.", where="[[source]] path", mend="Check its permissions."
+        ) from None
+    except (OSError, ValueError) as error:
+        raise DataError(f"The source {shown!r} cannot be opened: {error}.", where="[[source]] path") from None
+
+
+def _hash(handle: IO[bytes]) -> Digest:
+    hasher = hashlib.sha256()
+    while piece := handle.read(1 << 20):
+        hasher.update(piece)
+    return Digest(hasher.hexdigest())
+
+
+def _recognise(handle: IO[bytes], shown: str, digest: Digest, size: int) -> SourceFile:
+    magic = handle.read(4)
+    handle.seek(0)
+    compression: Compression = "gzip" if magic[:2] == b"\x1f\x8b" else "zstd" if magic == b"\x28\xb5\x2f\xfd" else ""
+    try:
+        with _unpacked(handle, compression) as stream:
+            head = stream.read(HEAD)
+    except _breakages(compression) as error:
+        raise DataError(f"{shown} cannot be unpacked: {error}.", mend="Fetch or write the archive again.") from None
+    if not head.strip():
+        raise DataError(f"The source {shown!r} is empty ({size:,} bytes).", mend="Give a file with rows, or take it out.")
+    encoding = "utf-16" if head[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8"
+    text = head.decode(encoding, errors="replace").removeprefix("\ufeff")
+    layout = "parquet" if head[:4] == b"PAR1" else _text_layout(text, shown)
+    delimiter = _delimiter(text, shown) if layout == "csv" else ""
+    return SourceFile(shown, digest, size, compression, layout, encoding, delimiter, handle)
+
+
+def _text_layout(text: str, shown: str) -> Layout:
+    start = text.lstrip()
+    name = shown.lower().removesuffix(".gz").removesuffix(".zst")
+    if start[0] == "[":
+        return "json"
+    if start[0] == "{":
+        first = start.split("\n", 1)[0]
+        # A pretty-printed document breaks its line inside the object; a broken first row of JSONL ends with a brace or
+        # quote, and its name usually says so.
+        return "json" if first.strip() in ("{", "[") or (name.endswith(".json") and not _parses(first)) else "jsonl"
+    return "jsonl" if name.endswith((".jsonl", ".ndjson", ".json")) else "csv"
+
+
+def _parses(text: str) -> bool:
+    try:
+        json.loads(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _delimiter(text: str, shown: str) -> str:
+    first = text.split("\n", 1)[0]
+    if shown.lower().endswith((".tsv", ".tsv.gz", ".tsv.zst")):
+        return "\t"
+    return max(",;\t|", key=first.count)
+
+
+@contextmanager
+def _unpacked(handle: IO[bytes], compression: Compression) -> Iterator[IO[bytes]]:
+    """Read the handle from its start; it stays open."""
+    handle.seek(0)
+    if compression == "gzip":
+        with gzip.GzipFile(fileobj=handle, mode="rb") as unpacked:
+            yield cast("IO[bytes]", unpacked)
+    elif compression == "zstd":
+        import zstandard
+
+        with zstandard.ZstdDecompressor().stream_reader(handle, read_across_frames=True, closefd=False) as stream:
+            yield io.BufferedReader(cast("io.RawIOBase", stream))
+    else:
+        yield handle
+
+
+def _breakages(compression: Compression) -> tuple[type[Exception], ...]:
+    """List what reading raises when the disk or an archive fails."""
+    if compression != "zstd":
+        return (EOFError, OSError, zlib.error)
+    import zstandard
+
+    return (EOFError, OSError, zstandard.ZstdError)

@@ -1,0 +1,159 @@
+"""A recognised file → its records, one by one, each with the line it stands on.
+
+    for record in records(file):
+        match record:
+            case Record(line, value): ...          # value: column or key → what it holds
+            case Malformed(line, reason, raw): ...
+
+JSONL and CSV are streamed; a JSON document and Parquet are read whole. In CSV a record may span lines (breaks in quotes):
+its line is the one that it begins on. In JSON and Parquet, which have no lines to speak of, it is the record's number.
+"""
+
+import csv
+import io
+import json
+from collections.abc import Iterator
+from typing import Any, NamedTuple, cast
+
+from budwood.errors import DataError
+from budwood.prepare.files import SourceFile
+
+
+class Record(NamedTuple):
+    line: int
+    value: dict[str, Any]
+
+
+class Malformed(NamedTuple):
+    line: int
+    reason: str
+    raw: str
+
+
+def records(file: SourceFile) -> Iterator[Record | Malformed]:
+    """Read a file from its start.
+
+    Raises:
+        DataError: the file as a whole cannot be read: bytes that are no text, a broken archive, JSON or Parquet. A single
+            line that cannot be read is `Malformed` instead.
+    """
+    readers = {"jsonl": _jsonl, "json": _json, "csv": _csv, "parquet": _parquet}
+    return readers[file.layout](file)
+
+
+def _jsonl(file: SourceFile) -> Iterator[Record | Malformed]:
+    for number, line in enumerate(file.lines(), start=1):
+        text = line.rstrip("\r\n")
+        if text and not text.isspace():
+            yield _parse(number, text)
+
+
+def _csv(file: SourceFile) -> Iterator[Record | Malformed]:
+    taken: list[str] = []
+    reader = csv.reader(_tee(file.lines(), taken), delimiter=file.delimiter, strict=True)
+    header = _header(reader, file.shown)
+    while True:
+        line = reader.line_num + 1
+        taken.clear()
+        try:
+            cells = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            yield Malformed(line, f"no CSV: {error}", "".join(taken))
+            continue
+        if len(cells) == len(header):
+            yield Record(line, dict(zip(header, cells, strict=True)))
+        elif cells:
+            yield Malformed(line, f"{len(cells)} columns where the header has {len(header)}", "".join(taken))
+
+
+def _json(file: SourceFile) -> Iterator[Record | Malformed]:
+    try:
+        document = _DECODER.decode("".join(file.lines()))
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{file.shown} is not JSON: {_say(error)}.", mend="Correct that place.") from None
+    for number, value in enumerate(_rows_of(document, file.shown), start=1):
+        if isinstance(value, dict):
+            yield Record(number, value)
+        else:
+            raw = json.dumps(value, ensure_ascii=False)
+            yield Malformed(number, f"a {_kind(value)} where an object is expected", raw)
+
+
+def _parquet(file: SourceFile) -> Iterator[Record | Malformed]:
+    import polars
+
+    try:
+        frame = polars.read_parquet(io.BytesIO(file.content()))
+    except polars.exceptions.PolarsError as error:
+        raise DataError(f"{file.shown} is not readable Parquet: {error}.", mend="Write the file again.") from None
+    for number, values in enumerate(frame.iter_rows(named=True), start=1):
+        yield Record(number, values)
+
+
+def _tee(lines: Iterator[str], taken: list[str]) -> Iterator[str]:
+    for line in lines:
+        taken.append(line)
+        yield line
+
+
+def _header(reader: Iterator[list[str]], shown: str) -> list[str]:
+    try:
+        header = [name.strip() for name in next(reader)]
+    except (StopIteration, csv.Error):
+        raise DataError(
+            f"{shown} has no CSV header.", where="its first line", mend="Give the columns' names in the first line."
+        ) from None
+    twice = sorted({name for name in header if header.count(name) > 1})
+    if twice:
+        raise DataError(f"{shown} has the column {twice[0]!r} twice.", where="its header", mend="Rename one of them.")
+    return header
+
+
+def _parse(line: int, text: str) -> Record | Malformed:
+    try:
+        value = _DECODER.decode(text)
+    except (ValueError, RecursionError) as error:
+        return Malformed(line, f"no JSON: {_say(error)}", text)
+    if not isinstance(value, dict):
+        return Malformed(line, f"a {_kind(value)} where an object is expected", text)
+    return Record(line, value)
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    values = dict(pairs)
+    if len(values) != len(pairs):
+        names = [name for name, _ in pairs]
+        # Which of two values was meant cannot be known; json would take the last in silence.
+        raise ValueError(f"the key {next(n for n in names if names.count(n) > 1)!r} occurs twice")
+    return values
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is no JSON value")
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_no_constant)
+
+
+def _say(error: ValueError | RecursionError) -> str:
+    if isinstance(error, json.JSONDecodeError):
+        return f"{error.msg} at column {error.colno}" + (f" of line {error.lineno}" if error.lineno > 1 else "")
+    return "nested too deeply" if isinstance(error, RecursionError) else str(error)
+
+
+def _kind(value: object) -> str:
+    return {list: "list", str: "string", bool: "truth value", type(None): "null"}.get(type(value), "number")
+
+
+def _rows_of(values: Any, shown: str) -> list[Any]:
+    if isinstance(values, list):
+        return values
+    lists = [name for name, value in values.items() if isinstance(value, list)] if isinstance(values, dict) else []
+    if len(lists) == 1:
+        return cast("list[Any]", values[lists[0]])
+    raise DataError(
+        f"{shown} holds no list of rows: an object with {len(lists)} lists.",
+        mend="Give a JSON array of objects, or an object with one such array.",
+    )

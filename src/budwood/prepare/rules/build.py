@@ -1,0 +1,78 @@
+"""The recipe's list of rule names → the rules."""
+
+import difflib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from budwood.errors import RecipeError
+from budwood.prepare.row import TokenLength
+from budwood.prepare.rules.control_characters import ControlCharacters
+from budwood.prepare.rules.empty_answer import EmptyAnswer
+from budwood.prepare.rules.json_answer import JsonAnswer, with_schema
+from budwood.prepare.rules.label import Label
+from budwood.prepare.rules.length import Length
+from budwood.prepare.rules.pii import Pii
+from budwood.prepare.rules.prompt_echo import PromptEcho
+from budwood.prepare.rules.roles import Roles
+from budwood.prepare.rules.rule import Rule
+from budwood.prepare.rules.unicode import Unicode
+from budwood.prepare.rules.whitespace import Whitespace
+from budwood.recipe import PrepareSection
+
+
+def build_rules(
+    section: PrepareSection, *, folder: Path, token_length: TokenLength | None, context: int
+) -> tuple[Rule, ...]:
+    """Make the rules in the recipe's order.
+
+    Args:
+        section: the recipe's [prepare].
+        folder: where the schema's path starts.
+        token_length: length of a row in tokens; None leaves lengths unmeasured.
+        context: the base's context, which no limit may pass.
+
+    Raises:
+        RecipeError: a rule that is unknown or named twice, a schema that cannot be used, or max_tokens over the context.
+    """
+    if section.max_tokens > context > 0:
+        raise RecipeError(
+            f"max_tokens = {section.max_tokens:,} is more than the base's context of {context:,} tokens.",
+            where="[prepare]",
+            mend=f"Set it to {context:,} or less, or 0 for the context itself.",
+        )
+    makers = _makers(section, folder, token_length, section.max_tokens or context)
+    for number, name in enumerate(section.rules):
+        if name not in makers:
+            near = difflib.get_close_matches(name, makers, n=1)
+            hint = f"The nearest is {near[0]!r}." if near else f"Known: {', '.join(makers)}."
+            raise RecipeError(f"There is no rule {name!r}. {hint}", where=f"[prepare] rules[{number}]", mend="Correct it.")
+        if name in section.rules[:number]:
+            raise RecipeError(f"The rule {name!r} is named twice.", where=f"[prepare] rules[{number}]", mend="Name it once.")
+    rules = tuple(makers[name]() for name in section.rules)
+    if EmptyAnswer.name in section.rules:
+        return rules
+    return (*rules, EmptyAnswer(no_target=section.no_target, placeholders=False))
+
+
+def _makers(
+    section: PrepareSection, folder: Path, token_length: TokenLength | None, limit: int
+) -> Mapping[str, Callable[[], Rule]]:
+    def json_answer() -> Rule:
+        if not section.answer_schema:
+            return JsonAnswer()
+        return with_schema((folder / section.answer_schema).resolve(), shown=section.answer_schema)
+
+    return {
+        "unicode": Unicode,
+        "control_characters": ControlCharacters,
+        "whitespace": Whitespace,
+        "roles": Roles,
+        "empty_answer": lambda: EmptyAnswer(no_target=section.no_target, labels=section.labels),
+        "prompt_echo": PromptEcho,
+        "label": lambda: Label(labels=section.labels),
+        "json_answer": json_answer,
+        "pii": lambda: Pii(action=section.pii, group_by=section.group_by),
+        "length": lambda: Length(
+            limit=limit, too_long=section.too_long, no_target=section.no_target, token_length=token_length
+        ),
+    }

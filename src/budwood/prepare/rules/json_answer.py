@@ -1,0 +1,82 @@
+"""json_answer: where the recipe names a JSON Schema, every answer is JSON and satisfies it.
+
+The reason of a drop names the place and the keyword that failed, never the value. Without a schema the rule does nothing.
+"""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+from budwood.errors import RecipeError
+from budwood.identity import digest_json
+from budwood.prepare.row import Drop, Row
+
+Faults = Callable[[Any], str]
+"""JSON value → the first fault found, or empty."""
+
+
+@dataclass(frozen=True)
+class JsonAnswer:
+    name: ClassVar[str] = "json_answer"
+    version: ClassVar[int] = 1
+    schema: dict[str, Any] | bool | None = None
+    faults: Faults | None = field(default=None, compare=False)
+
+    def options(self) -> dict[str, Any]:
+        return {"schema": None if self.schema is None else digest_json(self.schema)}
+
+    def apply(self, row: Row) -> Row | Drop:
+        if self.faults is None:
+            return row
+        try:
+            value = json.loads(row.answer, object_pairs_hook=_unique, parse_constant=_refuse)
+        except json.JSONDecodeError as error:
+            return Drop(f"the answer is no JSON: {error.msg} at character {error.pos + 1}")
+        except (ValueError, RecursionError):
+            return Drop("the answer is no JSON: a key twice, NaN or infinity, or nested too deeply")
+        fault = self.faults(value)
+        return Drop(f"the answer breaks its schema: {fault}") if fault else row
+
+
+def with_schema(path: Path, *, shown: str) -> JsonAnswer:
+    """Make the rule from a schema file.
+
+    Raises:
+        RecipeError: the file is missing, or holds no JSON Schema.
+    """
+    import jsonschema_rs
+
+    where = "[prepare] answer_schema"
+    try:
+        schema = json.loads(path.read_text(encoding="utf-8"))
+    except OSError:
+        raise RecipeError(f"There is no readable schema {shown!r}.", where=where, mend="Check the path.") from None
+    except ValueError as error:
+        raise RecipeError(f"The schema {shown!r} is not JSON: {error}.", where=where, mend="Correct that place.") from None
+    try:
+        validator = jsonschema_rs.validator_for(schema)
+    except (jsonschema_rs.ValidationError, ValueError) as error:
+        first = str(error).splitlines()[0]
+        raise RecipeError(f"{shown!r} is no JSON Schema: {first}.", where=where, mend="Correct the schema.") from None
+
+    def faults(value: Any) -> str:
+        for error in validator.iter_errors(value):
+            place = "/".join(map(str, error.instance_path))
+            keyword = next((str(part) for part in reversed(error.schema_path) if isinstance(part, str)), "schema")
+            return f'"{keyword}" at {place or "the top"}'
+        return ""
+
+    return JsonAnswer(schema=schema, faults=faults)
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    values = dict(pairs)
+    if len(values) != len(pairs):
+        raise ValueError("a key occurs twice")
+    return values
+
+
+def _refuse(name: str) -> None:
+    raise ValueError(f"{name} is no JSON value")

@@ -1,0 +1,75 @@
+"""pii: personal data and secrets: redacted, dropped or flagged, as the recipe says.
+
+E-mail addresses, phone numbers, payment cards, IBANs, IP addresses and access keys (see `budwood.text.pii` for what is found
+and what is not). Messages and slices both are looked at. The record says how many of which kind; neither the text found nor
+a digest of it is kept, because the digest of a phone number can be guessed back.
+"""
+
+from collections import Counter
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Literal
+
+from budwood.errors import DataError
+from budwood.prepare.row import Drop, Message, Row, Scalar, Touch
+from budwood.text.pii import KINDS, redact
+
+WORDS = {
+    "SECRET": "access key",
+    "EMAIL": "e-mail address",
+    "IBAN": "IBAN",
+    "CARD": "card number",
+    "IP": "IP address",
+    "PHONE": "phone number",
+}
+
+
+@dataclass(frozen=True)
+class Pii:
+    """The rule.
+
+    Args:
+        action: what happens to a row that holds personal data.
+        group_by: the recipe's grouping column; redacting it would throw all its rows into one group, so it is refused.
+    """
+
+    name: ClassVar[str] = "pii"
+    version: ClassVar[int] = 1
+    action: Literal["redact", "drop", "flag"] = "redact"
+    group_by: str = ""
+
+    def options(self) -> dict[str, Any]:
+        return {"action": self.action, "kinds": list(KINDS)}
+
+    def apply(self, row: Row) -> Row | Drop:
+        counts: Counter[str] = Counter()
+        messages = []
+        for message in row.messages:
+            text, found = redact(message.content)
+            counts.update(found)
+            messages.append(Message(message.role, text) if found else message)
+        slices: dict[str, Scalar] = {}
+        for key, value in row.slices.items():
+            if isinstance(value, str):
+                text, found = redact(value)
+                counts.update(found)
+                slices[key] = text
+                if found and key == self.group_by and self.action == "redact":
+                    raise self._grouping_by_personal_data(row)
+            else:
+                slices[key] = value
+        if not counts:
+            return row
+        kinds = ", ".join(f"{counts[kind]} {WORDS[kind]}{'s' * (counts[kind] > 1)}" for kind in KINDS if counts[kind])
+        if self.action == "drop":
+            return Drop(f"holds {kinds}")
+        if self.action == "flag":
+            return row.touch(self.name, "flagged", f"holds {kinds}")
+        touch = Touch(self.name, "changed", f"{kinds} redacted")
+        return replace(row, messages=tuple(messages), slices=slices, touched=(*row.touched, touch))
+
+    def _grouping_by_personal_data(self, row: Row) -> DataError:
+        return DataError(
+            f'{row}: the column "{self.group_by}", by which rows are grouped, holds personal data.',
+            where="[prepare] group_by",
+            mend="Group by an id that says nothing of a person.",
+        )

@@ -1,0 +1,40 @@
+"""roles: a conversation is at most one system message, then user and assistant in turn.
+
+A last user message that nobody answers is taken off (there is nothing to learn from it), with a record. Any other disorder
+drops the row: which turn is missing cannot be known. Tool calls are refused by name until templates for them are supported.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+from budwood.prepare.row import Drop, Row, Touch
+
+ROLES = ("system", "user", "assistant")
+
+
+@dataclass(frozen=True)
+class Roles:
+    name: ClassVar[str] = "roles"
+    version: ClassVar[int] = 1
+
+    def options(self) -> dict[str, Any]:
+        return {"roles": list(ROLES)}
+
+    def apply(self, row: Row) -> Row | Drop:
+        roles = [message.role for message in row.messages]
+        for number, role in enumerate(roles, start=1):
+            if role not in ROLES:
+                known = role if role in ("tool", "function", "developer") else "another role"
+                return Drop(f"message {number} is from {known}; known are {', '.join(ROLES)}")
+        turns = roles[1:] if roles[0] == "system" else roles
+        if "system" in turns:
+            return Drop("a system message that is not the first")
+        for number, role in enumerate(turns):
+            expected = ("user", "assistant")[number % 2]
+            if role != expected:
+                place = number + 1 + len(roles) - len(turns)
+                return Drop(f"message {place} is from {role} where {expected} is expected")
+        if turns and turns[-1] == "user" and "assistant" in turns:
+            touch = Touch(self.name, "changed", "a last user message without an answer taken off")
+            return replace(row, messages=row.messages[:-1], touched=(*row.touched, touch))
+        return row
