@@ -26,8 +26,9 @@ class PrepareSection(Section):
     answer_schema: str = Field(default="", description="JSON Schema file that every answer must satisfy; empty: none")
     labels: Names = Field(default=(), description="allowed answers; empty: any")
     pii: Literal["redact", "drop", "flag"] = Field(default="redact", description="what happens to personal data in a row")
-    conflicts: Literal["majority", "drop", "stop"] = Field(
-        default="majority", description="same prompt, different answers: keep the majority's, drop all, or stop"
+    conflicts: Literal["majority", "drop", "stop", "keep"] = Field(
+        default="majority",
+        description="same prompt, different answers: keep the majority's, drop all, stop, or keep all of them",
     )
     near_duplicate: float = Field(default=0.8, gt=0, le=1, description="true Jaccard above which rows are one group")
     group_by: str = Field(default="", description="a column whose equal values must lie in one split")

@@ -1,7 +1,7 @@
 """length: a row that is longer than the limit after its template is rejected or stops the stage; it is never cut.
 
-A cut answer teaches a model to stop in mid-sentence. The length comes in as a function, because it is the base's tokenizer and
-template that decide it; without one the rule measures nothing, and the snapshot says so.
+A cut answer teaches a model to stop in mid-sentence. The length comes in as a function, because it is the base's tokenizer
+and template that decide it; without one the rule measures nothing, and the snapshot says so.
 """
 
 from dataclasses import dataclass, field, replace
@@ -16,7 +16,7 @@ class Length:
     """The rule.
 
     Args:
-        limit: most tokens of a row, its template included.
+        limit: most tokens of a row, its template included; 0: only measured.
         too_long: "error" stops at the first row over the limit.
         no_target: "error" stops at the first row of which the template leaves nothing to learn.
     """
@@ -40,7 +40,7 @@ class Length:
             if self.no_target == "error":
                 raise DataError(f"{row}: {error.what}", where=error.where, mend=error.mend) from None
             return Drop(error.what)
-        if tokens <= self.limit:
+        if not self.limit or tokens <= self.limit:
             return replace(row, tokens=tokens)
         if self.too_long == "error":
             raise DataError(

@@ -1,0 +1,212 @@
+"""Which rows say the same: exact duplicates, conflicting answers, near-duplicates.
+
+"The same prompt" means: system message and turns before the answer are equal after normalisation. Rows of a published test
+file are never dropped here; they are flagged. What is found about other rows:
+
+* exact duplicate: same prompt, same answer; the first stays;
+* conflict: same prompt, different answers; the recipe says what becomes of them;
+* near-duplicate: prompts at least `near_duplicate` alike (true Jaccard). With the same answer, the later one goes; with
+  another answer it stays, and both lie in one group.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Container, Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import Literal
+
+from budwood.errors import DataError
+from budwood.prepare.groups import Groups
+from budwood.prepare.row import Row
+from budwood.text.minhash import NearIndex
+from budwood.text.normalise import normalise
+
+LEAK, CONFLICT, EXACT, NEAR = "leak", "conflict", "exact_duplicate", "near_duplicate"
+
+
+@dataclass(frozen=True, slots=True)
+class Says:
+    """What a row says, normalised.
+
+    Args:
+        prompt: key of everything before the answer, system message included.
+        turns: text of everything before the answer, without the system message: what near-duplicates are judged by.
+        answer: key of the answer.
+    """
+
+    prompt: bytes
+    turns: str
+    answer: bytes
+
+    @property
+    def key(self) -> bytes:
+        return self.prompt + self.answer
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """Why a row goes (or, in a published test file, is flagged)."""
+
+    rule: str
+    reason: str
+
+
+def says(row: Row) -> Says:
+    *before, answer = row.messages
+    turns = [normalise(message.content) for message in before if message.role != "system"]
+    system = [normalise(message.content) for message in before if message.role == "system"]
+    return Says(_key("\x1e".join([*system, "\x1f", *turns])), " ".join(turns), _key(normalise(answer.content)))
+
+
+def find_leaks(rows: Sequence[Row], said: Sequence[Says]) -> dict[int, Fault]:
+    """Find rows that ask just what a published test row asks, whatever they answer."""
+    published = {said[i].turns: row for i, row in reversed(list(enumerate(rows))) if row.declared == "test"}
+    return {
+        i: Fault(LEAK, f"same prompt as test row {published[said[i].turns].row_id}")
+        for i, row in enumerate(rows)
+        if row.declared != "test" and said[i].turns in published
+    }
+
+
+def find_conflicts(rows: Sequence[Row], said: Sequence[Says], policy: str, out: Container[int]) -> dict[int, Fault]:
+    """Judge rows that answer one prompt differently; every row is a vote, exact duplicates included.
+
+    Args:
+        rows: all rows; a published test file's have no vote on the others, and are flagged among themselves.
+        said: what each says.
+        policy: [prepare] conflicts.
+        out: rows that are out already.
+
+    Raises:
+        DataError: the policy is "stop" and there is a conflict. The first ones are listed, without their text.
+    """
+    faults: dict[int, Fault] = {}
+    for published in (True, False):
+        prompts: dict[bytes, list[int]] = defaultdict(list)
+        for i, row in enumerate(rows):
+            if (row.declared == "test") == published and i not in out:
+                prompts[said[i].prompt].append(i)
+        conflicts = [members for members in prompts.values() if len({said[i].answer for i in members}) > 1]
+        if published:
+            faults |= {i: Fault(CONFLICT, _different(members, said)) for members in conflicts for i in members}
+        elif policy == "stop" and conflicts:
+            raise _stop(rows, conflicts)
+        elif policy != "keep":
+            for members in conflicts:
+                faults |= _vote(rows, said, members, policy)
+    return faults
+
+
+def find_exact(rows: Sequence[Row], said: Sequence[Says], out: Container[int]) -> dict[int, Fault]:
+    """Find rows that repeat an earlier one which is still in; published test rows and others are compared apart."""
+    first: dict[tuple[bool, bytes], int] = {}
+    faults: dict[int, Fault] = {}
+    for i, row in enumerate(rows):
+        if i in out:
+            continue
+        earlier = first.setdefault((row.declared == "test", said[i].key), i)
+        if earlier != i:
+            faults[i] = Fault(EXACT, f"same prompt and answer as row {rows[earlier].row_id} ({rows[earlier].origin})")
+    return faults
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """What the search for near-duplicates knows of a row.
+
+    Args:
+        said: what it says.
+        row: None for a row that only an earlier snapshot holds: it joins groups and is nobody's twin.
+        role: "published" rows may only be flagged, "settled" ones (placed by an earlier snapshot) stay, others may go.
+    """
+
+    said: Says
+    row: Row | None
+    role: Literal["published", "settled", "free"]
+
+    @property
+    def meaning(self) -> tuple[bytes, bytes]:
+        """What a twin has to share besides the prompt: system message and answer."""
+        first = self.row.messages[0] if self.row else None
+        return (_key(normalise(first.content)) if first and first.role == "system" else b"", self.said.answer)
+
+
+@dataclass(frozen=True, slots=True)
+class Twin:
+    """The row that another repeats in other words."""
+
+    key: int
+    fault: Fault
+
+
+def find_near(
+    candidates: Mapping[int, Candidate], groups: Groups, threshold: float, tick: Callable[[int], None]
+) -> dict[int, Twin]:
+    """Join what is near, and name for each row that may go (or be flagged) the one that it repeats.
+
+    A row that may go is not searched for again: what it resembles is in the index already. So a set of n copies costs n
+    comparisons, not n².
+
+    Args:
+        candidates: rows by key, in the order to look at them: those that stay first.
+        groups: joined along the way.
+        threshold: [prepare] near_duplicate.
+        tick: called with the number of rows looked at.
+    """
+    index = NearIndex(threshold)
+    meanings: dict[int, tuple[bytes, bytes]] = {}
+    twins: dict[int, Twin] = {}
+    for done, (i, candidate) in enumerate(candidates.items(), start=1):
+        meanings[i] = meaning = candidate.meaning
+        group = groups.of(i)
+        # Two rows of one group with different answers change nothing, however alike they are.
+        hits = index.near(candidate.said.turns, wanted=lambda j: groups.of(j) != group or meanings[j] == meaning)  # noqa: B023
+        for hit in hits:
+            groups.join(i, hit.key)
+        for hit in hits:
+            row = candidates[hit.key].row
+            if row is not None and meanings[hit.key] == meaning and _may_repeat(candidate, candidates[hit.key]):
+                reason = f"{hit.similarity:.2f} alike, with the same answer as row {row.row_id} ({row.origin})"
+                twins[i] = Twin(hit.key, Fault(NEAR, reason))
+                break
+        if i not in twins or candidate.role != "free":
+            index.add(i, candidate.said.turns)
+        tick(done)
+    return twins
+
+
+def _may_repeat(row: Candidate, other: Candidate) -> bool:
+    if row.role == "published":
+        return other.role == "published"
+    return row.role == "free" and other.role != "published"
+
+
+def _key(text: str) -> bytes:
+    return blake2b(text.encode("utf-8"), digest_size=16).digest()
+
+
+def _different(members: Sequence[int], said: Sequence[Says]) -> str:
+    return f"its prompt has {len({said[i].answer for i in members})} different answers"
+
+
+def _vote(rows: Sequence[Row], said: Sequence[Says], members: Sequence[int], policy: str) -> dict[int, Fault]:
+    votes = Counter(said[i].answer for i in members)
+    (winner, most), (_, second) = votes.most_common(2)
+    what = _different(members, said)
+    if policy == "drop" or most == second:
+        why = "" if policy == "drop" else ", none of them with a majority"
+        return {i: Fault(CONFLICT, what + why) for i in members}
+    first = next(i for i in members if said[i].answer == winner)
+    return {
+        i: Fault(CONFLICT, f"{what}; {most} of {len(members)} rows answer as row {rows[first].row_id} does")
+        for i in members
+        if said[i].answer != winner
+    }
+
+
+def _stop(rows: Sequence[Row], conflicts: Sequence[Sequence[int]]) -> DataError:
+    shown = "; ".join(" and ".join(str(rows[i].origin) for i in members[:3]) for members in conflicts[:3])
+    return DataError(
+        f"{len(conflicts):,} prompts have different answers: {shown}{'; …' if len(conflicts) > 3 else '.'}",
+        mend='Correct them, or set [prepare] conflicts to "majority", "drop" or "keep".',
+    )
