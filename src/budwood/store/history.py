@@ -72,6 +72,12 @@ class HistoryEvent:
         fields = {key: value for key, value in vars(self).items() if key != "digest"}
         return digest_json({**fields, "detail": dict(self.detail)})
 
+    def as_dict(self) -> dict[str, Any]:
+        """JSON values, with the field names that people expect."""
+        values = dict(vars(self))
+        values["from"] = values.pop("from_")
+        return values | {"detail": dict(self.detail)}
+
 
 def next_event(head: Head, last_at: str | None, now: datetime, event: HistoryEvent) -> HistoryEvent:
     """Number, date and bind an event; a clock that went back since `last_at` is recorded in `detail`."""

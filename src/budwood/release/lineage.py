@@ -1,0 +1,199 @@
+"""From any object back to the training rows: a walk along the parents, and the rows at its end.
+
+tree = lineage(store, release_digest)
+print("\n".join(tree.lines()))
+for row in training_rows(store, tree.snapshots[0], limit=3): print(row.source, row.line)
+"""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+from budwood.errors import StoreError
+from budwood.identity import Digest, short
+from budwood.store import Kind, Manifest, Store
+
+SPLITS = ("train", "validation", "test")
+
+
+@dataclass(frozen=True)
+class Node:
+    """One object of the walk; `depth` is the shortest way from where it began, `forgotten` why its bytes are gone."""
+
+    digest: Digest
+    kind: Kind
+    title: str
+    parents: tuple[Digest, ...]
+    depth: int
+    forgotten: str | None
+
+
+@dataclass(frozen=True)
+class Lineage:
+    """Everything that an object was made from, itself first, nearest first."""
+
+    nodes: tuple[Node, ...]
+
+    @property
+    def snapshots(self) -> tuple[Digest, ...]:
+        """Data it was made from, the nearest first; removed ones are left out."""
+        return tuple(node.digest for node in self.nodes if node.kind == "snapshot" and node.forgotten is None)
+
+    def lines(self) -> list[str]:
+        """Draw the walk as an indented tree; what was shown before is named again, but not unfolded again."""
+        by_digest = {node.digest: node for node in self.nodes}
+        lines: list[str] = []
+        shown: set[Digest] = set()
+
+        def draw(node: Node, indent: int) -> None:
+            again = node.digest in shown
+            gone = f" (removed: {node.forgotten})" if node.forgotten else ""
+            more = " (see above)" if again and node.parents else ""
+            lines.append(f"{'  ' * indent}{node.kind} {short(node.digest)} {node.title}{gone}{more}".rstrip())
+            if again:
+                return
+            shown.add(node.digest)
+            for parent in node.parents:
+                draw(by_digest[parent], indent + 1)
+
+        if self.nodes:
+            draw(self.nodes[0], 0)
+        return lines
+
+    def as_dict(self) -> dict[str, Any]:
+        keys = ("digest", "kind", "title", "depth", "forgotten")
+        return {
+            "nodes": [{**{key: getattr(node, key) for key in keys}, "parents": list(node.parents)} for node in self.nodes]
+        }
+
+
+@dataclass(frozen=True)
+class RowOrigin:
+    """One row of a snapshot and where it came from."""
+
+    row_id: str
+    split: str
+    source: str
+    source_sha256: str
+    line: int
+    touched: tuple[str, ...]
+    messages: tuple[tuple[str, str], ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "row_id": self.row_id,
+            "split": self.split,
+            "source": {"file": self.source, "sha256": self.source_sha256, "line": self.line},
+            "touched": list(self.touched),
+            "messages": [{"role": role, "content": content} for role, content in self.messages],
+        }
+
+
+def lineage(store: Store, digest: str) -> Lineage:
+    """Walk from an object to everything that it was made from.
+
+    Raises:
+        StoreError: an object on the way is missing without a tombstone.
+    """
+    nodes: dict[Digest, Node] = {}
+    level = [Digest(digest)]
+    depth = 0
+    while level:
+        for current in level:
+            nodes[current] = _node(store, current, depth)
+        above = [parent for current in level for parent in nodes[current].parents]
+        level = [parent for parent in dict.fromkeys(above) if parent not in nodes]
+        depth += 1
+    return Lineage(tuple(nodes.values()))
+
+
+def find_object(store: Store, ref: str) -> Digest:
+    """Find an object by release reference (name, name@alias, name@number) or by the first digits of its digest.
+
+    Raises:
+        StoreError: neither fits; the release's error is the one that is told, unless `ref` reads as digits.
+    """
+    digits = ref.strip().removesuffix("…")
+    known = {row.name for row in store.releases()}
+    if "@" not in ref and ref not in known and len(digits) >= 6 and set(digits) <= set("0123456789abcdef"):
+        return store.resolve(digits)
+    return store.find_release(ref).digest
+
+
+def training_rows(
+    store: Store, snapshot: str, *, limit: int = 3, row_id: str | None = None, splits: tuple[str, ...] = ("train",)
+) -> list[RowOrigin]:
+    """Read rows of a snapshot with their source file and line.
+
+    Args:
+        store: the store.
+        snapshot: a snapshot object.
+        limit: at most so many rows.
+        row_id: only rows whose id begins so; all splits are then searched.
+        splits: files to read, in order.
+
+    Raises:
+        StoreError: not a snapshot, a row that cannot be read, or no row with that id.
+    """
+    manifest = store.manifest(snapshot)
+    if manifest.kind != "snapshot":
+        raise StoreError(f"{short(snapshot)}… is a {manifest.kind}, not a snapshot.", mend="Give the digest of a snapshot.")
+    found = _rows(store, snapshot, SPLITS if row_id else splits)
+    wanted = list(islice((row for row in found if row_id is None or row.row_id.startswith(row_id)), limit))
+    if row_id is not None and not wanted:
+        raise StoreError(
+            f"Snapshot {short(snapshot)}… has no row {row_id!r}.",
+            mend="Rejected rows are in its rejected.jsonl, with the reason.",
+        )
+    return wanted
+
+
+def _rows(store: Store, snapshot: str, splits: tuple[str, ...]) -> Iterator[RowOrigin]:
+    for split in splits:
+        with store.file(snapshot, f"{split}.jsonl").open("rb") as lines:
+            for number, line in enumerate(lines, start=1):
+                try:
+                    yield _row(json.loads(line.decode("utf-8", "surrogatepass")), split)
+                except (ValueError, KeyError, TypeError) as error:
+                    raise StoreError(
+                        f"Row {number} of {split}.jsonl cannot be read: {error!r}.",
+                        where=f"snapshot {short(snapshot)}…",
+                        mend="Run `budwood verify`.",
+                    ) from None
+
+
+def _row(value: dict[str, Any], split: str) -> RowOrigin:
+    source = value["source"]
+    return RowOrigin(
+        row_id=str(value["row_id"]),
+        split=split,
+        source=str(source["file"]),
+        source_sha256=str(source["sha256"]),
+        line=int(source["line"]),
+        touched=tuple(str(item["rule"]) for item in value.get("touched", ())),
+        messages=tuple((str(message["role"]), str(message["content"])) for message in value["messages"]),
+    )
+
+
+def _node(store: Store, digest: Digest, depth: int) -> Node:
+    tombstone = store.tombstone_of(digest)
+    if tombstone is not None:
+        return Node(digest, tombstone.kind, "", tombstone.parents, depth, tombstone.reason)
+    manifest = store.manifest(digest)
+    return Node(digest, manifest.kind, _title(manifest), manifest.parents, depth, None)
+
+
+def _title(manifest: Manifest) -> str:
+    """A few words that tell this object from its siblings."""
+    body = manifest.body
+    if manifest.kind == "snapshot":
+        counts = body.get("counts", {})
+        return f"{body.get('name', '')}: {counts.get('kept', 0):,} rows of {counts.get('read', 0):,}"
+    if manifest.kind == "run":
+        return f"{body.get('method', '')}, {body.get('steps', 0):,} steps"
+    keys = {"base": "id", "release": "name", "adapter": "rank", "model": "id", "report": "suite"}
+    value = body.get(keys[manifest.kind], "")
+    text = short(value) if manifest.kind == "report" and isinstance(value, str) else str(value)
+    return f"rank {text}" if manifest.kind == "adapter" else text

@@ -1,0 +1,188 @@
+"""Making a release: everything that has to be together for the same answers again, under one digest.
+
+Files: `release.json` (the body, for people), `probes.json` (golden probes), `template.jinja` (the chat template).
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from budwood.engine.probes import ProbeSet
+from budwood.errors import ReleaseError
+from budwood.identity import Digest, digest_bytes, short
+from budwood.recipe import Recipe
+from budwood.release.verdict import Verdict
+from budwood.store import Store
+
+Precision = Literal["float32", "bfloat16"]
+
+
+@dataclass(frozen=True)
+class ResultRef:
+    """What is put on the base: an adapter, or a full model in its place."""
+
+    kind: Literal["adapter", "model"]
+    digest: Digest
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """What a request gets that does not say otherwise."""
+
+    temperature: float
+    max_new_tokens: int
+    stop_ids: tuple[int, ...]
+
+
+def make_release(
+    recipe: Recipe,
+    store: Store,
+    *,
+    base_identity: Mapping[str, Any],
+    base_object: Digest,
+    result: ResultRef | None,
+    run: Digest | None,
+    snapshot: Digest,
+    report: Digest | None,
+    verdict: Verdict | None,
+    quantization: str,
+    precision: str,
+    template_source: str,
+    decoding: Decoding,
+    probes: ProbeSet,
+    parent: Digest | None,
+    who: str,
+    reason: str,
+) -> tuple[Digest, int]:
+    """Write the release object and register it under the recipe's name; return its digest and running number.
+
+    The same parts give the same release and the same number.
+
+    Args:
+        recipe: its name, alias and notes.
+        store: where all parts lie.
+        base_identity: `BaseIdentity.as_body()`; id, revision and the three digests are bound.
+        base_object: the base's object.
+        result: adapter or model on it; None: the plain base is released.
+        run: training run that made the result.
+        snapshot: data that it was trained and tested on.
+        report: evaluation that the verdict is about.
+        verdict: what the gate said; None: not judged, so that promotion needs an override.
+        quantization: "none" or "nf4": the base under an adapter is only that base in this form.
+        precision: compute dtype that it was trained in.
+        template_source: the chat template; its digest must be the one in `base_identity`.
+        decoding: defaults of serving.
+        probes: golden probes.
+        parent: release that this one replaces or goes on from.
+        who: person or program that makes it.
+        reason: why.
+
+    Raises:
+        ReleaseError: parts that do not belong together, or a name that is the base model's.
+        StoreError: a part is not in the store.
+    """
+    _check_name(recipe.name, str(base_identity["id"]))
+    _check_parts(store, base_identity, base_object, result, run, snapshot, report, verdict)
+    body = {
+        "name": recipe.name,
+        "alias": recipe.release.alias,
+        "base": {
+            "id": base_identity["id"],
+            "revision": base_identity["revision"],
+            "weights_digest": base_identity["weights_digest"],
+            "tokenizer_digest": base_identity["tokenizer_digest"],
+            "template_digest": base_identity["template_digest"],
+            "quantization": quantization,
+            "precision": precision,
+            "object": base_object,
+        },
+        "template": digest_bytes(template_source.encode("utf-8", "surrogatepass")),
+        "result": {"kind": result.kind if result else "none", "digest": result.digest if result else None},
+        "decoding": {
+            "temperature": decoding.temperature,
+            "max_new_tokens": decoding.max_new_tokens,
+            "stop_ids": list(decoding.stop_ids),
+        },
+        "snapshot": snapshot,
+        "report": report,
+        "run": run,
+        "verdict": verdict.as_body() if verdict else None,
+        "parent": parent,
+        "notes": recipe.release.notes,
+    }
+    above = [base_object, result.digest if result else None, snapshot, report, run, parent]
+    with store.draft("release") as draft:
+        readable = json.dumps(body, indent=2, ensure_ascii=False, sort_keys=True)
+        (draft.folder / "release.json").write_bytes(readable.encode("utf-8", "surrogatepass") + b"\n")
+        (draft.folder / "probes.json").write_bytes(probes.encode())
+        (draft.folder / "template.jinja").write_bytes(template_source.encode("utf-8", "surrogatepass"))
+        parents = [digest for digest in above if digest is not None]
+        digest = draft.commit(parents=parents, body=body, attestation={"who": who, "reason": reason})
+    return digest, store.add_release(recipe.name, digest, who=who, reason=reason)
+
+
+def _check_name(name: str, base_id: str) -> None:
+    plain = base_id.partition("@")[0].rstrip("/").rpartition("/")[2].lower()
+    if name == plain:
+        raise ReleaseError(
+            f'The release name "{name}" is the base model\'s own: nobody could tell which of them answers.',
+            where="the recipe, name",
+            mend=f'Choose another, e.g. "{name}-tuned".',
+        )
+
+
+def _check_parts(
+    store: Store,
+    base_identity: Mapping[str, Any],
+    base_object: Digest,
+    result: ResultRef | None,
+    run: Digest | None,
+    snapshot: Digest,
+    report: Digest | None,
+    verdict: Verdict | None,
+) -> None:
+    """Refuse parts that were not made from each other: valid pieces of two releases are no release."""
+    _expect(store, base_object, "base")
+    _expect(store, snapshot, "snapshot")
+    known = store.manifest(base_object).body.get("weights_digest")
+    if known != base_identity["weights_digest"]:
+        raise _mismatch(
+            f"base object {short(base_object)}… has weights {short(str(known))}…", "the base identity has others"
+        )
+    if result is not None:
+        _expect(store, result.digest, result.kind)
+        _expect_parent(store, result.digest, base_object, result.kind)
+    if run is not None:
+        _expect(store, run, "run")
+        needed = [digest for digest in (result.digest if result else None, snapshot, base_object) if digest]
+        for digest in needed:
+            _expect_parent(store, run, digest, "run")
+    if report is not None:
+        _expect(store, report, "report")
+        _expect_parent(store, report, result.digest if result else base_object, "report")
+    if verdict is not None and verdict.candidate != report:
+        raise _mismatch(
+            f"the verdict is about report {short(verdict.candidate)}…", f"the report is {short(report or 'none')}…"
+        )
+
+
+def _expect(store: Store, digest: str, kind: str) -> None:
+    found = store.manifest(digest).kind
+    if found != kind:
+        raise _mismatch(f"{short(digest)}… is a {found}", f"a {kind} is needed")
+
+
+def _expect_parent(store: Store, child: Digest, parent: Digest, what: str) -> None:
+    parents: Sequence[str] = store.manifest(child).parents
+    if parent not in parents:
+        kind = store.manifest(parent).kind
+        raise _mismatch(f"{what} {short(child)}… was not made from {kind} {short(parent)}…", "its parents are others")
+
+
+def _mismatch(one: str, other: str) -> ReleaseError:
+    return ReleaseError(
+        f"These parts do not belong together: {one}, {other}.",
+        where="the release",
+        mend="Nothing was stored. Run the stages again with this recipe: `budwood run RECIPE`.",
+    )

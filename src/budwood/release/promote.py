@@ -1,0 +1,251 @@
+"""Moving an alias: promotion on a verdict, rollback to what was live, and waiting until servers have followed.
+
+The move itself is the store's compare-and-swap; here it is decided whether it may be made. Nothing heavy is imported.
+"""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from budwood.errors import ReleaseError
+from budwood.identity import Digest, digest_json, short
+from budwood.store import ANY, HistoryEvent, ObservedRow, ReleaseRow, Store
+from budwood.store.history import MOVES
+
+POLL_S = 0.05
+
+
+@dataclass(frozen=True)
+class ServerState:
+    """How far one server has come: "follows", "failed" (its probes refused the release) or "waiting"."""
+
+    server_id: str
+    state: Literal["follows", "failed", "waiting"]
+    detail: str
+
+    def __str__(self) -> str:
+        return f"server {self.server_id}: {self.detail}"
+
+
+@dataclass(frozen=True)
+class Moved:
+    """A finished move. `before` is None when the alias is new; `servers` says what each known server did."""
+
+    name: str
+    alias: str
+    version: int
+    digest: Digest
+    before: Digest | None
+    seq: int
+    servers: tuple[ServerState, ...]
+
+    @property
+    def followed(self) -> bool:
+        """Whether every known server answers from the release."""
+        return all(server.state == "follows" for server in self.servers)
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self) | {"servers": [asdict(server) for server in self.servers], "followed": self.followed}
+
+
+def promote(
+    store: Store,
+    ref: str,
+    alias: str = "production",
+    *,
+    expect: str | None = None,
+    who: str,
+    reason: str,
+    override: str | None = None,
+    wait_s: float = 0.0,
+) -> Moved:
+    """Point an alias at a release.
+
+    Args:
+        store: the store.
+        ref: name@number, name@digest, name@alias or a digest.
+        alias: what to move.
+        expect: move only if the alias is at this release now (a reference or digest prefix, "none": not there yet).
+        who: person or program.
+        reason: why.
+        override: reason to go against the verdict; it is recorded.
+        wait_s: how long to wait until every known server has followed; 0: do not look.
+
+    Raises:
+        ReleaseError: the verdict is not PROMOTE, or was given against another champion than the one that is live.
+        StoreError: no such release, the alias moved meanwhile, or a part of the release is gone.
+    """
+    row = store.find_release(ref)
+    body = store.manifest(row.digest).body
+    wanted = ANY if expect is None else _expected(store, row.name, expect)
+    now = _now(store, row.name, alias)
+    _check_parts_present(store, row)
+    if override is not None and not override.strip():
+        raise ReleaseError("The override has no reason.", where="--override", mend="Say why in a few words; it is recorded.")
+    refusal = None if now == row.digest else _refusal(store, row, body, alias, now)
+    if refusal is not None and override is None:
+        raise refusal
+    overridden = refusal is not None
+    verdict = body.get("verdict")
+    event = store.move_alias(
+        row.name,
+        alias,
+        row.digest,
+        # Whoever does not say what he expects means what the verdict was checked against a moment ago.
+        expect=now if wanted is ANY else wanted,
+        who=who,
+        reason=_recorded(reason, override if overridden else None),
+        verdict=digest_json(verdict) if verdict else None,
+        kind="promoted",
+        override=overridden,
+    )
+    return _finish(store, row, alias, now, event, wait_s)
+
+
+def rollback(
+    store: Store, name: str, alias: str = "production", *, to: str | None = None, who: str, reason: str, wait_s: float = 0.0
+) -> Moved:
+    """Point an alias back to the release that was live before, or to another one that was.
+
+    A second rollback goes one further back, never forward again to what was rolled back.
+
+    Raises:
+        ReleaseError: nothing was live before, `to` never was, or its bytes are gone. There is no fallback to the base.
+    """
+    moves = [event for event in store.history(name) if event.kind in MOVES and event.alias == alias]
+    now = _now(store, name, alias)
+    if now is None:
+        raise ReleaseError(
+            f'{name} has no alias "{alias}": nothing is live that could be rolled back.',
+            mend=f"Read `budwood history {name}`.",
+        )
+    target = store.find_release(to if "@" in to else f"{name}@{to}").digest if to else _previous(moves)
+    if target is None:
+        raise ReleaseError(
+            f"Nothing was live as {name}@{alias} before {short(now)}…: there is nothing to roll back to.",
+            mend=f"Nothing was changed. Promote another release: `budwood promote {name}@NUMBER --alias {alias}`.",
+        )
+    if target not in {event.to for event in moves}:
+        raise ReleaseError(
+            f"Release {short(target)}… was never live as {name}@{alias}, so this is no rollback.",
+            mend=f"Nothing was changed. Promote it instead: `budwood promote {name}@{short(target)} --alias {alias}`.",
+        )
+    row = next(row for row in store.releases(name) if row.digest == target)
+    _check_parts_present(store, row)
+    verdict = store.manifest(target).body.get("verdict")
+    event = store.move_alias(
+        name,
+        alias,
+        target,
+        expect=now,
+        who=who,
+        reason=reason,
+        verdict=digest_json(verdict) if verdict else None,
+        kind="rolled_back",
+    )
+    return _finish(store, row, alias, now, event, wait_s)
+
+
+def wait_for_servers(
+    store: Store,
+    name: str,
+    alias: str,
+    digest: Digest,
+    *,
+    wait_s: float,
+    clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
+) -> tuple[ServerState, ...]:
+    """Look until every server that has reported on this alias follows or has refused, or the time is over.
+
+    Servers that never reported on the alias are unknown here; a server that stopped has taken its report back.
+    """
+    deadline = clock() + wait_s
+    while True:
+        states = tuple(server_state(row, digest) for row in store.observed(name, alias))
+        if all(state.state != "waiting" for state in states) or clock() >= deadline:
+            return states
+        sleep(POLL_S)
+
+
+def _recorded(reason: str, override: str | None) -> str:
+    return " | ".join(part for part in (override, reason) if part)
+
+
+def _finish(store: Store, row: ReleaseRow, alias: str, before: Digest | None, event: HistoryEvent, wait_s: float) -> Moved:
+    servers = wait_for_servers(store, row.name, alias, row.digest, wait_s=wait_s) if wait_s > 0 else ()
+    return Moved(row.name, alias, row.version, row.digest, before, event.seq, servers)
+
+
+def server_state(row: ObservedRow, digest: Digest) -> ServerState:
+    """Compare what a server reports with the release that it should serve."""
+    if row.digest == digest and row.ok:
+        return ServerState(row.server_id, "follows", f"follows since {row.since[:19]}")
+    if row.digest == digest:
+        return ServerState(row.server_id, "failed", f"refused the release: {row.detail}")
+    detail = f"still at {short(row.digest)}…, last seen {row.seen[:19]}"
+    return ServerState(row.server_id, "waiting", f"{detail}: {row.detail}" if row.detail else detail)
+
+
+def _now(store: Store, name: str, alias: str) -> Digest | None:
+    return next((row.digest for row in store.aliases(name) if row.alias == alias), None)
+
+
+def _expected(store: Store, name: str, expect: str) -> Digest | None:
+    if expect == "none":
+        return None
+    return store.find_release(expect if "@" in expect else f"{name}@{expect}").digest
+
+
+def _check_parts_present(store: Store, row: ReleaseRow) -> None:
+    """A release whose adapter or base object is gone must not go live; the store's own errors say why it is gone."""
+    body = store.manifest(row.digest).body
+    for digest in (body["base"]["object"], body["result"]["digest"]):
+        if digest is not None:
+            store.manifest(digest)
+
+
+def _refusal(store: Store, row: ReleaseRow, body: Mapping[str, Any], alias: str, now: Digest | None) -> ReleaseError | None:
+    """Say why the verdict does not allow this move; None when it does."""
+    verdict = body.get("verdict")
+    title = f"{row.name}@{row.version} ({short(row.digest)}…)"
+    mend = "Nothing was changed. To go against the verdict, repeat with --override REASON; it is recorded."
+    if verdict is None:
+        return ReleaseError(f"{title} was never judged by a gate.", where=f"the release {short(row.digest)}…", mend=mend)
+    if verdict["verdict"] != "PROMOTE":
+        reasons = "".join(f"\n    {reason}" for reason in verdict["reasons"][:3])
+        return ReleaseError(f"The verdict on {title} is {verdict['verdict']}, not PROMOTE.{reasons}", mend=mend)
+    if alias != body.get("alias", alias):
+        return None
+    live = _subject(store, now) if now is not None else None
+    if live != verdict["champion_subject"]:
+        judged = f"against {short(verdict['champion_subject'])}…" if verdict["champion_subject"] else "with nothing live"
+        place = f"at release {short(now)}…" if now else "not there"
+        return ReleaseError(
+            f"The verdict on {title} was given {judged}, but {row.name}@{alias} is {place} by now.",
+            mend="Nothing was changed. Let the gate judge again against what is live: `budwood release RECIPE`; "
+            "or repeat with --override REASON.",
+        )
+    return None
+
+
+def _subject(store: Store, release: Digest) -> str | None:
+    """What answers in a release: its adapter or model, or the base object."""
+    body = store.manifest(release).body
+    subject: str | None = body["result"]["digest"] or body["base"]["object"]
+    return subject
+
+
+def _previous(moves: list[HistoryEvent]) -> Digest | None:
+    """Walk the moves as a stack: promotions put on, rollbacks take off down to their target."""
+    stack: list[Digest] = []
+    for event in moves:
+        if event.to is None:
+            continue
+        if event.kind == "rolled_back" and event.to in stack:
+            while stack[-1] != event.to:
+                stack.pop()
+        elif not stack or stack[-1] != event.to:
+            stack.append(event.to)
+    return stack[-2] if len(stack) > 1 else None
