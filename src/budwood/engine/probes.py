@@ -26,7 +26,7 @@ Score = Callable[[Sequence[int], Sequence[int]], Sequence[float]]
 
 @dataclass(frozen=True)
 class Probe:
-    """One prompt, what followed it greedily, and how far the wrong models are from that; None where there is no such model."""
+    """One prompt, what followed it greedily, and how far wrong models are from that; None where there is no such model."""
 
     prompt_ids: tuple[int, ...]
     token_ids: tuple[int, ...]

@@ -1,8 +1,8 @@
 """The promotion gate: three reports and the rules in, PROMOTE, REJECT or INCONCLUSIVE out. A pure function.
 
 All comparisons are paired by case. Quality must be superior to the plain base (lower bound above zero) and superior or
-non-inferior to what is live; policy, schema, style and latency must not get worse by more than their margins, against what is
-live, or against the plain base where nothing is. Missing scores, too few cases and intervals that hold both answers are
+non-inferior to what is live; policy, schema, style and latency must not get worse by more than their margins, against what
+is live, or against the plain base where nothing is. Missing scores, too few cases and intervals that hold both answers are
 INCONCLUSIVE: a gate never promotes for lack of evidence.
 """
 
@@ -168,5 +168,5 @@ def _refuse_unlike(candidate: Report, other: Report, name: str) -> None:
     ):
         if mine != theirs:
             raise ReleaseError(
-                f"Cannot compare: {what} of the {name} report is {theirs}, the candidate's {mine}.", mend=again
+                f"Cannot compare: {what} of the {name} report is {theirs}, of the candidate's {mine}.", mend=again
             )

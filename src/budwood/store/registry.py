@@ -71,7 +71,7 @@ class Registry:
             mine = [row for row in rows if row.name == name]
             return self._within(name, rest if at else "production", mine)
         digits = name.removesuffix("…")
-        if not at and len(digits) >= SHORTEST_PREFIX and set(digits) <= set("0123456789abcdef"):
+        if not at and len(digits) >= SHORTEST_PREFIX and set(digits) <= _HEX:
             return _one(ref, [row for row in rows if row.digest.startswith(check_prefix(name))])
         raise _unknown(ref, {row.name for row in rows}, "release name")
 
@@ -126,6 +126,10 @@ class Registry:
             return event
 
     def _within(self, name: str, rest: str, mine: list[ReleaseRow]) -> ReleaseRow:
+        # Servers list a release as name@3-9d02ab41c977; the digest says it all, and the number must agree with it.
+        number, dash, tail = rest.partition("-")
+        if dash and number.isdigit() and len(tail) >= SHORTEST_PREFIX and set(tail) <= _HEX:
+            return _one(f"{name}@{rest}", [r for r in mine if r.digest.startswith(tail) and r.version == int(number)])
         points = {row.alias: row.digest for row in self.aliases(name)}
         if rest in points:
             return next(row for row in mine if row.digest == points[rest])
@@ -138,7 +142,7 @@ class Registry:
                 mend=f"Read `budwood history {name}`.",
             )
         digits = rest.removesuffix("…")
-        if len(digits) >= SHORTEST_PREFIX and set(digits) <= set("0123456789abcdef"):
+        if len(digits) >= SHORTEST_PREFIX and set(digits) <= _HEX:
             return _one(f"{name}@{rest}", [row for row in mine if row.digest.startswith(check_prefix(digits))])
         raise _unknown(f"{name}@{rest}", set(points), "alias")
 
@@ -159,6 +163,7 @@ class Registry:
         )
 
 
+_HEX = frozenset("0123456789abcdef")
 _ALIASES = select(aliases.c.name, aliases.c.alias, aliases.c.digest, aliases.c.seq, releases.c.version).join_from(
     aliases, releases, (aliases.c.name == releases.c.name) & (aliases.c.digest == releases.c.digest)
 )
