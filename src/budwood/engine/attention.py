@@ -1,0 +1,122 @@
+"""Attention over packed rows, and the seam for generation, behind transformers' attention interface.
+
+Registered under the name "budwood" when a base is loaded. Two ways, told apart by what is passed through the model's
+forward: `layout` (packed rows, training and scoring) or `kv` (generation: an object that holds earlier keys and values).
+"""
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from budwood.engine.packed import Layout
+from budwood.errors import BaseError
+
+NAME = "budwood"
+
+
+class KVStore(Protocol):
+    """Holds earlier keys and values of running requests.
+
+    `attend` appends k and v of this step's T tokens for one layer and returns (T, heads, head_dim).
+    """
+
+    def attend(
+        self, layer: int, q: Tensor, k: Tensor, v: Tensor, *, scaling: float, softcap: float | None, window: int | None
+    ) -> Tensor: ...
+
+
+def register_attention() -> None:
+    """Make "budwood" known to transformers; doing it again changes nothing."""
+    from transformers import AttentionInterface
+
+    AttentionInterface.register(NAME, attention)
+
+
+def attention(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    *,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    softcap: float | None = None,
+    sliding_window: int | None = None,
+    layout: Layout | None = None,
+    kv: KVStore | None = None,
+    s_aux: Tensor | None = None,
+    **ignored: Any,
+) -> tuple[Tensor, None]:
+    """Causal attention inside each row.
+
+    Args:
+        module: the model's attention module; its `layer_idx` names the layer for `kv`.
+        query: (1, heads, T, head_dim).
+        key: (1, kv_heads, T, head_dim).
+        value: (1, kv_heads, T, head_dim).
+        attention_mask: None: rows are told apart by `layout`.
+        scaling: factor on the products; None: 1 / sqrt(head_dim).
+        dropout: must be 0: frozen bases are not regularised.
+        softcap: tanh cap on the scores.
+        sliding_window: tokens that a token sees, itself included.
+        layout: rows of a packed batch.
+        kv: earlier keys and values.
+        s_aux: attention sinks; refused.
+        ignored: what other attention kernels want, e.g. position ids.
+
+    Returns:
+        (1, T, heads, head_dim), and None for the weights, which are never made.
+
+    Raises:
+        BaseError: attention sinks, a ready-made mask, or neither `layout` nor `kv`.
+    """
+    if s_aux is not None or attention_mask is not None or dropout:
+        raise BaseError("This base asks for attention sinks, a mask or dropout, which packed attention does not have.")
+    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    if kv is not None:
+        q, k, v = (states[0].transpose(0, 1) for states in (query, key, value))
+        window = sliding_window
+        index = int(module.layer_idx)  # type: ignore[arg-type]  # every supported family numbers its attention layers
+        return kv.attend(index, q, k, v, scaling=scale, softcap=softcap, window=window)[None], None
+    if layout is None:
+        raise BaseError("Packed attention was called without a layout of rows.", mend="Call `hidden_states(model, batch)`.")
+    pieces = [_rectangle(query, key, value, rectangle, scale, softcap, sliding_window) for rectangle in layout.rectangles]
+    return _flatten(pieces)[layout.inverse][None], None
+
+
+def _flatten(pieces: Sequence[Tensor]) -> Tensor:
+    """(rows, longest, heads, head_dim) each → (all, heads, head_dim)."""
+    flat = [piece.flatten(0, 1) for piece in pieces]
+    return flat[0] if len(flat) == 1 else torch.cat(flat)
+
+
+def _rectangle(
+    query: Tensor, key: Tensor, value: Tensor, index: Tensor, scale: float, softcap: float | None, window: int | None
+) -> Tensor:
+    """Rows of similar length at once. What hangs over a row's end comes after it, so causality hides it from the row."""
+    q, k, v = (states[0][:, index].transpose(0, 1) for states in (query, key, value))  # (rows, heads, longest, head_dim)
+    length = index.shape[1]
+    windowed = window is not None and window < length
+    if softcap is None:
+        mask = _visible(length, window, q.device) if windowed else None
+        out = F.scaled_dot_product_attention(
+            q, k, v, attn_mask=mask, is_causal=mask is None, scale=scale, enable_gqa=q.shape[1] != k.shape[1]
+        )
+        return out.transpose(1, 2)
+    groups = q.shape[1] // k.shape[1]
+    k, v = k.repeat_interleave(groups, 1), v.repeat_interleave(groups, 1)
+    scores = torch.tanh(q @ k.transpose(-1, -2) * (scale / softcap)) * softcap
+    scores = scores.masked_fill(~_visible(length, window, q.device), float("-inf"))
+    out = torch.softmax(scores, -1, dtype=torch.float32).to(q.dtype) @ v
+    return out.transpose(1, 2)
+
+
+def _visible(length: int, window: int | None, device: torch.device) -> Tensor:
+    places = torch.arange(length, device=device)
+    distance = places[:, None] - places[None]
+    seen = distance >= 0
+    return seen if window is None else seen & (distance < window)

@@ -1,0 +1,136 @@
+"""Rows laid end to end: what one forward pass takes, and which rows share a pass.
+
+No padding token exists in a batch. Attention alone needs rectangles: rows of similar length are gathered into small ones
+(`Layout`), so that one batched product serves many short rows; what hangs over the end of a row is masked by causality and
+thrown away.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+SLACK = 1.25
+"""A rectangle's longest row is at most this many times its shortest: bounds the work wasted on overhang."""
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """One row as tokens: `supervised[i]` says that token i is one the model shall learn to produce."""
+
+    ids: tuple[int, ...]
+    supervised: tuple[bool, ...]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How the rows of a batch are gathered for attention.
+
+    Args:
+        rectangles: each (rows, longest) int64: index into the T tokens; beyond a row's end its last token is repeated.
+        inverse: (T,) int64: where token t lies in the rectangles, laid flat one after the other.
+    """
+
+    rectangles: tuple[Tensor, ...]
+    inverse: Tensor
+
+
+@dataclass(frozen=True)
+class PackedBatch:
+    """T tokens of S rows, end to end.
+
+    Args:
+        input_ids: (T,) int64.
+        position_ids: (T,) int64, from 0 in every row.
+        cu_seqlens: (S + 1,) int32, from 0 to T.
+        max_length: longest row.
+        supervised: (N,) int64: positions whose output predicts a supervised token.
+        targets: (N,) int64: the tokens they have to predict.
+        layout: for attention.
+    """
+
+    input_ids: Tensor
+    position_ids: Tensor
+    cu_seqlens: Tensor
+    max_length: int
+    supervised: Tensor
+    targets: Tensor
+    layout: Layout
+
+
+def pack(rows: Sequence[Encoded], device: torch.device | str = "cpu") -> PackedBatch:
+    """Lay rows end to end on a device. A row's first token is never a target: nothing precedes it."""
+    lengths = np.array([len(row.ids) for row in rows], dtype=np.int64)
+    ends = np.cumsum(lengths)
+    starts = ends - lengths
+    ids = np.concatenate([np.asarray(row.ids, dtype=np.int64) for row in rows])
+    marks = np.concatenate([np.asarray(row.supervised, dtype=bool) for row in rows])
+    marks[starts] = False
+    targets = np.flatnonzero(marks)
+    positions = np.arange(len(ids)) - np.repeat(starts, lengths)
+
+    def put(values: "NDArray[np.int64]") -> Tensor:
+        return torch.from_numpy(values).to(device)
+
+    return PackedBatch(
+        input_ids=put(ids),
+        position_ids=put(positions),
+        cu_seqlens=put(np.concatenate([[0], ends])).to(torch.int32),
+        max_length=int(lengths.max()),
+        supervised=put(targets - 1),
+        targets=put(ids[targets]),
+        layout=_lay_out(starts, lengths, device),
+    )
+
+
+def _lay_out(starts: "NDArray[np.int64]", lengths: "NDArray[np.int64]", device: torch.device | str) -> Layout:
+    inverse = np.empty(int(lengths.sum()), dtype=np.int64)
+    rectangles: list[Tensor] = []
+    order = np.argsort(-lengths, kind="stable")
+    offset = first = 0
+    while first < len(order):
+        longest = int(lengths[order[first]])
+        inside = order[first:][lengths[order[first:]] * SLACK >= longest]
+        columns = np.arange(longest)
+        rectangle = starts[inside, None] + np.minimum(columns, lengths[inside, None] - 1)
+        real = columns < lengths[inside, None]
+        flat = offset + np.arange(rectangle.size).reshape(rectangle.shape)
+        inverse[rectangle[real]] = flat[real]
+        rectangles.append(torch.from_numpy(rectangle).to(device))
+        offset += rectangle.size
+        first += len(inside)
+    return Layout(tuple(rectangles), torch.from_numpy(inverse).to(device))
+
+
+def plan_passes(lengths: Sequence[int], budget: int, *, seed: int, epoch: int) -> list[list[int]]:
+    """Share out the rows of an epoch over passes of at most `budget` tokens, every row exactly once.
+
+    Rows are shuffled, sorted by length inside windows of several passes, and filled up in that order; then the passes are
+    shuffled. So a pass holds rows of similar length (cheap attention), while which rows meet stays random. A row that is
+    longer than the budget gets a pass of its own. The same arguments give the same plan on any machine.
+    """
+    generator = np.random.Generator(np.random.PCG64([seed, epoch]))
+    order = generator.permutation(len(lengths))
+    sizes = np.asarray(lengths, dtype=np.int64)
+    window = max(1, int(16 * budget / max(1.0, float(sizes.mean())))) if len(sizes) else 1
+    passes: list[list[int]] = []
+    for start in range(0, len(order), window):
+        part = order[start : start + window]
+        part = part[np.argsort(sizes[part], kind="stable")]
+        filling: list[int] = []
+        used = 0
+        for row in part.tolist():
+            if filling and used + int(sizes[row]) > budget:
+                passes.append(filling)
+                filling, used = [], 0
+            filling.append(row)
+            used += int(sizes[row])
+        if filling:
+            passes.append(filling)
+    return [passes[index] for index in generator.permutation(len(passes)).tolist()]
