@@ -11,7 +11,6 @@ mark is converted and said so; anything else is refused with the offset of the f
 import gzip
 import hashlib
 import io
-import json
 import os
 import stat
 import zlib
@@ -61,7 +60,7 @@ class SourceFile:
         try:
             with _unpacked(self.handle, self.compression) as stream:
                 if self.encoding != "utf-8":
-                    yield from io.TextIOWrapper(stream, encoding=self.encoding, newline="\n")
+                    yield from _decoded(stream, self.encoding)
                     return
                 for raw in stream:
                     line = raw[3:] if offset == 0 and raw.startswith(BOM) else raw
@@ -158,24 +157,18 @@ def _recognise(handle: IO[bytes], shown: str, digest: Digest, size: int) -> Sour
 
 
 def _text_layout(text: str, shown: str) -> Layout:
-    start = text.lstrip()
     name = shown.lower().removesuffix(".gz").removesuffix(".zst")
+    start = text.lstrip()
+    if name.endswith((".csv", ".tsv")) or start[0] not in "[{":
+        # Lines that are no JSON in a file called .jsonl are malformed JSON, and not a table.
+        return "jsonl" if name.endswith((".jsonl", ".ndjson", ".json")) else "csv"
     if start[0] == "[":
         return "json"
-    if start[0] == "{":
-        first = start.split("\n", 1)[0]
-        # A pretty-printed document breaks its line inside the object; a broken first row of JSONL ends with a brace or
-        # quote, and its name usually says so.
-        return "json" if first.strip() in ("{", "[") or (name.endswith(".json") and not _parses(first)) else "jsonl"
-    return "jsonl" if name.endswith((".jsonl", ".ndjson", ".json")) else "csv"
-
-
-def _parses(text: str) -> bool:
-    try:
-        json.loads(text)
-    except ValueError:
-        return False
-    return True
+    first, _, rest = start.partition("\n")
+    if name.endswith((".jsonl", ".ndjson")) or rest.lstrip().startswith("{"):
+        return "jsonl"
+    # One object so far: a document when it is called one or its first line stops inside of it, else a single row.
+    return "json" if name.endswith(".json") or first.strip() == "{" else "jsonl"
 
 
 def _delimiter(text: str, shown: str) -> str:
@@ -183,6 +176,14 @@ def _delimiter(text: str, shown: str) -> str:
     if shown.lower().endswith((".tsv", ".tsv.gz", ".tsv.zst")):
         return "\t"
     return max(",;\t|", key=first.count)
+
+
+def _decoded(stream: IO[bytes], encoding: str) -> Iterator[str]:
+    text = io.TextIOWrapper(stream, encoding=encoding, newline="\n")
+    try:
+        yield from text
+    finally:
+        text.detach()  # The file stays open: it is looked at once more for changes.
 
 
 @contextmanager

@@ -209,8 +209,8 @@ def _check_text(messages: Sequence[Message], slices: Mapping[str, Scalar]) -> No
         except UnicodeEncodeError:
             raise Misshapen("holds half a character (a lone surrogate)") from None
     for key, value in slices.items():
-        if isinstance(value, float) and not math.isfinite(value):
-            raise Misshapen(f'"{key}" is not a finite number')
+        if isinstance(value, float) and math.isinf(value):
+            raise Misshapen(f'"{key}" is infinite')
 
 
 def _texts(messages: Sequence[Message], slices: Mapping[str, Scalar]) -> Iterator[str]:

@@ -100,7 +100,7 @@ def _tee(lines: Iterator[str], taken: list[str]) -> Iterator[str]:
 
 def _header(reader: Iterator[list[str]], shown: str) -> list[str]:
     try:
-        header = [name.strip() for name in next(reader)]
+        header = [name.strip() for name in next(cells for cells in reader if cells)]
     except (StopIteration, csv.Error):
         raise DataError(
             f"{shown} has no CSV header.", where="its first line", mend="Give the columns' names in the first line."

@@ -72,7 +72,10 @@ def convert(record: Mapping[str, Any], shape: Shape, columns: Mapping[str, str])
     """
     messages = _FROM[shape](record, columns)
     used = set(columns.values()) if shape == "columns" else set(_KEYS[shape])
-    slices = {key: value for key, value in record.items() if key not in used and is_scalar(value)}
+    # Parquet writers spell a missing number as NaN, which is the one value that differs from itself.
+    slices = {
+        key: None if value != value else value for key, value in record.items() if key not in used and is_scalar(value)
+    }
     return Content(messages, slices)
 
 

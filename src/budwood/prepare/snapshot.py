@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from budwood.store import Store
 
 
+_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+
+
 @dataclass(frozen=True)
 class Contents:
     """All that a snapshot is made of."""
@@ -87,7 +90,7 @@ def _lengths(placed: Sequence[Placed]) -> dict[str, dict[str, int]]:
 def _write_lines(path: Path, values: Iterable[Mapping[str, Any]]) -> None:
     with path.open("w", encoding="utf-8", newline="\n") as file:
         for value in values:
-            file.write(json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False) + "\n")
+            file.write(_ENCODER.encode(value) + "\n")
 
 
 def _order(sources: Sequence[SourceFacts], row: Rejected) -> tuple[int, int]:

@@ -62,7 +62,10 @@ class NearIndex:
     """
 
     def __init__(self, threshold: float) -> None:
+        from rensa import RMinHash
+
         self.threshold = threshold
+        self._new_sketch = RMinHash
         self.bands = choose_bands(threshold)
         self._texts: dict[int, str] = {}
         self._tables: dict[Kind, list[dict[tuple[int, ...], list[int]]]] = {
@@ -108,9 +111,7 @@ class NearIndex:
         return ("words", "characters") if words < SHORT_WORDS / self.threshold * MARGIN else ("words",)
 
     def _sign(self, text: str, kind: Kind) -> list[tuple[int, ...]]:
-        from rensa import RMinHash
-
-        sketch = RMinHash(PERMUTATIONS, SEED)
+        sketch = self._new_sketch(PERMUTATIONS, SEED)
         sketch.update(list(self._set(text, kind)))
         minima = sketch.digest()
         rows = self.bands.rows

@@ -1,7 +1,8 @@
 """roles: a conversation is at most one system message, then user and assistant in turn.
 
-A last user message that nobody answers is taken off (there is nothing to learn from it), with a record. Any other disorder
-drops the row: which turn is missing cannot be known. Tool calls are refused by name until templates for them are supported.
+A last user message that nobody answers is taken off (there is nothing to learn from it), with a record. Any other disorder,
+and an empty user message, drops the row: what is missing cannot be known. Tool calls are refused by name: no template of ours
+renders them yet.
 """
 
 from dataclasses import dataclass, replace
@@ -34,6 +35,8 @@ class Roles:
             if role != expected:
                 place = number + 1 + len(roles) - len(turns)
                 return Drop(f"message {place} is from {role} where {expected} is expected")
+        if any(message.role == "user" and not message.content.strip() for message in row.messages):
+            return Drop("an empty user message")
         if turns and turns[-1] == "user" and "assistant" in turns:
             touch = Touch(self.name, "changed", "a last user message without an answer taken off")
             return replace(row, messages=row.messages[:-1], touched=(*row.touched, touch))
