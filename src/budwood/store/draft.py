@@ -35,8 +35,12 @@ class Draft:
             self._lease = Lease(tmp, "draft")
             self.folder = self._lease.folder / "object"
             self.attachments = self._lease.folder / "attachments"
-            self.folder.mkdir()
-            self.attachments.mkdir()
+            try:
+                self.folder.mkdir()
+                self.attachments.mkdir()
+            except OSError:
+                self._lease.release()
+                raise
         self._digest: Digest | None = None
 
     def commit(

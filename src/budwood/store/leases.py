@@ -27,7 +27,11 @@ class Lease:
         self.folder = tmp / f"{prefix}-{uuid.uuid4().hex}"
         with gate(tmp, exclusive=False):
             self.folder.mkdir()
-            self._handle: int | None = os.open(self.folder / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+            try:
+                self._handle: int | None = os.open(self.folder / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+            except OSError:
+                self.folder.rmdir()
+                raise
             fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
     def note(self, digest: str) -> None:

@@ -125,6 +125,8 @@ class Ledger:
         faults = []
         if row != at_end or (last is not None and last.compute_digest() != last.digest):
             faults.append(f"the catalog's last event is {at_end.seq} ({short(at_end.digest)}…) and not what was written")
+        elif file is None and at_end.seq > 0:
+            faults.append("the file history.head is gone")
         elif file is not None and (file.seq < 0 or file.seq > at_end.seq or (file.seq == at_end.seq and file != at_end)):
             faults.append(f"history.head knows event {file.seq}, the catalog ends at {at_end.seq}")
         if faults:

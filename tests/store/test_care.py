@@ -1,0 +1,299 @@
+"""Collection, removal, leases, full and read-only disks, locked catalogs."""
+
+import errno
+import os
+import sqlite3
+import subprocess
+import sys
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from budwood.errors import StoreError
+from budwood.store import Store, open_store
+
+from .conftest import Clock, Maker, put
+
+
+def test_only_what_no_release_was_made_from_is_collected(store: Store, clock: Clock, make: Maker) -> None:
+    base = make("base", body={"n": 1})
+    release = make("release", parents=[base])
+    store.add_release("support", release, who="anna", reason="")
+    snapshot = make("snapshot", body={"n": 2})
+    run = make("run", parents=[snapshot])
+    store.close()
+    assert store.collect(True) == []
+    clock.now += timedelta(days=8)
+    assert store.collect(True) == [run, snapshot]
+    assert store.exists(run)
+    assert store.collect(False) == [run, snapshot]
+    assert sorted(store.objects()) == sorted([base, release])
+    assert store.children(snapshot) == []
+    assert store.attestations(run) == []
+    assert store.verify().ok
+
+
+def test_a_young_object_keeps_what_it_was_made_from(store: Store, clock: Clock, make: Maker) -> None:
+    snapshot = make("snapshot")
+    clock.now += timedelta(days=8)
+    run = make("run", parents=[snapshot])
+    store.close()
+    assert store.collect(False) == []
+    assert store.exists(run)
+
+
+def test_what_a_living_process_made_or_uses_is_never_collected(store: Store, clock: Clock, make: Maker) -> None:
+    made, used, left = (make("snapshot", body={"n": number}) for number in range(3))
+    key = store.action("prepare", 1, {}, [], 0)
+    store.record(key, used)
+    store.close()
+    with open_store(store.root, clock=clock) as writer, open_store(store.root, clock=clock) as collector:
+        put(writer, "snapshot", body={"n": 0})
+        assert writer.done(key) == used
+        assert collector.collect(False, older_than_s=0) == [left]
+        assert collector.exists(made)
+    assert sorted(store.collect(False, older_than_s=0)) == sorted([made, used])
+
+
+def test_a_draft_of_a_dead_process_is_swept_and_a_living_ones_is_not(tmp_path: Path) -> None:
+    root = tmp_path / "s"
+    script = (
+        "import sys, os; from pathlib import Path; from budwood.store import open_store\n"
+        "store = open_store(Path(sys.argv[1]))\n"
+        "with store.draft('run') as draft:\n"
+        "    (draft.folder / 'half').write_text('x')\n"
+        "    print(draft.folder, flush=True)\n"
+        "    sys.stdin.readline()\n"
+        "    os.kill(os.getpid(), 9)\n"
+    )
+    child = subprocess.Popen(
+        [sys.executable, "-c", script, str(root)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert child.stdout is not None
+    half = Path(child.stdout.readline().strip()) / "half"
+    with open_store(root):
+        assert half.exists()
+    child.communicate("die\n", timeout=60)
+    assert half.exists()
+    with open_store(root):
+        assert not half.exists()
+        assert list((root / "tmp").glob("draft*")) == []
+
+
+def test_a_removed_object_explains_itself_and_is_accepted(store: Store, make: Maker) -> None:
+    snapshot = make("snapshot", {"train.jsonl": "secret"})
+    release = make("release", parents=[snapshot])
+    store.add_release("support", release, who="anna", reason="")
+    store.move_alias("support", "production", release, who="anna", reason="")
+    store.attach(snapshot, "card.html", b"secret")
+    stone = store.tombstone(snapshot, who="anna", reason="a customer asked")
+    with pytest.raises(StoreError) as caught:
+        store.file(snapshot, "train.jsonl")
+    assert str(caught.value) == (
+        f"The bytes of snapshot {snapshot[:12]}… were removed on 2026-09-01 by anna: a customer asked\n"
+        "    What was made from it stands; the object itself cannot be brought back."
+    )
+    report = store.verify()
+    assert report.ok
+    assert report.forgotten == (stone,)
+    assert store.history()[-1].kind == "forgotten"
+    assert b"secret" not in b"".join(path.read_bytes() for path in store.root.rglob("*") if path.is_file())
+    assert store.tombstone(snapshot, who="ben", reason="again") == stone
+    assert len([event for event in store.history() if event.kind == "forgotten"]) == 1
+    with pytest.raises(StoreError, match="were removed"):
+        make("snapshot", {"train.jsonl": "secret"})
+
+
+def test_what_is_live_cannot_be_removed(store: Store, make: Maker) -> None:
+    adapter = make("adapter")
+    release = make("release", parents=[adapter])
+    store.add_release("support", release, who="anna", reason="")
+    store.move_alias("support", "production", release, who="anna", reason="")
+    for digest in (release, adapter):
+        with pytest.raises(StoreError, match="is live: support@production is at release"):
+            store.tombstone(digest, who="anna", reason="oops")
+    assert store.verify().ok
+    with pytest.raises(StoreError, match="needs a reason"):
+        store.tombstone(make("snapshot"), who="anna", reason=" ")
+
+
+def test_a_planted_tombstone_is_noticed(store: Store, make: Maker) -> None:
+    digest = make()
+    folder = store.folder(digest)
+    with open_store(store.root.parent / "other") as other:
+        same = put(other, "snapshot")
+        other.tombstone(same, who="x", reason="x")
+        (folder / "tombstone.json").write_bytes((other.root / "objects" / same[:2] / same / "tombstone.json").read_bytes())
+    assert "has a tombstone, but no event says so" in store.verify().problems[0]
+
+
+@pytest.mark.parametrize("call", ["fsync", "mkdir", "rename", "link"])
+def test_a_full_disk_leaves_no_half_object_and_says_what_is_free(
+    store: Store, make: Maker, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    make("base")
+    seen = [0]
+    real = getattr(os, call)
+
+    def full(*args: Any, **keys: Any) -> Any:
+        seen[0] += 1
+        if seen[0] > 1:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return real(*args, **keys)
+
+    before = sorted(store.objects())
+    monkeypatch.setattr(os, call, full)
+    if call in {"rename", "link"}:
+        seen[0] = 1
+    with pytest.raises(StoreError) as caught:
+        make("run", {"weights": "x" * 5000})
+    monkeypatch.undo()
+    assert caught.value.what.startswith("The disk is full: a run was not stored")
+    assert "bytes are free" in caught.value.what
+    assert sorted(store.objects()) == before
+    assert store.verify().ok
+    assert [name for name in os.listdir(store.root / "tmp") if name.startswith("draft")] == []
+    make("run", {"weights": "x" * 5000})
+
+
+def test_a_stage_that_fills_the_disk_gets_our_error(store: Store) -> None:
+    with (
+        pytest.raises(StoreError, match=r"5,000 bytes were needed so far, [\d,]+ bytes are free"),
+        store.draft("run") as draft,
+    ):
+        _fill(draft.folder)
+    assert list(store.objects()) == []
+
+
+def test_a_library_that_hides_the_errno_is_understood_too(store: Store) -> None:
+    with pytest.raises(StoreError, match="The disk is full"), store.draft("run"):
+        _complain()
+
+
+def _fill(folder: Path) -> None:
+    (folder / "big").write_bytes(b"x" * 5000)
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def _complain() -> None:
+    raise RuntimeError("I/O error: No space left on device (os error 28)")
+
+
+def test_a_really_full_file_system(tmp_path: Path) -> None:
+    """With a tiny tmpfs where we may mount one: the kernel's own ENOSPC, at every step."""
+    mount = tmp_path / "tiny"
+    mount.mkdir()
+    done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(mount)], capture_output=True, check=False)
+    if done.returncode:
+        pytest.skip("mounting a tmpfs needs root")
+    try:
+        with open_store(mount / "s") as store:
+            digest = put(store, "base")
+            store.aliases()
+            with pytest.raises(StoreError, match="The disk is full: a run was not stored"):
+                put(store, "run", {"weights": "x" * (1 << 20)})
+            assert list(store.objects()) == [digest]
+            assert store.verify().ok
+    finally:
+        subprocess.run(["umount", "-l", str(mount)], check=True)
+
+
+def test_a_read_only_store_reads_and_refuses_to_write(store: Store, make: Maker) -> None:
+    digest = make("release")
+    store.add_release("support", digest, who="anna", reason="")
+    store.close()
+    with open_store(store.root, read_only=True) as reader:
+        assert reader.find_release("support@1").digest == digest
+        assert reader.verify().ok
+        assert reader.children(digest) == []
+        assert reader.done("ab" * 32) is None
+        for call in (
+            lambda: put(reader, "run"),
+            lambda: reader.attest(digest, {}),
+            lambda: reader.attach(digest, "a", b""),
+            lambda: reader.work("x"),
+            lambda: reader.record("ab" * 32, digest),
+            lambda: reader.add_release("other", digest, who="x", reason=""),
+            lambda: reader.move_alias("support", "production", digest, who="x", reason=""),
+            lambda: reader.observe("s", "support", "production", digest, True, ""),
+            lambda: reader.collect(True),
+            lambda: reader.tombstone(digest, who="x", reason="x"),
+            lambda: reader.accept_history(who="x", reason="x"),
+        ):
+            with pytest.raises(StoreError, match="The store may not be written"):
+                call()
+    assert store.verify().ok
+
+
+def test_a_store_on_a_read_only_file_system(tmp_path: Path) -> None:
+    with open_store(tmp_path / "s") as store:
+        digest = put(store, "release")
+        store.add_release("support", digest, who="anna", reason="")
+    mount = tmp_path / "ro"
+    mount.mkdir()
+    subprocess.run(["mount", "--bind", str(tmp_path / "s"), str(mount)], capture_output=True, check=False)
+    done = subprocess.run(["mount", "-o", "remount,ro,bind", str(mount)], capture_output=True, check=False)
+    if done.returncode:
+        pytest.skip("a read-only mount needs root")
+    try:
+        with open_store(mount) as store:
+            assert store.read_only
+            assert store.find_release("support@1").digest == digest
+            with pytest.raises(StoreError, match="this folder is read-only"):
+                put(store, "run")
+    finally:
+        subprocess.run(["umount", "-l", str(mount)], check=True)
+
+
+def test_a_locked_catalog_is_said_and_nothing_changes(store: Store, make: Maker) -> None:
+    digest = make("release")
+    blocker = sqlite3.connect(store.root / "catalog.sqlite", isolation_level=None)
+    blocker.execute("BEGIN IMMEDIATE")
+    with open_store(store.root, wait_s=0.05) as hasty:
+        with pytest.raises(StoreError) as caught:
+            hasty.add_release("support", digest, who="anna", reason="")
+        assert str(caught.value) == (
+            f"The catalog is locked by another process; waited 0.05 s. In {store.root / 'catalog.sqlite'}.\n"
+            "    Nothing was changed. Let the other command finish, then run again."
+        )
+        assert hasty.releases() == []
+    blocker.execute("ROLLBACK")
+    blocker.close()
+    assert store.add_release("support", digest, who="anna", reason="") == 1
+
+
+def test_a_damaged_catalog_is_said(tmp_path: Path) -> None:
+    root = tmp_path / "s"
+    open_store(root).close()
+    (root / "catalog.sqlite").write_bytes(b"this is no database, whatever its name says" * 100)
+    with pytest.raises(StoreError, match="The catalog is damaged"):
+        open_store(root).aliases()
+
+
+def test_a_lost_catalog_loses_no_object(store: Store, make: Maker) -> None:
+    parent = make("base")
+    child = make("adapter", parents=[parent])
+    store.close()
+    for path in store.root.glob("catalog.sqlite*"):
+        path.unlink()
+    assert store.children(parent) == [child]
+    assert sorted(store.objects()) == sorted([parent, child])
+
+
+def test_a_catalog_of_a_newer_budwood_is_refused(store: Store) -> None:
+    store.aliases()
+    store.close()
+    connection = sqlite3.connect(store.root / "catalog.sqlite")
+    with connection:
+        connection.execute("UPDATE alembic_version SET version_num = '9999'")
+    connection.close()
+    with pytest.raises(StoreError, match="schema 9999; this Budwood knows schemas up to"):
+        store.aliases()
+
+
+def test_a_bad_catalog_url_is_refused_without_showing_it(tmp_path: Path) -> None:
+    with pytest.raises(StoreError) as caught:
+        open_store(tmp_path / "s", url="::secret::").aliases()
+    assert "secret" not in str(caught.value)

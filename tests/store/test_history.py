@@ -1,0 +1,219 @@
+"""The history: what was live when, and every way of tampering with it is noticed and named."""
+
+import json
+import sqlite3
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from budwood.errors import StoreError
+from budwood.identity import Digest
+from budwood.store import HistoryEvent, Store, open_store
+from budwood.store.history import GENESIS, Head, chain_faults, next_event
+
+from .conftest import Clock, Maker
+
+
+@pytest.fixture
+def moved(store: Store, make: Maker) -> list[Digest]:
+    """Two releases, promoted one after the other: events 1 to 4."""
+    releases = [make("release", body={"n": number}) for number in range(2)]
+    for digest in releases:
+        store.add_release("support", digest, who="anna", reason="made")
+    for digest in releases:
+        store.move_alias("support", "production", digest, who="anna", reason="better")
+    return releases
+
+
+def edit(store: Store, *statements: str) -> None:
+    """Write into the catalog behind the store's back."""
+    connection = sqlite3.connect(store.root / "catalog.sqlite")
+    with connection:
+        for statement in statements:
+            connection.execute(statement)
+    connection.close()
+
+
+def test_each_event_names_its_predecessor(store: Store, moved: list[Digest]) -> None:
+    events = store.history()
+    assert [event.seq for event in events] == [1, 2, 3, 4]
+    assert [event.kind for event in events] == ["released", "released", "promoted", "promoted"]
+    assert [event.previous for event in events] == [GENESIS, *(event.digest for event in events[:-1])]
+    assert all(event.compute_digest() == event.digest for event in events)
+    assert (events[3].from_, events[3].to) == (moved[0], moved[1])
+    assert store.history("other") == []
+    assert store.verify().ok
+
+
+@pytest.mark.parametrize(
+    ("statements", "fault"),
+    [
+        (["UPDATE history SET who = 'ben' WHERE seq = 3"], "history: event 3 (promoted) was edited"),
+        (["UPDATE history SET at = '2026-08-01T00:00:00.000000+00:00' WHERE seq = 4"], "event 4 (promoted) was edited"),
+        (["UPDATE history SET detail = 'no json' WHERE seq = 1"], "history: event 1 (released) was edited"),
+        (["UPDATE history SET override = 1 WHERE seq = 3"], "history: event 3 (promoted) was edited"),
+        (["DELETE FROM history WHERE seq = 2"], "history: event 2 is missing before event 3"),
+        (
+            [
+                "UPDATE history SET seq = 99 WHERE seq = 2",
+                "UPDATE history SET seq = 2 WHERE seq = 3",
+                "UPDATE history SET seq = 3 WHERE seq = 99",
+            ],
+            "history: event 2 does not follow event 1",
+        ),
+        (["DELETE FROM history WHERE seq = 4"], "history: the head row says event 4"),
+        (
+            [
+                "DELETE FROM history WHERE seq = 4",
+                "UPDATE history_head SET seq = 3, digest = (SELECT digest FROM history WHERE seq = 3)",
+            ],
+            "history: history.head knows event 4",
+        ),
+        (
+            ["DELETE FROM history", "UPDATE history_head SET seq = 0, digest = printf('%064d', 0)"],
+            "history.head knows event 4",
+        ),
+        (["DELETE FROM history_head"], "history: the head row is gone"),
+        (
+            ["UPDATE aliases SET digest = (SELECT digest FROM releases WHERE version = 1)"],
+            "alias support@production: points to",
+        ),
+        (["DELETE FROM aliases"], "alias support@production: points to nothing, the history says"),
+        (["DELETE FROM releases WHERE version = 2"], "release support@2: is gone from the catalog"),
+        (["UPDATE releases SET version = 7 WHERE version = 1"], "release support@7: no event made it"),
+    ],
+)
+def test_tampering_is_found_and_named(store: Store, moved: list[Digest], statements: list[str], fault: str) -> None:
+    edit(store, *statements)
+    problems = store.verify().problems
+    assert any(fault in problem for problem in problems), problems
+
+
+CUT = "DELETE FROM history WHERE seq = 4"
+HEAD_CUT = "UPDATE history_head SET seq = 3, digest = (SELECT digest FROM history WHERE seq = 3)"
+
+
+@pytest.mark.parametrize("statements", [[CUT], [CUT, HEAD_CUT], ["UPDATE history SET who = 'ben' WHERE seq = 4"]])
+def test_nothing_is_added_to_a_tampered_history_until_it_is_accepted(
+    store: Store, moved: list[Digest], statements: list[str]
+) -> None:
+    edit(store, *statements)
+    with pytest.raises(StoreError, match="The history was altered"):
+        store.move_alias("support", "production", moved[0], who="anna", reason="")
+    event = store.accept_history(who="carla", reason="restored from last night")
+    assert event.kind == "repaired"
+    assert event.detail["faults"]
+    store.move_alias("support", "production", moved[0], who="anna", reason="")
+    assert store.history()[-1].kind in {"promoted", "repaired"}
+
+
+def test_a_removed_or_garbled_head_file_is_noticed(store: Store, moved: list[Digest]) -> None:
+    (store.root / "history.head").unlink()
+    assert store.verify().problems == ("history: the file history.head is gone",)
+    for garbled in (None, "{", '{"seq": 9, "digest": "00"}'):
+        if garbled is not None:
+            (store.root / "history.head").write_text(garbled)
+        with pytest.raises(StoreError, match="The history was altered"):
+            store.move_alias("support", "production", moved[0], who="anna", reason="")
+
+
+def test_a_head_file_that_lags_behind_is_no_fault_and_catches_up(store: Store, moved: list[Digest]) -> None:
+    """It is written just after the move: a crash between the two must not look like tampering."""
+    event = store.history()[1]
+    (store.root / "history.head").write_text(json.dumps({"seq": event.seq, "digest": event.digest}))
+    assert store.verify().ok
+    store.move_alias("support", "production", moved[0], who="anna", reason="")
+    assert json.loads((store.root / "history.head").read_text())["seq"] == 5
+
+
+def test_numbers_decide_when_the_clock_goes_back(store: Store, clock: Clock, moved: list[Digest]) -> None:
+    clock.now -= timedelta(hours=2)
+    back = store.move_alias("support", "production", moved[0], who="anna", reason="")
+    assert back.seq == 5
+    assert back.detail["clock_went_back_s"] == pytest.approx(7199, abs=2)
+    assert store.live_at("support", "production", datetime(2026, 9, 2, tzinfo=UTC)) == moved[0]
+    assert store.verify().ok
+
+
+def test_what_was_live_at_a_moment(store: Store, clock: Clock, moved: list[Digest]) -> None:
+    times = [datetime.fromisoformat(event.at) for event in store.history()]
+    assert store.live_at("support", "production", times[2] - timedelta(seconds=1)) is None
+    assert store.live_at("support", "production", times[2]) == moved[0]
+    assert store.live_at("support", "production", times[3]) == moved[1]
+    assert store.live_at("support", "staging", times[3]) is None
+    with pytest.raises(StoreError, match="has no time zone"):
+        store.live_at("support", "production", times[2].replace(tzinfo=None))
+
+
+def test_what_servers_acknowledged_at_a_moment(store: Store, clock: Clock, moved: list[Digest]) -> None:
+    store.observe("a", "support", "production", moved[0], True, "")
+    store.observe("b", "support", "production", moved[0], True, "")
+    first = clock.now
+    store.observe("a", "support", "production", moved[1], True, "")
+    store.observe("b", "support", "production", moved[1], False, "probes failed")
+    second = clock.now
+    store.forget_server("a")
+    assert store.served_at("support", "production", first) == {"a": moved[0], "b": moved[0]}
+    assert store.served_at("support", "production", second) == {"a": moved[1]}
+    assert store.served_at("support", "production", clock.now) == {}
+    assert [(row.server_id, row.ok, row.detail) for row in store.observed("support", "production")] == [
+        ("b", False, "probes failed")
+    ]
+
+
+def test_since_stays_while_a_server_repeats_itself(store: Store, moved: list[Digest]) -> None:
+    store.observe("a", "support", "production", moved[0], True, "")
+    first = store.observed()[0]
+    store.observe("a", "support", "production", moved[0], True, "")
+    second = store.observed()[0]
+    assert second.since == first.since
+    assert second.seen > first.seen
+
+
+def test_other_events_can_be_added_but_moves_cannot_be_faked(store: Store) -> None:
+    event = store.add_event(HistoryEvent(0, "", "judged", "anna", "support", detail={"suite": "d11c"}))
+    assert store.history() == [event]
+    with pytest.raises(StoreError, match="written by the move itself"):
+        store.add_event(HistoryEvent(0, "", "promoted", "anna", "support", "production"))
+
+
+def test_an_event_survives_the_way_through_the_table(store: Store) -> None:
+    event = HistoryEvent(0, "", "judged", "anna", reason="naïve 🌱", detail={"a": [1, 2.5, None, {"b": "ü"}]})
+    written = store.add_event(event)
+    with open_store(store.root) as other:
+        assert other.history() == [written]
+    assert written.as_dict()["from"] is None
+
+
+EVENTS = st.lists(st.tuples(st.sampled_from(["judged", "released"]), st.text(max_size=5)), min_size=2, max_size=6)
+
+
+def chain_of(items: list[tuple[str, str]]) -> list[HistoryEvent]:
+    head, events = Head(), []
+    for number, (kind, who) in enumerate(items):
+        now = datetime(2026, 9, 1, tzinfo=UTC) + timedelta(seconds=number)
+        events.append(next_event(head, None, now, HistoryEvent(0, "", kind, who)))
+        head = Head(events[-1].seq, events[-1].digest)
+    return events
+
+
+MUTATIONS: list[Callable[[list[HistoryEvent], int, int], list[HistoryEvent]]] = [
+    lambda events, i, j: events[:i] + events[i + 1 :],
+    lambda events, i, j: events[: i + 1] + events[i:],
+    lambda events, i, j: [events[j] if k == i else events[i] if k == j else event for k, event in enumerate(events)],
+    lambda events, i, j: events[:i],
+]
+
+
+@given(items=EVENTS, data=st.data())
+def test_a_chain_is_whole_as_written_and_broken_by_any_change(items: list[tuple[str, str]], data: st.DataObject) -> None:
+    events = chain_of(items)
+    head = Head(events[-1].seq, events[-1].digest)
+    assert chain_faults(events, head, head) == []
+    i = data.draw(st.integers(0, len(events) - 1))
+    j = data.draw(st.integers(0, len(events) - 1).filter(lambda other: other != i))
+    changed = data.draw(st.sampled_from(MUTATIONS))(events, i, j)
+    assert chain_faults(changed, head, head) != []

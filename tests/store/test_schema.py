@@ -1,0 +1,50 @@
+"""The migrations make exactly the tables that the code uses; the SQL is fit for PostgreSQL; imports stay light."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+from alembic.autogenerate import compare_metadata
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import create_engine
+from sqlalchemy.dialects.postgresql.base import PGDialect
+from sqlalchemy.pool import NullPool
+from sqlalchemy.schema import CreateTable
+
+import budwood.store
+from budwood.store import Store
+from budwood.store.schema import REVISION, metadata
+
+
+def test_the_newest_migration_is_the_one_that_the_code_expects() -> None:
+    config = Config()
+    config.set_main_option("script_location", str(Path(budwood.store.__file__).parent / "migrations"))
+    config.set_main_option("path_separator", "os")
+    assert ScriptDirectory.from_config(config).get_current_head() == REVISION
+
+
+def test_migrating_gives_the_tables_of_the_schema(store: Store) -> None:
+    store.aliases()
+    engine = create_engine(f"sqlite:///{store.root / 'catalog.sqlite'}", poolclass=NullPool)
+    with engine.connect() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), metadata) == []
+
+
+def test_every_table_can_be_written_for_postgresql() -> None:
+    for table in metadata.sorted_tables:
+        assert "CREATE TABLE" in str(CreateTable(table).compile(dialect=PGDialect()))  # type: ignore[no-untyped-call]
+
+
+def test_opening_a_store_imports_no_database_and_using_one_no_alembic(store: Store) -> None:
+    store.aliases()
+    script = (
+        "import sys; from pathlib import Path; from budwood.store import open_store\n"
+        "store = open_store(Path(sys.argv[1])); list(store.objects())\n"
+        "assert not {'sqlalchemy', 'alembic', 'torch', 'numpy'} & set(sys.modules)\n"
+        "store.aliases(); store.history()\n"
+        "assert 'alembic' not in sys.modules and 'numpy' not in sys.modules\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script, str(store.root)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
