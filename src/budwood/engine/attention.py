@@ -4,7 +4,7 @@ Registered under the name "budwood" when a base is loaded. Two ways, told apart 
 forward: `layout` (packed rows, training and scoring) or `kv` (generation: an object that holds earlier keys and values).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import torch
@@ -84,22 +84,61 @@ def attention(
         return kv.attend(index, q, k, v, scaling=scale, softcap=softcap, window=window)[None], None
     if layout is None:
         raise BaseError("Packed attention was called without a layout of rows.", mend="Call `hidden_states(model, batch)`.")
-    pieces = [_rectangle(query, key, value, rectangle, scale, softcap, sliding_window) for rectangle in layout.rectangles]
-    return _flatten(pieces)[layout.inverse][None], None
+    q, k, v = (_gather(states[0].transpose(0, 1), layout) for states in (query, key, value))
+    outs: list[Tensor] = []
+    offset = 0
+    for rows, longest in layout.shapes:
+        part = slice(offset, offset + rows * longest)
+        shaped = [states[part].view(rows, longest, *states.shape[1:]).transpose(1, 2) for states in (q, k, v)]
+        outs.append(_rectangle(*shaped, scale=scale, softcap=softcap, window=sliding_window).flatten(0, 1))
+        offset += rows * longest
+    laid = outs[0] if len(outs) == 1 else torch.cat(outs)
+    return _scatter(laid, layout)[None], None
 
 
-def _flatten(pieces: Sequence[Tensor]) -> Tensor:
-    """(rows, longest, heads, head_dim) each → (all, heads, head_dim)."""
-    flat = [piece.flatten(0, 1) for piece in pieces]
-    return flat[0] if len(flat) == 1 else torch.cat(flat)
+def _gather(states: Tensor, layout: Layout) -> Tensor:
+    apply: Callable[..., Tensor] = _Gather.apply
+    return apply(states, layout)
 
 
-def _rectangle(
-    query: Tensor, key: Tensor, value: Tensor, index: Tensor, scale: float, softcap: float | None, window: int | None
-) -> Tensor:
-    """Rows of similar length at once. What hangs over a row's end comes after it, so causality hides it from the row."""
-    q, k, v = (states[0][:, index].transpose(0, 1) for states in (query, key, value))  # (rows, heads, longest, head_dim)
-    length = index.shape[1]
+def _scatter(laid: Tensor, layout: Layout) -> Tensor:
+    apply: Callable[..., Tensor] = _Scatter.apply
+    return apply(laid, layout)
+
+
+class _Gather(torch.autograd.Function):
+    """(T, ...) → (M, ...): tokens into rectangles. What hangs over gets no gradient: causality hides it from every row."""
+
+    @staticmethod
+    def forward(ctx: Any, states: Tensor, layout: Layout) -> Tensor:
+        ctx.inverse = layout.inverse
+        return states.index_select(0, layout.gather)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> tuple[Tensor, None]:
+        return grads[0].index_select(0, ctx.inverse), None
+
+
+class _Scatter(torch.autograd.Function):
+    """(M, ...) → (T, ...): rectangles back into tokens; what hangs over is dropped."""
+
+    @staticmethod
+    def forward(ctx: Any, laid: Tensor, layout: Layout) -> Tensor:
+        ctx.layout = layout
+        return laid.index_select(0, layout.inverse)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> tuple[Tensor, None]:
+        layout: Layout = ctx.layout
+        grad = grads[0].index_select(0, layout.gather)
+        if layout.overhang is not None:
+            grad.masked_fill_(layout.overhang.view(-1, *[1] * (grad.dim() - 1)), 0)
+        return grad, None
+
+
+def _rectangle(q: Tensor, k: Tensor, v: Tensor, *, scale: float, softcap: float | None, window: int | None) -> Tensor:
+    """Rows of similar length at once: (rows, heads, longest, head_dim) each → (rows, longest, heads, head_dim)."""
+    length = q.shape[2]
     windowed = window is not None and window < length
     if softcap is None:
         mask = _visible(length, window, q.device) if windowed else None

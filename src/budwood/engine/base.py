@@ -189,7 +189,7 @@ def load_base(
     known = identity or identify_base(ref)
     register_attention()
     with _quiet():
-        model, info = AutoModelForCausalLM.from_pretrained(
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
             ref.folder,
             dtype=dtype,
             attn_implementation=NAME,
@@ -197,6 +197,7 @@ def load_base(
             use_safetensors=True,
             output_loading_info=True,
         )
+    model, info = loaded
     _check_loaded(ref, info)
     model.requires_grad_(False)
     model.eval()
@@ -256,8 +257,9 @@ def logits(model: nn.Module, hidden: Tensor) -> Tensor:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Keep transformers' own bar off the terminal, and put its setting back."""
-    from transformers.utils import logging
+    import transformers.utils.logging
 
+    logging: Any = transformers.utils.logging  # its switches have no annotations
     shown = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
     try:

@@ -5,6 +5,7 @@ tokens x vocabulary ever exists and the backward pass is two multiplications. Th
 supervised tokens of the whole step.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -31,8 +32,8 @@ def supervised_loss(
 
     Source: held to `torch.nn.functional.cross_entropy` by tests/engine/test_loss.py.
     """
-    loss: Tensor = _SupervisedLoss.apply(hidden, head, targets, scale, softcap, chunk)
-    return loss
+    apply: Callable[..., Tensor] = _SupervisedLoss.apply
+    return apply(hidden, head, targets, scale, softcap, chunk)
 
 
 class _SupervisedLoss(torch.autograd.Function):

@@ -33,11 +33,16 @@ class Layout:
     """How the rows of a batch are gathered for attention.
 
     Args:
-        rectangles: each (rows, longest) int64: index into the T tokens; beyond a row's end its last token is repeated.
-        inverse: (T,) int64: where token t lies in the rectangles, laid flat one after the other.
+        shapes: of each rectangle: rows, longest row.
+        gather: (M,) int64: which token stands at each place of the rectangles, laid flat one after the other; beyond a
+            row's end its last token is repeated.
+        overhang: (M,) bool: places beyond a row's end; None when there are none.
+        inverse: (T,) int64: the place of each token.
     """
 
-    rectangles: tuple[Tensor, ...]
+    shapes: tuple[tuple[int, int], ...]
+    gather: Tensor
+    overhang: Tensor | None
     inverse: Tensor
 
 
@@ -91,7 +96,9 @@ def pack(rows: Sequence[Encoded], device: torch.device | str = "cpu") -> PackedB
 
 def _lay_out(starts: "NDArray[np.int64]", lengths: "NDArray[np.int64]", device: torch.device | str) -> Layout:
     inverse = np.empty(int(lengths.sum()), dtype=np.int64)
-    rectangles: list[Tensor] = []
+    shapes: list[tuple[int, int]] = []
+    gathers: list[NDArray[np.int64]] = []
+    reals: list[NDArray[np.bool_]] = []
     order = np.argsort(-lengths, kind="stable")
     offset = first = 0
     while first < len(order):
@@ -100,12 +107,20 @@ def _lay_out(starts: "NDArray[np.int64]", lengths: "NDArray[np.int64]", device: 
         columns = np.arange(longest)
         rectangle = starts[inside, None] + np.minimum(columns, lengths[inside, None] - 1)
         real = columns < lengths[inside, None]
-        flat = offset + np.arange(rectangle.size).reshape(rectangle.shape)
-        inverse[rectangle[real]] = flat[real]
-        rectangles.append(torch.from_numpy(rectangle).to(device))
+        places = offset + np.arange(rectangle.size).reshape(rectangle.shape)
+        inverse[rectangle[real]] = places[real]
+        shapes.append((len(inside), longest))
+        gathers.append(rectangle.ravel())
+        reals.append(real.ravel())
         offset += rectangle.size
         first += len(inside)
-    return Layout(tuple(rectangles), torch.from_numpy(inverse).to(device))
+    overhang = ~np.concatenate(reals)
+    return Layout(
+        shapes=tuple(shapes),
+        gather=torch.from_numpy(np.concatenate(gathers)).to(device),
+        overhang=torch.from_numpy(overhang).to(device) if overhang.any() else None,
+        inverse=torch.from_numpy(inverse).to(device),
+    )
 
 
 def plan_passes(lengths: Sequence[int], budget: int, *, seed: int, epoch: int) -> list[list[int]]:
