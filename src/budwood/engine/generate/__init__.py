@@ -5,8 +5,8 @@
 
 The room sees token ids and never text, names or HTTP: whoever calls it encodes prompts, cuts stop strings and decodes
 answers. A `Generator` belongs to one thread. What a request gets depends on the request alone, not on what shares its batch:
-greedy answers in float32 are those of `reference_generate`, which has neither cache nor batch, and sampling draws its numbers
-from (seed, position). Only where two tokens tie to within rounding may the batch decide.
+greedy answers in float32 are those of `reference_generate`, which has neither cache nor batch, and sampling draws its
+numbers from (seed, position). Only where two tokens tie to within rounding may the batch decide.
 
 Errors: `GenerationError`.
 """

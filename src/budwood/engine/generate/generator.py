@@ -9,6 +9,7 @@ import bisect
 from collections import deque
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 
@@ -16,7 +17,7 @@ from budwood.engine.base import LoadedBase
 from budwood.engine.generate.attend import Piece, StepAttention
 from budwood.engine.generate.cache import SlotCache, tokens_within
 from budwood.engine.generate.forward import context_limit, last_logits, step_hidden
-from budwood.engine.generate.grammar import Grammars, Matcher, masked_logits
+from budwood.engine.generate.grammar import Grammars, Matcher
 from budwood.engine.generate.request import Finish, GenerationError, Request, Token
 from budwood.engine.generate.sampling import Choice, choose
 from budwood.engine.lora import AdapterBank, Segments
@@ -117,23 +118,31 @@ class Generator:
             self._grammars = Grammars(self.base.tokenizer, vocab=self._vocab)
         return self._grammars
 
-    def submit(self, request: Request) -> int:
-        """Queue a request and give its id. It is admitted in order, when a place and cache room are free.
+    def check(self, request: Request) -> None:
+        """Refuse a request that `submit` would refuse, its schema aside. May be called from any thread.
 
         Raises:
-            GenerationError: the request is impossible (see `Request.check`), its schema is refused, or it would not fit the
-                cache even alone.
+            GenerationError: the request is impossible (see `Request.check`), or would not fit the cache even alone.
         """
         request.check(vocab=self._vocab, context=self.context)
         if request.adapter >= 0 and self.bank is None:
             raise GenerationError(f"Adapter slot {request.adapter} is asked for, but there is no bank.", mend="Use -1.")
-        state = _Running(self._next_id, request, frozenset(request.stop_ids))
-        if state.columns > self._cache.budget:
+        columns = len(request.prompt) + request.max_new_tokens
+        if columns > self._cache.budget:
             raise GenerationError(
-                f"Prompt and answer are {state.columns:,} tokens; the cache holds {self._cache.budget:,}.",
+                f"Prompt and answer are {columns:,} tokens; the cache holds {self._cache.budget:,}.",
                 where="a generation request",
                 mend="Ask for fewer new tokens, or give the generator a larger cache.",
             )
+
+    def submit(self, request: Request) -> int:
+        """Queue a request and give its id. It is admitted in order, when a place and cache room are free.
+
+        Raises:
+            GenerationError: see `check`; or its schema is refused.
+        """
+        self.check(request)
+        state = _Running(self._next_id, request, frozenset(request.stop_ids))
         if request.json_schema is not None:
             state.matcher = self.grammars().matcher(request.json_schema, request.stop_ids)
         self._next_id += 1
@@ -228,7 +237,7 @@ class Generator:
 
     def _choose(self, logits: torch.Tensor, speakers: list[_Running]) -> Choice:
         matchers = {row: state.matcher for row, state in enumerate(speakers) if state.matcher is not None}
-        masked = masked_logits(logits, matchers) if matchers else None
+        masked = self.grammars().mask(logits, matchers) if matchers else None
         return choose(logits, [state.request for state in speakers], [state.made for state in speakers], masked)
 
     def _advance(self, speakers: list[_Running], choice: Choice) -> list[Token]:
@@ -267,7 +276,7 @@ class Generator:
 
 
 def _default_budget(base: LoadedBase) -> int:
-    config = base.model.config
+    config: Any = base.model.config
     heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
     width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     layers = base.identity.layers

@@ -8,6 +8,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
@@ -70,7 +71,7 @@ class Grammars:
         )
         # One thread: the other core belongs to the engine.
         self._compiler = xgrammar.GrammarCompiler(info, max_threads=1, cache_limit_bytes=CACHE_BYTES)
-        self._vocab = vocab
+        self._writable = _writable(info.decoded_vocab, vocab)
 
     def compile(self, schema: str) -> Any:
         """Compile a checked schema, or find it compiled.
@@ -97,6 +98,19 @@ class Grammars:
             )
         )
 
+    def mask(self, logits: Tensor, matchers: "Mapping[int, Matcher]") -> Tensor:
+        """Copy `logits` (n, V) with every token that a row's matcher forbids at -inf."""
+        import xgrammar
+
+        rows = sorted(matchers)
+        masked = logits.clone()
+        bitmask = xgrammar.allocate_token_bitmask(logits.shape[0], logits.shape[1])
+        for row in rows:
+            matchers[row].fill(bitmask, row)
+        bitmask &= self._writable
+        xgrammar.apply_token_bitmask_inplace(masked, bitmask.to(logits.device), indices=rows)
+        return masked
+
 
 class Matcher:
     """Where one answer stands in its grammar."""
@@ -117,17 +131,19 @@ class Matcher:
         return bool(self._matcher.is_terminated())
 
 
-def masked_logits(logits: Tensor, matchers: Mapping[int, Matcher]) -> Tensor:
-    """Copy `logits` (n, V) with every token that the row's matcher forbids at -inf."""
-    import xgrammar
+def _writable(decoded: Sequence[bytes], vocab: int) -> Tensor:
+    """Bitmask, (ceil(V / 32),) int32, of the tokens that may be in JSON at all.
 
-    rows = sorted(matchers)
-    masked = logits.clone()
-    bitmask = xgrammar.allocate_token_bitmask(logits.shape[0], logits.shape[1])
-    for row in rows:
-        matchers[row].fill(bitmask, row)
-    xgrammar.apply_token_bitmask_inplace(masked, bitmask.to(logits.device), indices=rows)
-    return masked
+    xgrammar 0.2 lets raw control characters into strings that have a maxLength; JSON forbids them there. Between the parts
+    of a value only the line break is ever needed, and that it does keep out of strings.
+    """
+    allowed = torch.ones(-(-vocab // 32) * 32, dtype=torch.int64)
+    for token, text in enumerate(decoded[:vocab]):
+        if any(byte < 0x20 and byte != 0x0A for byte in text):
+            allowed[token] = 0
+    words = (allowed.view(-1, 32) << torch.arange(32)).sum(-1)
+    # To the signed word with the same bits.
+    return torch.where(words >= 1 << 31, words - (1 << 32), words).to(torch.int32)
 
 
 def _refusal(what: str) -> GenerationError:

@@ -84,8 +84,8 @@ def _sample(logits: Tensor, requests: Sequence[Request], indices: Sequence[int])
     width = min(logits.shape[-1], max([SHORTLIST, *(requests[row].top_k for row in cut)]))
     while cut:
         drawn = _draw_from_best(scaled[cut], [requests[row] for row in cut], numbers[cut], width)
-        for row, token in zip(cut, drawn, strict=True):
-            tokens[row] = -1 if token is None else token
+        for row, found in zip(cut, drawn, strict=True):
+            tokens[row] = -1 if found is None else found
         cut = [row for row, token in zip(cut, drawn, strict=True) if token is None]
         width = logits.shape[-1]
     return tokens
@@ -94,7 +94,7 @@ def _sample(logits: Tensor, requests: Sequence[Request], indices: Sequence[int])
 def _draw(weights: Tensor, numbers: Tensor) -> list[int]:
     """Draw by the inverse of the cumulative weights: (n, V), (n,) → n indices. A weight of 0 is never drawn."""
     cumulative = weights.double().cumsum(-1)
-    total = cumulative[:, -1:]
+    total = cumulative[:, -1:].contiguous()
     drawn = torch.searchsorted(cumulative, numbers[:, None] * total, right=True).flatten()
     # number · total may round up to total itself: then the last token that has a weight.
     last = torch.searchsorted(cumulative, total).flatten()

@@ -1,0 +1,15 @@
+"""Serve: an OpenAI-compatible endpoint on this machine that follows the catalog's aliases.
+
+    from budwood.serve.run import serve
+    serve(store, recipe.serve, report=print_event)      # until SIGTERM or SIGINT
+
+Parts: `run` (start and stop) · `follow` (aliases → loaded releases) · `loader` (files → a proven release) · `probe` (replay
+of golden probes) · `directory` (which name means which release now) · `worker` (the thread that owns an engine) · `texts`
+(text ↔ token ids) · `metrics` · `api/` (HTTP).
+
+A release is loaded beside what is live, its files re-hashed, its base, tokenizer and template compared, its probes replayed
+here; only then does the name point to it, in one assignment. What fails stays out, with its reason in `/ready`, in the
+store's observations and in the events, and what was live stays live. A request finishes on the release on which it started.
+
+Errors: `ServeError`, and its child `ApiError`, which knows its HTTP status. No prompt or answer text is ever logged.
+"""

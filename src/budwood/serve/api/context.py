@@ -1,0 +1,45 @@
+"""What the routes of one server share."""
+
+import secrets
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from budwood.serve.api.flight import Admission, Mailbox
+from budwood.serve.directory import Directory
+from budwood.serve.metrics import Metrics
+
+if TYPE_CHECKING:
+    from budwood.recipe import ServeSection
+
+
+@dataclass
+class Context:
+    """Everything that a route needs, given by whoever builds the app.
+
+    Args:
+        directory: names → releases.
+        settings: limits.
+        metrics: figures.
+        admission: places; used in the event loop only.
+        state: what `/ready` shows: {"ready": bool, …}.
+        healthy: whether every engine lives.
+        sync: looks at the catalog now; blocks.
+        wall_clock: seconds since 1970, for `created`.
+        clock: seconds, for durations.
+        draw_seed: seed of a sampled request that names none.
+    """
+
+    directory: Directory
+    settings: "ServeSection"
+    metrics: Metrics
+    admission: Admission
+    state: Callable[[], dict[str, Any]]
+    healthy: Callable[[], bool]
+    sync: Callable[[], None]
+    wall_clock: Callable[[], float] = time.time
+    clock: Callable[[], float] = time.monotonic
+    draw_seed: Callable[[], int] = field(default=lambda: secrets.randbits(63))
+    mailbox: Mailbox | None = None
+    """Set when the event loop runs."""

@@ -1,0 +1,130 @@
+"""One accepted request on its way through the engine: its choices, their tokens, and what happens when the client goes."""
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Sequence
+from typing import TYPE_CHECKING
+
+from budwood.errors import BudwoodError
+from budwood.serve.api.choice import Choice, Delta
+from budwood.serve.api.faults import ApiError
+from budwood.serve.worker import Ticket, Worker
+
+if TYPE_CHECKING:
+    from budwood.engine.generate import Request, Token
+
+
+class Mailbox:
+    """Carries tokens from engine threads to the event loop, one wake-up for all that are there."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._items: deque[tuple[asyncio.Queue[tuple[int, Token | BudwoodError]], int, Token | BudwoodError]] = deque()
+        self._awake = False
+
+    def put(
+        self, target: "asyncio.Queue[tuple[int, Token | BudwoodError]]", index: int, item: "Token | BudwoodError"
+    ) -> None:
+        """Send an item to a queue of the event loop; from any thread."""
+        self._items.append((target, index, item))
+        # Append first, look second; `_deliver` does it the other way round. So no item can be left without a wake-up.
+        if not self._awake and not self._loop.is_closed():
+            self._awake = True
+            self._loop.call_soon_threadsafe(self._deliver)
+
+    def _deliver(self) -> None:
+        self._awake = False
+        while self._items:
+            target, index, item = self._items.popleft()
+            target.put_nowait((index, item))
+
+
+class Admission:
+    """A bound on the choices that wait or are being generated. Used in the event loop only."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.taken = 0
+
+    def enter(self, choices: int) -> None:
+        """Take places.
+
+        Raises:
+            ApiError: 429 with `Retry-After`: not enough are free now; 400: there would never be enough.
+        """
+        if choices > self.limit:
+            raise ApiError(
+                400, f"{choices:,} choices at once; this server takes {self.limit:,}.", param="n", code="too_many"
+            )
+        if self.taken + choices > self.limit:
+            raise ApiError(
+                429,
+                f"{self.taken:,} choices are waiting or running; {self.limit:,} is the limit.",
+                code="queue_full",
+                headers={"retry-after": "1"},
+                mend="Try again in a second.",
+            )
+        self.taken += choices
+
+    def leave(self, choices: int) -> None:
+        self.taken -= choices
+
+
+class Flight:
+    """Submits one engine request a choice and yields what each token adds.
+
+    Args:
+        worker: runs them.
+        mailbox: of the event loop in which this object lives.
+        requests: one a choice.
+        choices: beside them.
+    """
+
+    def __init__(self, worker: Worker, mailbox: Mailbox, requests: Sequence["Request"], choices: Sequence[Choice]) -> None:
+        self.choices = list(choices)
+        self._worker = worker
+        self._queue: asyncio.Queue[tuple[int, Token | BudwoodError]] = asyncio.Queue()
+        self._tickets: list[Ticket] = []
+        for index, request in enumerate(requests):
+            self._tickets.append(worker.submit(request, _sink(mailbox, self._queue, index)))
+
+    async def deltas(self) -> AsyncIterator[tuple[int, Delta]]:
+        """Yield (choice, what was added) until every choice has ended.
+
+        Raises:
+            BudwoodError: the engine refused or could not go on. All choices are cancelled.
+        """
+        open_choices = set(range(len(self.choices)))
+        while open_choices:
+            index, item = await self._queue.get()
+            if index not in open_choices:
+                continue
+            if isinstance(item, BudwoodError):
+                raise item
+            delta = self.choices[index].push(item)
+            if delta.finish is not None:
+                open_choices.discard(index)
+                if item.finish is None:
+                    self._worker.cancel(self._tickets[index])
+            yield index, delta
+
+    def cancel(self) -> None:
+        """Stop all choices that have not ended. May be called at any time, and twice."""
+        for choice, ticket in zip(self.choices, self._tickets, strict=False):
+            if choice.finish is None:
+                self._worker.cancel(ticket)
+
+    @property
+    def new_tokens(self) -> int:
+        return sum(choice.tokens for choice in self.choices)
+
+
+def _sink(mailbox: Mailbox, target: "asyncio.Queue[tuple[int, Token | BudwoodError]]", index: int) -> "Sink":
+    def put(item: "Token | BudwoodError") -> None:
+        mailbox.put(target, index, item)
+
+    return put
+
+
+if TYPE_CHECKING:
+    from budwood.serve.worker import Sink

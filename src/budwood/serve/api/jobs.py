@@ -1,0 +1,138 @@
+"""From a checked HTTP request to requests for the engine."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
+
+from budwood.errors import BudwoodError
+from budwood.serve.api.context import Context
+from budwood.serve.api.faults import bad_request, from_budwood
+from budwood.serve.api.schema import ChatRequest, CompletionRequest, GenerationRequest
+from budwood.serve.directory import Live
+
+if TYPE_CHECKING:
+    from budwood.engine.generate import Request
+
+T = TypeVar("T")
+SEED_STEP = 0x9E3779B97F4A7C15
+"""Distance of the seeds of a request's choices: choice 0 has the seed itself, and no two neighbours' seeds meet."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """What the engine is to do for one HTTP request, and how the answer is wanted."""
+
+    requests: tuple["Request", ...]
+    prompt_tokens: int
+    stops: tuple[str, ...]
+    streamed: bool
+    include_usage: bool
+    logprobs: bool
+
+
+async def chat_job(context: Context, live: Live, request: ChatRequest) -> Job:
+    """Encode a conversation and settle what it leaves open.
+
+    Raises:
+        ApiError: 400 with the field that cannot be.
+    """
+    messages = [message.plain for message in request.messages]
+    prompt = await _encode(live, lambda: live.texts.encode_chat(messages), "messages")
+    schema = request.schema_text
+    if schema is not None:
+        grammars = live.worker.generator.grammars
+        await _encode(live, lambda: grammars().compile(schema), "response_format.json_schema.schema")
+    logprobs = (request.top_logprobs or 0) if request.logprobs else None
+    return _job(context, live, request, [prompt], request.wanted_tokens, logprobs, schema, "messages")
+
+
+async def completion_job(context: Context, live: Live, request: CompletionRequest) -> Job:
+    """Encode the prompts of a completion request and settle what it leaves open.
+
+    Raises:
+        ApiError: 400 with the field that cannot be.
+    """
+    prompts = []
+    for prompt in request.prompts:
+        if isinstance(prompt, str):
+            prompts.append(await _encode(live, lambda text=prompt: live.texts.encode_text(text), "prompt"))  # type: ignore[misc]
+        else:
+            prompts.append(tuple(prompt))
+    return _job(context, live, request, prompts, request.wanted_tokens, request.logprobs, None, "prompt")
+
+
+async def _encode(live: Live, function: Callable[[], T], param: str) -> T:
+    try:
+        return await asyncio.get_running_loop().run_in_executor(live.texts.executor, function)
+    except BudwoodError as error:
+        raise from_budwood(error, param=param) from None
+
+
+def _job(
+    context: Context,
+    live: Live,
+    request: GenerationRequest,
+    prompts: list[tuple[int, ...]],
+    wanted: tuple[str, int] | None,
+    logprobs: int | None,
+    schema: str | None,
+    prompt_param: str,
+) -> Job:
+    from budwood.engine.generate import Request
+
+    temperature = live.decoding.temperature if request.temperature is None else request.temperature
+    seed = request.seed if request.seed is not None else context.draw_seed() if temperature > 0 else 0
+    requests: list[Request] = []
+    for prompt in prompts:
+        limit = _new_tokens(context, live, len(prompt), wanted, prompt_param)
+        for _ in range(request.n or 1):
+            engine_request = Request(
+                prompt=prompt,
+                adapter=live.slot,
+                max_new_tokens=limit,
+                temperature=temperature,
+                top_p=1.0 if request.top_p is None else request.top_p,
+                top_k=request.top_k or 0,
+                seed=seed + len(requests) * SEED_STEP,
+                stop_ids=live.decoding.stop_ids,
+                logprobs=logprobs,
+                json_schema=schema,
+            )
+            try:
+                live.worker.generator.check(engine_request)
+            except BudwoodError as error:
+                raise from_budwood(error, param=prompt_param) from None
+            requests.append(engine_request)
+    return Job(
+        requests=tuple(requests),
+        prompt_tokens=sum(len(prompt) for prompt in prompts),
+        stops=request.stops,
+        streamed=bool(request.stream),
+        include_usage=request.include_usage,
+        logprobs=logprobs is not None,
+    )
+
+
+def _new_tokens(context: Context, live: Live, prompt: int, wanted: tuple[str, int] | None, prompt_param: str) -> int:
+    room = live.worker.generator.context - prompt
+    if room < 1:
+        raise bad_request(
+            f"The prompt has {prompt:,} tokens; the context holds {live.worker.generator.context:,}, answer included.",
+            prompt_param,
+            code="context_length_exceeded",
+            mend="Shorten it.",
+        )
+    ceiling = context.settings.max_new_tokens
+    if wanted is None:
+        return min(live.decoding.max_new_tokens, ceiling, room)
+    param, number = wanted
+    if number > ceiling:
+        raise bad_request(f"{param} = {number:,} is above this server's limit of {ceiling:,}.", param)
+    if number > room:
+        raise bad_request(
+            f"{param} = {number:,}, but after {prompt:,} tokens of prompt there is room for {room:,}.",
+            param,
+            code="context_length_exceeded",
+        )
+    return number

@@ -1,0 +1,263 @@
+"""What may be asked of the two generating endpoints.
+
+A field that we know is checked; one that we know but do not support may only be left at a value that asks for nothing; any
+other is refused. Nothing is ignored. `user`, `metadata` and `safety_identifier` are notes for the sender's own records: they
+are taken and have, by their meaning, no influence on an answer.
+"""
+
+import json
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import ErrorDetails
+
+from budwood.serve.api.faults import ApiError, bad_request
+
+MAX_CHOICES = 16
+MAX_PROMPTS = 64
+MAX_MESSAGES = 512
+MAX_TOP_LOGPROBS = 20
+MAX_STOPS = 4
+MAX_STOP_CHARACTERS = 256
+
+_COMMON_NEUTRAL: Mapping[str, tuple[Any, ...]] = {
+    "frequency_penalty": (None, 0),
+    "presence_penalty": (None, 0),
+    "logit_bias": (None, {}),
+}
+_CHAT_NEUTRAL: Mapping[str, tuple[Any, ...]] = {
+    **_COMMON_NEUTRAL,
+    "audio": (None,),
+    "function_call": (None, "none"),
+    "functions": (None, []),
+    "modalities": (None, ["text"]),
+    "moderation": (None,),
+    "parallel_tool_calls": (None,),
+    "prediction": (None,),
+    "prompt_cache_key": (None,),
+    "prompt_cache_options": (None,),
+    "prompt_cache_retention": (None,),
+    "reasoning_effort": (None,),
+    "service_tier": (None, "auto", "default"),
+    "store": (None, False),
+    "tool_choice": (None, "none"),
+    "tools": (None, []),
+    "verbosity": (None,),
+    "web_search_options": (None,),
+}
+_COMPLETION_NEUTRAL: Mapping[str, tuple[Any, ...]] = {
+    **_COMMON_NEUTRAL,
+    "best_of": (None, 1),
+    "echo": (None, False),
+    "suffix": (None, ""),
+}
+_MESSAGE_NEUTRAL = ("annotations", "audio", "function_call", "refusal", "tool_calls")
+
+Stop = Annotated[str, Field(min_length=1, max_length=MAX_STOP_CHARACTERS)]
+Stops = Annotated[list[Stop], Field(max_length=MAX_STOPS)]
+Notes = Annotated[dict[str, str], Field(max_length=16)]
+
+
+class _Wire(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, frozen=True)
+
+
+class TextPart(_Wire):
+    type: Literal["text"]
+    text: str
+
+
+class Message(_Wire):
+    """One turn. `developer` is the newer word for `system`."""
+
+    role: Literal["system", "developer", "user", "assistant"]
+    content: str | Annotated[list[TextPart], Field(min_length=1, max_length=256)]
+
+    @property
+    def plain(self) -> dict[str, str]:
+        text = self.content if isinstance(self.content, str) else "".join(part.text for part in self.content)
+        return {"role": "system" if self.role == "developer" else self.role, "content": text}
+
+
+class StreamOptions(_Wire):
+    include_usage: bool = False
+    include_obfuscation: Literal[False] = False
+
+
+class JsonSchema(_Wire):
+    name: Annotated[str, Field(pattern=r"^[a-zA-Z0-9_-]{1,64}$")]
+    description: str | None = None
+    schema_: Annotated[dict[str, Any], Field(alias="schema")]
+    strict: bool | None = None
+
+
+class ResponseFormat(_Wire):
+    type: Literal["text", "json_object", "json_schema"]
+    json_schema: JsonSchema | None = None
+
+
+class GenerationRequest(_Wire):
+    """What both endpoints share. `top_k` is an addition to OpenAI's fields."""
+
+    model: Annotated[str, Field(min_length=1, max_length=256)]
+    max_tokens: Annotated[int, Field(ge=1)] | None = None
+    temperature: Annotated[float, Field(ge=0, le=2)] | None = None
+    top_p: Annotated[float, Field(gt=0, le=1)] | None = None
+    top_k: Annotated[int, Field(ge=0, le=1_000_000)] | None = None
+    n: Annotated[int, Field(ge=1, le=MAX_CHOICES)] | None = None
+    seed: Annotated[int, Field(ge=-(1 << 63), lt=1 << 63)] | None = None
+    stop: Stop | Stops | None = None
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    user: Annotated[str, Field(max_length=512)] | None = None
+
+    @property
+    def stops(self) -> tuple[str, ...]:
+        return (self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ())
+
+    @property
+    def include_usage(self) -> bool:
+        return self.stream_options is not None and self.stream_options.include_usage
+
+
+class ChatRequest(GenerationRequest):
+    messages: Annotated[list[Message], Field(min_length=1, max_length=MAX_MESSAGES)]
+    max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
+    logprobs: bool | None = None
+    top_logprobs: Annotated[int, Field(ge=0, le=MAX_TOP_LOGPROBS)] | None = None
+    response_format: ResponseFormat | None = None
+    metadata: Notes | None = None
+    safety_identifier: Annotated[str, Field(max_length=512)] | None = None
+
+    @property
+    def wanted_tokens(self) -> tuple[str, int] | None:
+        """Field name and value of the asked length."""
+        if self.max_completion_tokens is not None:
+            return "max_completion_tokens", self.max_completion_tokens
+        return None if self.max_tokens is None else ("max_tokens", self.max_tokens)
+
+    @property
+    def schema_text(self) -> str | None:
+        """The JSON Schema that the answer must satisfy."""
+        wanted = self.response_format
+        if wanted is None or wanted.type == "text":
+            return None
+        if wanted.type == "json_object" or wanted.json_schema is None:
+            return '{"type": "object", "additionalProperties": true}'
+        return json.dumps(wanted.json_schema.schema_)
+
+
+Tokens = Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
+
+
+class CompletionRequest(GenerationRequest):
+    prompt: (
+        str
+        | Annotated[list[str], Field(min_length=1, max_length=MAX_PROMPTS)]
+        | Tokens
+        | Annotated[list[Tokens], Field(min_length=1, max_length=MAX_PROMPTS)]
+    )
+    logprobs: Annotated[int, Field(ge=0, le=MAX_TOP_LOGPROBS)] | None = None
+
+    @property
+    def wanted_tokens(self) -> tuple[str, int] | None:
+        return None if self.max_tokens is None else ("max_tokens", self.max_tokens)
+
+    @property
+    def prompts(self) -> list[str | list[int]]:
+        if isinstance(self.prompt, str):
+            return [self.prompt]
+        if isinstance(self.prompt[0], int):
+            return [[token for token in self.prompt if isinstance(token, int)]]
+        return [prompt for prompt in self.prompt if not isinstance(prompt, int)]
+
+
+def read_chat(values: Mapping[str, Any]) -> ChatRequest:
+    """Check a chat request.
+
+    Raises:
+        ApiError: 400 with `param`, for the first fault.
+    """
+    known = _without_neutral(values, _CHAT_NEUTRAL)
+    if isinstance(known.get("messages"), list):
+        known["messages"] = [_plain_message(message, place) for place, message in enumerate(known["messages"])]
+    request = _validated(ChatRequest, known)
+    if request.top_logprobs is not None and not request.logprobs:
+        raise bad_request("top_logprobs needs logprobs = true.", "top_logprobs")
+    if request.max_tokens is not None and request.max_completion_tokens is not None:
+        raise bad_request("max_tokens and max_completion_tokens are the same thing: send one.", "max_tokens")
+    wanted = request.response_format
+    if wanted is not None and (wanted.type == "json_schema") != (wanted.json_schema is not None):
+        raise bad_request('json_schema belongs to type "json_schema", and to it alone.', "response_format.json_schema")
+    _check_stream(request)
+    return request
+
+
+def read_completion(values: Mapping[str, Any]) -> CompletionRequest:
+    """Check a completion request.
+
+    Raises:
+        ApiError: 400 with `param`, for the first fault.
+    """
+    request = _validated(CompletionRequest, _without_neutral(values, _COMPLETION_NEUTRAL))
+    if any(not prompt for prompt in request.prompts):
+        raise bad_request("The prompt is empty.", "prompt")
+    _check_stream(request)
+    return request
+
+
+def _check_stream(request: GenerationRequest) -> None:
+    if request.stream_options is not None and not request.stream:
+        raise bad_request("stream_options needs stream = true.", "stream_options")
+
+
+def _without_neutral(values: Mapping[str, Any], neutral: Mapping[str, tuple[Any, ...]]) -> dict[str, Any]:
+    for key, allowed in neutral.items():
+        if key in values and values[key] not in allowed:
+            raise bad_request(f"{key} is not supported here.", key, code="unsupported_parameter", mend="Leave it out.")
+    return {key: value for key, value in values.items() if key not in neutral}
+
+
+def _plain_message(message: Any, place: int) -> Any:
+    """Take out what clients send back empty from an earlier answer; refuse it when it is not empty."""
+    if not isinstance(message, dict):
+        return message
+    for key in _MESSAGE_NEUTRAL:
+        if message.get(key):
+            param = f"messages[{place}].{key}"
+            raise bad_request(f"{key} in a message is not supported here.", param, code="unsupported_parameter")
+    return {key: value for key, value in message.items() if key not in _MESSAGE_NEUTRAL}
+
+
+Wire = TypeVar("Wire", bound=_Wire)
+
+
+def _validated(kind: type[Wire], values: Mapping[str, Any]) -> Wire:
+    try:
+        return kind.model_validate(values)
+    except ValidationError as error:
+        raise _fault(error.errors(include_url=False)) from None
+
+
+def _fault(details: list[ErrorDetails]) -> ApiError:
+    # Alternatives of a union each report: the one that got furthest into the value is about what was really sent.
+    detail = max(details, key=lambda item: len(_path(item)))
+    param = _dotted(_path(detail))
+    if detail["type"] == "extra_forbidden":
+        return bad_request(f"Unknown parameter {param!r}.", param, code="unknown_parameter", mend="Leave it out.")
+    if detail["type"] == "missing":
+        return bad_request(f"{param} is missing.", param, code="missing_required_parameter")
+    return bad_request(f"{param}: {detail['msg']}.", param)
+
+
+def _path(detail: ErrorDetails) -> list[str | int]:
+    """Where the fault lies, without pydantic's names for the alternatives of a union."""
+    return [part for part in detail["loc"] if isinstance(part, int) or (part.isidentifier() and part not in ("str", "int"))]
+
+
+def _dotted(path: list[str | int]) -> str:
+    text = ""
+    for part in path:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
+    return text

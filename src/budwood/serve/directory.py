@@ -1,0 +1,188 @@
+"""Which name means which release at this moment.
+
+    name                     the release that alias production of that name points to
+    name@alias               the release of that alias
+    name@3                   version 3, if it is loaded here
+    name@9d02ab…             the release with that digest prefix (6 digits or more), if it is loaded here
+    name@3-9d02ab41c977      version and digest: the name under which /v1/models lists it
+
+Lookup and counting the request in happen under one lock, and so does the flip of an alias: a request sees the old release or
+the new one, and the release that it saw is not unloaded before it has finished.
+"""
+
+import difflib
+import re
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from budwood.errors import ServeError
+from budwood.identity import Digest, short
+
+if TYPE_CHECKING:
+    from budwood.serve.texts import Texts
+    from budwood.serve.worker import Worker
+
+PRODUCTION = "production"
+_CONCRETE = re.compile(r"(\d+)-([0-9a-f]{6,64})")
+
+
+class UnknownModelError(ServeError):
+    """No release of this server answers to that name."""
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """What a request gets that does not say otherwise."""
+
+    temperature: float
+    max_new_tokens: int
+    stop_ids: tuple[int, ...]
+
+
+@dataclass(eq=False)
+class Live:
+    """A release that is loaded and has passed its probes. `slot` is its adapter's in the engine's bank; -1: base alone."""
+
+    name: str
+    version: int
+    digest: Digest
+    created_at: str
+    base_id: str
+    worker: "Worker"
+    slot: int
+    adapter_key: str
+    engine_key: tuple[str, str]
+    texts: "Texts"
+    decoding: Decoding
+    in_flight: int = 0
+
+    @property
+    def concrete(self) -> str:
+        return f"{self.name}@{self.version}-{short(self.digest)}"
+
+
+class Directory:
+    """The names of one server. Every method may be called from any thread."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._aliases: dict[tuple[str, str], Live] = {}
+        self._loaded: dict[Digest, Live] = {}
+        self._problems: dict[tuple[str, str], str] = {}
+
+    @contextmanager
+    def acquire(self, model: str) -> Iterator[Live]:
+        """Find the release of a model name and hold it.
+
+        Raises:
+            UnknownModelError: nothing loaded here answers to it.
+        """
+        with self._lock:
+            live = self._find(model)
+            live.in_flight += 1
+        try:
+            yield live
+        finally:
+            with self._lock:
+                live.in_flight -= 1
+
+    def find(self, model: str) -> Live:
+        """Find the release of a model name without holding it.
+
+        Raises:
+            UnknownModelError: nothing loaded here answers to it.
+        """
+        with self._lock:
+            return self._find(model)
+
+    def put(self, live: Live) -> None:
+        """Make a release known by version and digest."""
+        with self._lock:
+            self._loaded[live.digest] = live
+
+    def flip(self, name: str, alias: str, live: Live) -> None:
+        """Point an alias to a loaded release, from the next request on."""
+        with self._lock:
+            self._loaded[live.digest] = live
+            self._aliases[name, alias] = live
+            self._problems.pop((name, alias), None)
+
+    def remove_alias(self, name: str, alias: str) -> None:
+        with self._lock:
+            self._aliases.pop((name, alias), None)
+            self._problems.pop((name, alias), None)
+
+    def note_problem(self, name: str, alias: str, problem: str) -> None:
+        with self._lock:
+            self._problems[name, alias] = problem
+
+    def take_idle(self, keep: set[Digest]) -> list[Live]:
+        """Take out, and return, the releases that no alias needs, that are not to be kept, and that no request is using."""
+        with self._lock:
+            needed = keep | {live.digest for live in self._aliases.values()}
+            idle = [live for live in self._loaded.values() if live.digest not in needed and live.in_flight == 0]
+            for live in idle:
+                del self._loaded[live.digest]
+            return idle
+
+    def loaded(self) -> dict[Digest, Live]:
+        with self._lock:
+            return dict(self._loaded)
+
+    def aliases(self) -> dict[tuple[str, str], Live]:
+        with self._lock:
+            return dict(self._aliases)
+
+    def problems(self) -> dict[tuple[str, str], str]:
+        with self._lock:
+            return dict(self._problems)
+
+    def names(self) -> Mapping[str, Live]:
+        """Every name under which a release can be asked for, with the release, in a readable order."""
+        with self._lock:
+            return self._names()
+
+    def _names(self) -> dict[str, Live]:
+        names: dict[str, Live] = {}
+        for (name, alias), live in sorted(self._aliases.items()):
+            if alias == PRODUCTION:
+                names[name] = live
+            names[f"{name}@{alias}"] = live
+        for live in sorted(self._loaded.values(), key=lambda item: (item.name, item.version)):
+            names[live.concrete] = live
+        return names
+
+    def _find(self, model: str) -> Live:
+        name, _, rest = model.partition("@")
+        alias = rest or PRODUCTION
+        live = self._aliases.get((name, alias)) if rest or "@" not in model else None
+        if live is not None:
+            return live
+        problem = self._problems.get((name, alias))
+        if problem:
+            raise UnknownModelError(f"The model {model!r} cannot be served here: {problem}", where="model")
+        fitting = [live for live in self._loaded.values() if live.name == name and _fits(live, rest)]
+        if len(fitting) == 1:
+            return fitting[0]
+        if len(fitting) > 1:
+            known = ", ".join(live.concrete for live in fitting)
+            raise UnknownModelError(f"The model {model!r} could be {known}.", where="model", mend="Give more digits.")
+        names = list(self._names())
+        near = difflib.get_close_matches(model, names, n=3, cutoff=0.4) or names[:3]
+        raise UnknownModelError(
+            f"The model {model!r} does not exist here.",
+            where="model",
+            mend=f"Nearest names: {', '.join(near)}." if near else "No release is being served yet.",
+        )
+
+
+def _fits(live: Live, rest: str) -> bool:
+    if rest.isdecimal() and int(rest) == live.version:
+        return True
+    concrete = _CONCRETE.fullmatch(rest)
+    if concrete:
+        return int(concrete[1]) == live.version and live.digest.startswith(concrete[2])
+    return len(rest) >= 6 and live.digest.startswith(rest)

@@ -1,0 +1,278 @@
+"""From a release's digest to a release that may go live: files hashed again, base compared, adapter read, probes replayed.
+
+Engines are shared: one per base and quantisation, holding any number of adapters; a full model has its own. All of it
+happens in the thread that follows the catalog, except what touches an engine's tensors.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from budwood.errors import BudwoodError, ServeError
+from budwood.events import Event, Reporter
+from budwood.identity import Digest, digest_bytes, short
+from budwood.serve.directory import Decoding, Live
+from budwood.serve.probe import check_probes
+from budwood.serve.texts import Texts
+from budwood.serve.worker import Worker
+
+if TYPE_CHECKING:
+    from budwood.engine.base import BaseRef, LoadedBase, Quantization
+    from budwood.engine.lora import AdapterBank
+    from budwood.recipe import ServeSection
+    from budwood.store import ReleaseRow, Store
+
+CALL_TIMEOUT_S = 600.0
+EngineKey = tuple[str, str]
+"""(weights digest of a base or digest of a full model, quantisation)."""
+
+
+@dataclass(frozen=True)
+class ReleaseBody:
+    """What a release binds, as far as serving needs it."""
+
+    base_id: str
+    revision: str | None
+    weights_digest: str
+    tokenizer_digest: str
+    template_digest: str
+    quantization: "Quantization"
+    kind: str
+    result: str | None
+    decoding: Decoding
+
+    @property
+    def engine_key(self) -> EngineKey:
+        whole = self.result if self.kind == "model" and self.result else self.weights_digest
+        return whole, self.quantization
+
+
+@dataclass
+class _Engine:
+    """One loaded base with its bank. `adapters` counts how many releases use each key of the bank."""
+
+    base: "LoadedBase"
+    bank: "AdapterBank"
+    worker: Worker
+    texts: Texts
+    adapters: dict[str, int]
+    releases: int = 0
+
+
+class Loader:
+    """Loads and unloads releases. Used by one thread.
+
+    Args:
+        store: where releases and adapters lie.
+        settings: batch size and compute dtype.
+        bases: further places where a base may be found, tried before the one that the release names.
+        report: told what takes time.
+    """
+
+    def __init__(self, store: "Store", settings: "ServeSection", bases: Sequence["BaseRef"], report: Reporter) -> None:
+        self._store = store
+        self._settings = settings
+        self._bases = tuple(bases)
+        self._report = report
+        self._engines: dict[EngineKey, _Engine] = {}
+
+    @property
+    def healthy(self) -> bool:
+        return all(engine.worker.alive for engine in list(self._engines.values()))
+
+    def load(self, row: "ReleaseRow") -> Live:
+        """Load a release and prove it; nothing of it stays behind if it fails.
+
+        Raises:
+            BudwoodError: damaged files, another base, tokenizer, template or quantisation than the release binds, an adapter
+                that does not fit, or golden probes that come out differently.
+        """
+        where = f"release {row.name}@{row.version}-{short(row.digest)}"
+        self._check_files(row.digest)
+        body = read_body(self._store.manifest(row.digest).body, where=where)
+        if body.result is not None:
+            self._check_files(Digest(body.result))
+        engine = self._engine(body, where)
+        try:
+            return self._join(row, body, engine, where)
+        finally:
+            self._drop_unused()
+
+    def unload(self, live: Live) -> None:
+        """Give back a release's adapter, and its engine if that was the last one. No request may be using it."""
+        engine = self._engines[live.engine_key]
+        engine.releases -= 1
+        self._leave(engine, live.adapter_key)
+        self._drop_unused()
+
+    def close(self) -> None:
+        for engine in self._engines.values():
+            engine.releases = 0
+        self._drop_unused()
+
+    def _check_files(self, digest: Digest) -> None:
+        faults = self._store.faults(digest)
+        if faults:
+            raise ServeError(
+                f"Object {short(digest)} is damaged: {'; '.join(faults)}.",
+                where="the store",
+                mend="Restore it from a backup, or make it again; `budwood verify` lists all damage.",
+            )
+
+    def _join(self, row: "ReleaseRow", body: ReleaseBody, engine: _Engine, where: str) -> Live:
+        from budwood.engine.probes import read_probes
+
+        template = self._store.file(row.digest, "template.jinja").read_bytes()
+        _compare(engine, body, digest_bytes(template), where)
+        adapter_key = body.result if body.kind == "adapter" and body.result else ""
+        slot = self._enter(engine, adapter_key)
+        try:
+            probes = read_probes(self._store.file(row.digest, "probes.json"))
+            worst = check_probes(engine.worker, slot, probes, where=where)
+        except BudwoodError:
+            self._leave(engine, adapter_key)
+            raise
+        engine.releases += 1
+        self._report(Event("serve", f"{where}: probes passed", fields={"difference": worst, "tolerance": probes.tolerance}))
+        return Live(
+            name=row.name,
+            version=row.version,
+            digest=row.digest,
+            created_at=row.created_at,
+            base_id=body.base_id,
+            worker=engine.worker,
+            slot=slot,
+            adapter_key=adapter_key,
+            engine_key=body.engine_key,
+            texts=engine.texts,
+            decoding=body.decoding,
+        )
+
+    def _engine(self, body: ReleaseBody, where: str) -> _Engine:
+        engine = self._engines.get(body.engine_key)
+        if engine is None:
+            self._report(Event("serve", f"Loading {body.base_id} for {where}"))
+            engine = self._engines[body.engine_key] = self._start_engine(body, where)
+        if not engine.worker.alive:
+            raise ServeError("The engine of this base has stopped.", where=where, mend="Restart the server; see its log.")
+        return engine
+
+    def _start_engine(self, body: ReleaseBody, where: str) -> _Engine:
+        import torch
+
+        from budwood.engine.base import load_base
+        from budwood.engine.generate import Generator
+        from budwood.engine.lora import AdapterBank
+
+        dtype = {"float32": torch.float32, "bfloat16": torch.bfloat16}[self._settings.precision]
+        ref = self._find_base(body, where)
+        base = load_base(ref, dtype=dtype, quantization=body.quantization)
+        bank = AdapterBank.attach(base.model)
+        generator = Generator(base, bank, max_batch=self._settings.max_batch)
+        texts = Texts(base.tokenizer, vocab=base.identity.vocab)
+        return _Engine(base, bank, Worker(generator, name=f"engine {body.base_id}"), texts, {})
+
+    def _find_base(self, body: ReleaseBody, where: str) -> "BaseRef":
+        """Find the folder whose weights are the release's; which folder it is does not matter, what is in it does."""
+        from budwood.engine.base import identify_base, resolve_base
+
+        if body.kind == "model" and body.result:
+            return resolve_base(str(self._store.folder(body.result)))
+        for ref in self._bases:
+            if identify_base(ref).weights_digest == body.weights_digest:
+                return ref
+        pinned = f"{body.base_id.partition('@')[0]}@{body.revision}" if body.revision else body.base_id
+        ref = resolve_base(pinned)
+        found = identify_base(ref).weights_digest
+        if found != body.weights_digest:
+            raise ServeError(
+                f"The release binds base {body.base_id} with weights {short(body.weights_digest)}, but what is found under "
+                f"that name has weights {short(found)}.",
+                where=where,
+                mend="Put the base back that the release was made on, or release again on this one.",
+            )
+        return ref
+
+    def _enter(self, engine: _Engine, key: str) -> int:
+        """Slot of an adapter in the engine's bank, put there at first use; -1 without an adapter."""
+        from budwood.engine.lora import load_adapter
+
+        if not key:
+            return -1
+        if key not in engine.adapters:
+            adapter = load_adapter(self._store.folder(key), engine.base.model)
+            engine.worker.call(lambda: engine.bank.add(key, adapter)).result(CALL_TIMEOUT_S)
+            engine.adapters[key] = 0
+        engine.adapters[key] += 1
+        return engine.worker.call(lambda: engine.bank.slot(key)).result(CALL_TIMEOUT_S)
+
+    def _leave(self, engine: _Engine, key: str) -> None:
+        if not key:
+            return
+        engine.adapters[key] -= 1
+        if engine.adapters[key] == 0:
+            del engine.adapters[key]
+            if engine.worker.alive:
+                engine.worker.call(lambda: engine.bank.remove(key)).result(CALL_TIMEOUT_S)
+
+    def _drop_unused(self) -> None:
+        for key in [key for key, engine in self._engines.items() if engine.releases == 0]:
+            engine = self._engines.pop(key)
+            engine.worker.close()
+            engine.texts.close()
+
+
+def read_body(body: Mapping[str, Any], *, where: str) -> ReleaseBody:
+    """Read what a release binds.
+
+    Raises:
+        ServeError: a part is missing or of another type.
+    """
+    try:
+        base, result, decoding = body["base"], body["result"], body["decoding"]
+        found = ReleaseBody(
+            base_id=str(base["id"]),
+            revision=None if base.get("revision") is None else str(base["revision"]),
+            weights_digest=str(base["weights_digest"]),
+            tokenizer_digest=str(base["tokenizer_digest"]),
+            template_digest=str(base["template_digest"]),
+            quantization=_quantization(base["quantization"]),
+            kind=str(result["kind"]),
+            result=None if result.get("digest") is None else str(result["digest"]),
+            decoding=Decoding(
+                temperature=float(decoding["temperature"]),
+                max_new_tokens=int(decoding["max_new_tokens"]),
+                stop_ids=tuple(int(token) for token in decoding["stop_ids"]),
+            ),
+        )
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ServeError(f"The release cannot be read: {error!r}.", where=where, mend="Make the release again.") from None
+    if found.kind not in ("adapter", "model", "none") or (found.kind == "none") != (found.result is None):
+        raise ServeError(f"The release has a result of kind {found.kind!r}.", where=where, mend="Use a newer Budwood.")
+    return found
+
+
+def _quantization(word: object) -> "Quantization":
+    if word == "none" or word == "nf4":
+        return "none" if word == "none" else "nf4"
+    raise ValueError(f"quantization {word!r} is not known")
+
+
+def _compare(engine: _Engine, body: ReleaseBody, template: str, where: str) -> None:
+    """Refuse a base whose tokenizer, template or quantisation is another than the release binds; list all that differ."""
+    identity = engine.base.identity
+    pairs = [
+        ("tokenizer", body.tokenizer_digest, identity.tokenizer_digest),
+        ("chat template", body.template_digest, identity.template_digest),
+        ("template file", template, digest_bytes(engine.texts.template.source.encode("utf-8", "surrogatepass"))),
+        ("quantisation", body.quantization, engine.base.quantization),
+    ]
+    if body.kind != "model":
+        pairs.append(("weights", body.weights_digest, identity.weights_digest))
+    wrong = [f"{name} {short(bound)} (found {short(found)})" for name, bound, found in pairs if bound != found]
+    if wrong:
+        raise ServeError(
+            f"The release binds another base than the one that is here: {', '.join(wrong)}.",
+            where=where,
+            mend="Put the base back that the release was made on, or release again on this one.",
+        )

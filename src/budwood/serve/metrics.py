@@ -1,0 +1,47 @@
+"""Prometheus figures of one server, in a registry of its own (two servers in one process do not mix)."""
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+LATENCY_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+
+
+class Metrics:
+    """Labels hold the release as name@version-digest, never a prompt, a user or a request id."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.requests = Counter(
+            "budwood_requests_total", "HTTP requests answered", ["endpoint", "status"], registry=self.registry
+        )
+        self.answers = Counter(
+            "budwood_answers_total",
+            "Choices by release and reason of their end",
+            ["release", "finish"],
+            registry=self.registry,
+        )
+        self.prompt_tokens = Counter("budwood_prompt_tokens_total", "Tokens of prompts", ["release"], registry=self.registry)
+        self.new_tokens = Counter("budwood_new_tokens_total", "Tokens generated", ["release"], registry=self.registry)
+        self.in_flight = Gauge("budwood_choices_in_flight", "Choices waiting or being generated", registry=self.registry)
+        self.refused = Counter("budwood_refused_total", "Requests answered 429", registry=self.registry)
+        self.first_token = Histogram(
+            "budwood_first_token_seconds",
+            "From the request's arrival to its first token",
+            buckets=LATENCY_BUCKETS,
+            registry=self.registry,
+        )
+        self.duration = Histogram(
+            "budwood_request_seconds",
+            "From the request's arrival to its last token",
+            buckets=LATENCY_BUCKETS,
+            registry=self.registry,
+        )
+        self.loaded = Gauge("budwood_releases_loaded", "Releases in memory, warm ones included", registry=self.registry)
+        self.flips = Counter("budwood_alias_flips_total", "Aliases pointed to another release", registry=self.registry)
+        self.load_failures = Counter(
+            "budwood_release_failures_total",
+            "Releases that could not be loaded or failed their probes",
+            registry=self.registry,
+        )
+
+    def text(self) -> bytes:
+        return generate_latest(self.registry)

@@ -1,0 +1,71 @@
+"""Replay of a release's golden probes, on this very server.
+
+They go through the same cache, bank and batching that answer requests, before the release may go live. A wrong base, a wrong
+scale or an adapter that is silently ignored lies outside the tolerance.
+"""
+
+import queue
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from budwood.errors import BudwoodError, ServeError
+from budwood.serve.worker import Worker
+
+if TYPE_CHECKING:
+    from budwood.engine.generate import Token
+    from budwood.engine.probes import ProbeSet
+
+PROBE_TIMEOUT_S = 600.0
+"""A probe waits for its turn beside live requests; this long means that the engine is stuck."""
+
+
+def check_probes(worker: Worker, slot: int, probes: "ProbeSet", *, where: str) -> float:
+    """Replay all probes with the adapter in `slot`, and, if there is one, with the base alone as a counter-check.
+
+    Returns:
+        The largest difference of a log-probability.
+
+    Raises:
+        ServeError: a difference is above the tolerance; or the base alone passes too, so that the probes prove nothing.
+    """
+    from budwood.engine.probes import replay
+
+    result = replay(probes, lambda prompt, tokens: _score(worker, slot, prompt, tokens))
+    if not result.ok:
+        raise ServeError(
+            f"The golden probes {result.detail}.",
+            where=where,
+            mend="This server does not compute what was trained: check base, precision and quantisation.",
+        )
+    if slot >= 0:
+        without = replay(probes, lambda prompt, tokens: _score(worker, -1, prompt, tokens))
+        if without.ok:
+            raise ServeError(
+                f"The base alone {without.detail}: the adapter does nothing to the golden probes.",
+                where=where,
+                mend="Make the release again with probes that tell adapter and base apart.",
+            )
+    return result.worst
+
+
+def _score(worker: Worker, slot: int, prompt: Sequence[int], tokens: Sequence[int]) -> list[float]:
+    """Log-probabilities of given tokens, made on the serving path: they are fed in the place of the chosen ones."""
+    from budwood.engine.generate import Request
+
+    inbox: queue.SimpleQueue[Token | BudwoodError] = queue.SimpleQueue()
+    forced = tuple(tokens)
+    request = Request(tuple(prompt), adapter=slot, max_new_tokens=len(forced), logprobs=0, forced=forced)
+    ticket = worker.submit(request, inbox.put)
+    logprobs: list[float] = []
+    try:
+        while len(logprobs) < len(forced):
+            token = inbox.get(timeout=PROBE_TIMEOUT_S)
+            if isinstance(token, BudwoodError):
+                raise token
+            if token.logprob is None:
+                break
+            logprobs.append(token.logprob)
+    except queue.Empty:
+        worker.cancel(ticket)
+        raise ServeError("The engine gave no token for a golden probe.", mend="Restart the server.") from None
+    return logprobs

@@ -1,0 +1,232 @@
+"""Start and stop a server.
+
+`serve` is what the command calls: it returns when the process is told to stop. `Server` is the same without signals, for
+whoever has a thread of their own to run beside it.
+"""
+
+import contextlib
+import ipaddress
+import os
+import signal
+import socket
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Self
+
+from budwood.errors import ServeError
+from budwood.events import Event, Reporter, silent
+
+if TYPE_CHECKING:
+    import uvicorn
+
+    from budwood.engine.base import BaseRef
+    from budwood.recipe import ServeSection
+    from budwood.store import Store
+
+BACKLOG = 2048
+GRACE_S = 30
+"""How long requests in flight may go on after a stop; then they are cut."""
+MAX_HEADER_BYTES = 32 << 10
+
+
+def serve(
+    store: "Store",
+    settings: "ServeSection",
+    *,
+    bases: Sequence["BaseRef"] = (),
+    report: Reporter = silent,
+    ready: Callable[[str], None] | None = None,
+    stop: threading.Event | None = None,
+) -> None:
+    """Serve what the aliases of a store point to, until SIGTERM, SIGINT or `stop`.
+
+    Args:
+        store: the catalog that is followed and the objects that are loaded.
+        settings: the recipe's [serve].
+        bases: places where a base may be found besides the one that a release names.
+        report: told of loading, flips and failures, from several threads.
+        ready: called once with the server's URL when the aliases have been followed for the first time.
+        stop: set it to stop the server from another thread.
+
+    Raises:
+        ServeError: the address is not this machine's own loopback, or the port is taken.
+    """
+    stop = stop or threading.Event()
+    with Server(store, settings, bases=bases, report=report) as server, _stopped_by_signals(stop):
+        waiting = server.synced
+        while not (waiting.wait(0.1) or stop.is_set()):
+            server.check_alive()
+        if ready is not None and not stop.is_set():
+            ready(server.url)
+        while not stop.wait(1.0):
+            server.check_alive()
+        report(Event("serve", "Stopping: no new connections, requests in flight finish"))
+
+
+class Server:
+    """A running server; use as a context manager. Ready when `synced` is set."""
+
+    def __init__(
+        self,
+        store: "Store",
+        settings: "ServeSection",
+        *,
+        bases: Sequence["BaseRef"] = (),
+        report: Reporter = silent,
+    ) -> None:
+        from budwood.serve.api.app import make_app
+        from budwood.serve.api.context import Context
+        from budwood.serve.api.flight import Admission
+        from budwood.serve.directory import Directory
+        from budwood.serve.follow import Follower
+        from budwood.serve.loader import Loader
+        from budwood.serve.metrics import Metrics
+
+        self._store = store
+        self._report = report
+        self._poll_s = settings.poll_s
+        self._socket = _listen(settings.host, settings.port)
+        host, port = self._socket.getsockname()[:2]
+        self.url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+        self.id = f"{socket.gethostname()[:64]}:{port}:{os.getpid()}"
+        self._stopping = threading.Event()
+        self._directory = Directory()
+        self._loader = Loader(store, settings, bases, report)
+        metrics = Metrics()
+        self._follower: Follower = Follower(store, self._loader, self._directory, metrics, server_id=self.id, report=report)
+        context = Context(
+            directory=self._directory,
+            settings=settings,
+            metrics=metrics,
+            admission=Admission(settings.max_batch + settings.max_queue),
+            state=self.state,
+            healthy=lambda: self._loader.healthy,
+            sync=lambda: self._follower.sync(retry=True),
+        )
+        self._http = _http_server(make_app(context), host)
+        self._threads = [
+            threading.Thread(target=self._run_http, name="http", daemon=True),
+            threading.Thread(
+                target=self._follower.run, args=(self._stopping, self._poll_s), name="follow the catalog", daemon=True
+            ),
+        ]
+
+    @property
+    def synced(self) -> threading.Event:
+        """Set when the aliases have been followed for the first time."""
+        return self._follower.synced
+
+    def start(self) -> None:
+        for thread in self._threads:
+            thread.start()
+        self._report(Event("serve", f"Listening on {self.url}"))
+
+    def stop(self) -> None:
+        """Take no new connection, let requests in flight finish (30 s at most), and take this server off the records."""
+        self._stopping.set()
+        self._http.should_exit = True
+        for thread in self._threads:
+            if thread.is_alive():
+                thread.join()
+        self._socket.close()
+        self._loader.close()
+        self._store.forget_server(self.id)
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def check_alive(self) -> None:
+        """Raise if a part of the server has ended by itself.
+
+        Raises:
+            ServeError: the HTTP side or the follower has stopped. (Engines: see `/health`.)
+        """
+        ended = [thread.name for thread in self._threads if not thread.is_alive()]
+        if ended:
+            raise ServeError(f"A part of the server has stopped: {', '.join(ended)}.", mend="See the traceback above it.")
+
+    def state(self) -> dict[str, Any]:
+        """What `/ready` shows: every alias with the release that answers, and what could not be loaded."""
+        aliases = {
+            f"{name}@{alias}": {"release": live.digest, "version": live.version}
+            for (name, alias), live in sorted(self._directory.aliases().items())
+        }
+        problems = {f"{name}@{alias}": text for (name, alias), text in sorted(self._directory.problems().items())}
+        ready = self.synced.is_set() and bool(aliases) and not self._stopping.is_set()
+        return {"ready": ready, "server": self.id, "aliases": aliases, "problems": problems}
+
+    def _run_http(self) -> None:
+        self._http.run(sockets=[self._socket])
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """Bind before anything is loaded, so that a taken port is known in the first second."""
+    address = "127.0.0.1" if host == "localhost" else host
+    try:
+        loopback = ipaddress.ip_address(address).is_loopback
+    except ValueError:
+        loopback = False
+    if not loopback:
+        raise ServeError(
+            f"The server binds loopback addresses only, not {host!r}: it has no access tokens yet.",
+            where="[serve] host",
+            mend='Use "127.0.0.1", and a proxy with authentication in front of it.',
+        )
+    listener = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET)
+    # Without it a restart would find its own port in TIME_WAIT; a listening one still counts as taken.
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((address, port))
+        listener.listen(BACKLOG)
+    except OSError as error:
+        listener.close()
+        raise ServeError(
+            f"Port {port} of {host} cannot be used: {error.strerror}.",
+            where="[serve] port",
+            mend="Stop what is running there, or choose another port; 0 takes any free one.",
+        ) from None
+    return listener
+
+
+def _http_server(app: Any, host: str) -> "uvicorn.Server":
+    import uvicorn
+
+    config = uvicorn.Config(
+        app,
+        host=host,
+        http="h11",
+        ws="none",
+        lifespan="on",
+        loop="asyncio",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        backlog=BACKLOG,
+        timeout_keep_alive=30,
+        timeout_graceful_shutdown=GRACE_S,
+        h11_max_incomplete_event_size=MAX_HEADER_BYTES,
+    )
+    return uvicorn.Server(config)
+
+
+@contextlib.contextmanager
+def _stopped_by_signals(stop: threading.Event) -> Iterator[None]:
+    """SIGTERM and SIGINT set `stop`; a second SIGINT is a KeyboardInterrupt again. Only the main thread can do this."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def handle(number: int, frame: object) -> None:
+        stop.set()
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    before = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
