@@ -1,0 +1,33 @@
+"""LoRA: adapters in memory and on disk, and a bank that puts many of them on one base.
+
+    bank = AdapterBank.attach(model)
+    config = LoraConfig(rank=16, alpha=32, targets=target_paths(model, "all-linear"))
+    slot = bank.add("support", new_adapter(model, config, seed=0), trainable=True)
+    with bank.use(slot):
+        model(...).logits.sum().backward()
+    save_adapter(bank.adapter("support"), folder, base_id="org/name", revision=None)
+
+`config`: settings · `adapter`: settings and pairs · `targets`: names → layers · `layer`, `product`, `segments`, `frozen`:
+the forward pass and its gradient · `bank`: many adapters, one base · `checkpoint`, `peft_config`, `tensor_file`,
+`untrusted`: PEFT's files, read strictly · `merge`: the delta added to the weights. Every error is an AdapterError.
+"""
+
+from budwood.engine.lora.adapter import Adapter, Pair, new_adapter
+from budwood.engine.lora.bank import AdapterBank
+from budwood.engine.lora.checkpoint import load_adapter, save_adapter
+from budwood.engine.lora.config import LoraConfig
+from budwood.engine.lora.segments import Segments
+from budwood.engine.lora.targets import linear_shapes, target_paths
+
+__all__ = [
+    "Adapter",
+    "AdapterBank",
+    "LoraConfig",
+    "Pair",
+    "Segments",
+    "linear_shapes",
+    "load_adapter",
+    "new_adapter",
+    "save_adapter",
+    "target_paths",
+]

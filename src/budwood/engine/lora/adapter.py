@@ -1,0 +1,71 @@
+"""An adapter in memory: its settings and its A/B pairs as plain float32 tensors."""
+
+import hashlib
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+from budwood.engine.lora.config import LoraConfig
+from budwood.engine.lora.targets import has_conv1d, linear_shapes, short_targets, target_paths
+
+
+@dataclass(frozen=True)
+class Pair:
+    """What one linear layer gets: y = W x + scaling · B A x, with a (r, d_in) and b (d_out, r)."""
+
+    a: Tensor
+    b: Tensor
+    scaling: float
+
+    def delta(self) -> Tensor:
+        """Multiply out: (d_out, d_in) in float32. For merging and tests; no forward pass ever builds it."""
+        return (self.b.float() @ self.a.float()) * self.scaling
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """Settings and pairs, by module path in the transformers model.
+
+    Args:
+        config: what the pairs were made by.
+        pairs: module path → pair.
+        fan_in_fan_out: some layer stores its weight as (d_in, d_out), as GPT-2's Conv1D; a label for the file, A and B keep
+            their shapes.
+    """
+
+    config: LoraConfig
+    pairs: Mapping[str, Pair]
+    fan_in_fan_out: bool = False
+
+    @property
+    def parameters(self) -> int:
+        return sum(pair.a.numel() + pair.b.numel() for pair in self.pairs.values())
+
+
+def new_adapter(model: nn.Module, config: LoraConfig, *, seed: int) -> Adapter:
+    """Make a fresh adapter: A ~ U(±1/sqrt(d_in)), as PEFT's default, and B = 0, so that it changes nothing yet.
+
+    Each module draws from its own generator, seeded by `seed` and its path: neither the order of targets nor what else is
+    targeted changes a layer's numbers.
+
+    Raises:
+        AdapterError: see `target_paths`.
+    """
+    shapes = linear_shapes(model)
+    paths = target_paths(shapes, config.targets, rank=config.rank)
+    pairs = {path: _new_pair(path, shapes[path], config, seed) for path in paths}
+    named = replace(config, targets=short_targets(shapes, paths))
+    return Adapter(named, pairs, fan_in_fan_out=has_conv1d(model, paths))
+
+
+def _new_pair(path: str, shape: tuple[int, int], config: LoraConfig, seed: int) -> Pair:
+    d_out, d_in = shape
+    rank = config.rank_of(path)
+    digest = hashlib.sha256(f"{seed}:{path}".encode()).digest()
+    generator = torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)
+    bound = 1 / math.sqrt(d_in)
+    a = torch.empty(rank, d_in).uniform_(-bound, bound, generator=generator)
+    return Pair(a, torch.zeros(d_out, rank), config.scaling_of(path))

@@ -1,0 +1,99 @@
+"""A base's linear layers as the adapter sees them: a product and its way back, whatever holds the weight.
+
+The weight never gets a gradient, so nothing but the product with it is needed: forward, and the gradient of the input.
+"""
+
+from typing import Protocol, cast
+
+import torch
+from torch import Tensor, nn
+from transformers.pytorch_utils import Conv1D
+
+from budwood.engine.quant.linear import Linear4bit
+
+
+class Frozen(Protocol):
+    """A frozen linear layer. Its results are fresh tensors that the caller may write into."""
+
+    def product(self, x: Tensor) -> Tensor:
+        """(T, d_in) → (T, d_out), bias included."""
+        ...
+
+    def back(self, gradient: Tensor) -> Tensor:
+        """(T, d_out) → (T, d_in): the gradient of the input."""
+        ...
+
+
+class AttachedLinear(nn.Module):
+    """Mark of a module that stands in the place of a linear layer and holds it as `base`."""
+
+    def __init__(self, base: nn.Module) -> None:
+        super().__init__()
+        self.base = base
+
+
+def is_linear(module: nn.Module) -> bool:
+    """Whether this is one of the three kinds. A subclass may compute something else, so it does not count."""
+    return type(module) in (nn.Linear, Conv1D, Linear4bit)
+
+
+def linear_shape(module: nn.Module) -> tuple[int, int]:
+    """(d_out, d_in) of a linear layer, attached or not."""
+    inner = module.base if isinstance(module, AttachedLinear) else module
+    if isinstance(inner, Conv1D):
+        return int(inner.nf), int(inner.nx)
+    linear = cast(nn.Linear | Linear4bit, inner)
+    return linear.out_features, linear.in_features
+
+
+def is_transposed(module: nn.Module) -> bool:
+    """Whether the weight is stored as (d_in, d_out)."""
+    inner = module.base if isinstance(module, AttachedLinear) else module
+    return isinstance(inner, Conv1D) or (isinstance(inner, Linear4bit) and inner.transposed)
+
+
+def frozen_linear(module: nn.Module) -> Frozen:
+    """See a linear layer as a frozen product."""
+    if isinstance(module, Linear4bit):
+        return _FourBit(module)
+    if isinstance(module, Conv1D):
+        return _Conv1D(module)
+    assert isinstance(module, nn.Linear)
+    return _Dense(module)
+
+
+class _Dense:
+    def __init__(self, module: nn.Linear) -> None:
+        self._module = module
+
+    def product(self, x: Tensor) -> Tensor:
+        return torch.nn.functional.linear(x, self._module.weight, self._module.bias)
+
+    def back(self, gradient: Tensor) -> Tensor:
+        return gradient @ self._module.weight
+
+
+class _Conv1D:
+    """Weight (d_in, d_out): the other way round."""
+
+    def __init__(self, module: Conv1D) -> None:
+        self._module = module
+
+    def product(self, x: Tensor) -> Tensor:
+        return torch.addmm(cast(Tensor, self._module.bias), x, cast(Tensor, self._module.weight))
+
+    def back(self, gradient: Tensor) -> Tensor:
+        return gradient @ cast(Tensor, self._module.weight).T
+
+
+class _FourBit:
+    """Not the module itself: a module held by a module would appear twice in the state dict."""
+
+    def __init__(self, module: Linear4bit) -> None:
+        self._module = module
+
+    def product(self, x: Tensor) -> Tensor:
+        return self._module.product(x)
+
+    def back(self, gradient: Tensor) -> Tensor:
+        return self._module.back(gradient)

@@ -1,0 +1,151 @@
+"""LoraLinear: stands in the place of a linear layer and adds what each token's own adapter contributes.
+
+Without a plan it is the layer that it replaced. Which adapter works on which token is said by the bank (`AdapterBank.use`),
+once for all layers. Fusing q/k/v or gate/up later means another module over several `Frozen` layers and the same pairs.
+"""
+
+import hashlib
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from budwood.engine.lora.frozen import AttachedLinear, frozen_linear, linear_shape
+from budwood.engine.lora.product import RunPair, add_run, lora_product
+from budwood.engine.lora.segments import Padded, Plan, Run
+from budwood.errors import AdapterError
+
+
+@dataclass
+class Current:
+    """The plan that a bank's layers read; None: base only."""
+
+    plan: Plan | None = None
+
+
+@dataclass(frozen=True)
+class SlotPair:
+    """One slot's pair in one layer: `a`, `b` as the optimiser sees them, and cast to the layer's dtype if they are fixed."""
+
+    a: Tensor
+    b: Tensor
+    scaling: float
+    cast_a: Tensor
+    cast_b: Tensor
+    fixed: bool
+
+
+class LoraLinear(AttachedLinear):
+    """A linear layer with room for pairs. Made by `AdapterBank.attach`.
+
+    Args:
+        base: the layer that it replaces.
+        path: its module path, for messages and the seeds of dropout.
+        current: where the plan of the running forward pass stands.
+    """
+
+    def __init__(self, base: nn.Module, path: str, current: Current) -> None:
+        super().__init__(base)
+        self.out_features, self.in_features = linear_shape(base)
+        self.path = path
+        self.pairs: dict[int, SlotPair] = {}
+        self._current = current
+        self._frozen = frozen_linear(base)
+        self._stacked: tuple[tuple[int, ...], Tensor, Tensor] | None = None
+
+    @property
+    def weight(self) -> Tensor:
+        """The frozen weight: some models look at its dtype."""
+        return self.base.weight  # type: ignore[return-value]  # an nn.Module attribute
+
+    @property
+    def bias(self) -> Tensor | None:
+        return self.base.bias  # type: ignore[return-value]  # an nn.Module attribute
+
+    def put(self, slot: int, pair: SlotPair) -> None:
+        self.pairs[slot] = pair
+
+    def drop(self, slot: int) -> None:
+        """Forget a slot, and what was stacked up from it."""
+        self.pairs.pop(slot, None)
+        self._stacked = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(…, d_in) → (…, d_out); the leading dimensions are flattened to tokens.
+
+        Raises:
+            AdapterError: the segments are for another number of tokens.
+        """
+        plan = self._current.plan
+        runs = [run for run in plan.runs if run.slot in self.pairs] if plan is not None else []
+        if plan is None or not runs:
+            return self.base(x)  # type: ignore[no-any-return]  # nn.Module.__call__
+        flat = x.reshape(-1, self.in_features)
+        self._check_tokens(flat.shape[0], plan)
+        if torch.is_grad_enabled() and self._needs_grad(flat, runs):
+            y = lora_product(flat, self._frozen, [self._run_pair(run, flat, plan) for run in runs])
+        else:
+            y = self._frozen.product(flat)
+            self._add(y, flat, plan, runs)
+        return y.view(*x.shape[:-1], self.out_features)
+
+    def _add(self, y: Tensor, x: Tensor, plan: Plan, runs: list[Run]) -> None:
+        if plan.padded is not None and all(self.pairs[run.slot].fixed for run in runs):
+            self._add_padded(y, x, plan.padded)
+            return
+        for run in runs:
+            pair = self.pairs[run.slot]
+            add_run(y[run.start : run.end], x[run.start : run.end], pair.cast_a, pair.cast_b, pair.scaling)
+
+    def _add_padded(self, y: Tensor, x: Tensor, padded: Padded) -> None:
+        a, b = self._stacks(padded.slots, x.dtype)
+        count, length = len(padded.slots), padded.length
+        if padded.gather is None:
+            inner = torch.bmm(x.view(count, length, -1), a)
+            y.view(count, length, -1).baddbmm_(inner, b)
+            return
+        inner = torch.bmm(x.index_select(0, padded.gather).view(count, length, -1), a)
+        added = torch.bmm(inner, b).view(count * length, -1)
+        y.index_add_(0, padded.rows, added.index_select(0, padded.kept))
+
+    def _stacks(self, slots: tuple[int, ...], dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """(K, d_in, R) and scaled (K, R, d_out), ranks filled up with zeros. Kept: decoding repeats them."""
+        if self._stacked is not None and self._stacked[0] == slots and self._stacked[1].dtype == dtype:
+            return self._stacked[1], self._stacked[2]
+        pairs = [self.pairs.get(slot) for slot in slots]
+        rank = max(pair.a.shape[0] for pair in pairs if pair is not None)
+        device = next(pair.a.device for pair in pairs if pair is not None)
+        a = torch.zeros(len(slots), rank, self.in_features, dtype=dtype, device=device)
+        b = torch.zeros(len(slots), rank, self.out_features, dtype=dtype, device=device)
+        for row, pair in enumerate(pairs):
+            if pair is not None:
+                a[row, : pair.a.shape[0]] = pair.a
+                b[row, : pair.a.shape[0]] = pair.b.T * pair.scaling
+        self._stacked = (slots, a.transpose(1, 2), b)
+        return self._stacked[1], self._stacked[2]
+
+    def _needs_grad(self, x: Tensor, runs: list[Run]) -> bool:
+        return x.requires_grad or any(not self.pairs[run.slot].fixed for run in runs)
+
+    def _run_pair(self, run: Run, x: Tensor, plan: Plan) -> RunPair:
+        pair = self.pairs[run.slot]
+        if run.slot not in plan.dropout:
+            return RunPair(run.start, run.end, pair.a, pair.b, pair.scaling)
+        share, seed = plan.dropout[run.slot]
+        mask = self._mask(x[run.start : run.end], share, f"{seed}:{run.start}:{self.path}")
+        return RunPair(run.start, run.end, pair.a, pair.b, pair.scaling, mask, 1 - share)
+
+    @staticmethod
+    def _mask(x: Tensor, share: float, name: str) -> Tensor:
+        """Draw by name, not by order: a pass that is computed again (checkpointing) drops the same inputs."""
+        digest = hashlib.sha256(name.encode()).digest()
+        generator = torch.Generator(device=x.device).manual_seed(int.from_bytes(digest[:8], "little") >> 1)
+        return torch.empty(x.shape, dtype=torch.bool, device=x.device).bernoulli_(1 - share, generator=generator)
+
+    def _check_tokens(self, tokens: int, plan: Plan) -> None:
+        if plan.tokens is not None and plan.tokens != tokens:
+            raise AdapterError(
+                f"Segments are for {plan.tokens} tokens, {self.path} got {tokens}.",
+                where="a batch of mixed adapters",
+                mend="Make the segments from the batch that is run.",
+            )

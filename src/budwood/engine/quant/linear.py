@@ -1,0 +1,92 @@
+"""Linear4bit: a frozen linear layer whose weight is stored in NF4.
+
+The weight is expanded into the shared workspace for the product and again for the gradient of the input; nothing but the
+packed bytes is kept between the two. Forward and backward use one and the same rule: code · absmax in float32, cast once to
+the input's dtype.
+"""
+
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+from budwood.engine.quant.kernels import Workspace
+from budwood.engine.quant.nf4 import Nested, Quantized
+
+
+class Linear4bit(nn.Module):
+    """y = x Wᵀ + bias with W in 4 bits.
+
+    Args:
+        quantized: W as (d_out, d_in), or as (d_in, d_out) if `transposed`.
+        bias: (d_out,) or None.
+        transposed: stored as transformers' Conv1D stores it.
+        workspace: the buffer that all layers of the model share.
+    """
+
+    packed: Tensor
+    absmax: Tensor
+    nested_absmax: Tensor | None
+    offset: Tensor | None
+
+    def __init__(self, quantized: Quantized, *, bias: Tensor | None, workspace: Workspace, transposed: bool = False) -> None:
+        super().__init__()
+        rows, columns = quantized.shape
+        self.out_features, self.in_features = (columns, rows) if transposed else (rows, columns)
+        self.transposed = transposed
+        self.weight_dtype = quantized.dtype
+        nested = quantized.nested
+        self.register_buffer("packed", quantized.packed)
+        self.register_buffer("absmax", quantized.absmax)
+        self.register_buffer("nested_absmax", nested.absmax if nested else None)
+        self.register_buffer("offset", nested.offset if nested else None)
+        self.bias = None if bias is None else nn.Parameter(bias.detach().clone(), requires_grad=False)
+        self._workspace = workspace
+
+    @property
+    def quantized(self) -> Quantized:
+        """The stored weight."""
+        nested = None
+        if self.nested_absmax is not None and self.offset is not None:
+            nested = Nested(self.nested_absmax, self.offset)
+        rows, columns = self.out_features, self.in_features
+        shape = (columns, rows) if self.transposed else (rows, columns)
+        return Quantized(self.packed, self.absmax, nested, shape, self.weight_dtype)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(…, d_in) → (…, d_out) in x's dtype."""
+        flat = x.reshape(-1, self.in_features)
+        if torch.is_grad_enabled() and flat.requires_grad:
+            y = cast(Tensor, _Product.apply(flat, self))  # type: ignore[no-untyped-call]  # torch has no types here
+        else:
+            y = self.product(flat)
+        return y.view(*x.shape[:-1], self.out_features)
+
+    def product(self, x: Tensor) -> Tensor:
+        """(T, d_in) → (T, d_out), bias included, without gradients."""
+        weight = self._workspace.weight(self.quantized, x.dtype)
+        bias = None if self.bias is None else self.bias.to(x.dtype)
+        if not self.transposed:
+            return torch.nn.functional.linear(x, weight, bias)
+        return x @ weight if bias is None else torch.addmm(bias, x, weight)
+
+    def back(self, gradient: Tensor) -> Tensor:
+        """(T, d_out) → (T, d_in): the gradient of the input."""
+        weight = self._workspace.weight(self.quantized, gradient.dtype)
+        return gradient @ (weight.T if self.transposed else weight)
+
+    def extra_repr(self) -> str:
+        return f"in_features={self.in_features}, out_features={self.out_features}, bias={self.bias is not None}"
+
+
+class _Product(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, layer: Linear4bit) -> Tensor:
+        ctx.layer = layer
+        return layer.product(x)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        return ctx.layer.back(gradient), None
