@@ -1,7 +1,7 @@
 """From any object back to the training rows: a walk along the parents, and the rows at its end.
 
 tree = lineage(store, release_digest)
-print("\n".join(tree.lines()))
+    for line in tree.lines(): print(line)
 for row in training_rows(store, tree.snapshots[0], limit=3): print(row.source, row.line)
 """
 
