@@ -1,0 +1,319 @@
+"""The steps: passes, loss over the supervised tokens of the whole step, update, validation, checkpoint.
+
+    fitted = fit(trainable, rows, validation_rows, settings, checkpoints=..., device=..., report=..., clock=time.monotonic)
+
+Knows no store and no recipe. Everything that the result depends on is in the arguments and in the newest checkpoint.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from budwood.engine.packed import pack
+from budwood.errors import TrainingError
+from budwood.events import Event, Reporter
+from budwood.train.checkpoint import Checkpoints, Saved
+from budwood.train.curve import Point
+from budwood.train.health import check_course, check_finite
+from budwood.train.optimiser import Optimiser
+from budwood.train.order import Step, plan_steps
+from budwood.train.rows import TrainRow
+from budwood.train.schedule import learning_rate, validation_steps
+from budwood.train.settings import TrainSettings
+from budwood.train.trainable import Trainable
+from budwood.train.validation import validation_loss
+
+
+@dataclass(frozen=True)
+class Best:
+    """The weights to keep, and the step after which they stood."""
+
+    step: int
+    validation_loss: float | None
+    tensors: Mapping[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What a training came to.
+
+    Args:
+        kept: the weights to keep: of the lowest validation loss, or the last.
+        curves: one point a step, and one for step 0 where there are validation rows.
+        steps: made in all.
+        tokens: seen, supervised or not, repeated epochs counted again.
+        supervised: of these, learnt.
+        tokens_per_s: in this process, validation left out; None when no step was left to do.
+    """
+
+    kept: Best
+    curves: tuple[Point, ...]
+    steps: int
+    tokens: int
+    supervised: int
+    tokens_per_s: float | None
+
+
+def fit(
+    trainable: Trainable,
+    rows: Sequence[TrainRow],
+    validation: Sequence[TrainRow],
+    settings: TrainSettings,
+    *,
+    checkpoints: Checkpoints,
+    device: torch.device,
+    report: Reporter,
+    clock: Callable[[], float],
+) -> Fitted:
+    """Train from the newest checkpoint, or from the start.
+
+    Raises:
+        TrainingError: the loss is not finite or has diverged, or `keep = "best"` has no validation rows to judge by. What
+            was learnt so far stays in the checkpoints.
+    """
+    if settings.keep == "best" and not validation:
+        raise TrainingError(
+            'There is no validation row, but keep = "best" chooses by the validation loss.',
+            where="[train] keep",
+            mend='Give [prepare] validation a larger share, or set keep = "last".',
+        )
+    loop = _Loop(trainable, rows, validation, settings, checkpoints, device, report, clock)
+    loop.resume()
+    loop.run()
+    return loop.fitted()
+
+
+@dataclass
+class _State:
+    """What changes from step to step besides weights and moments."""
+
+    step: int = 0
+    tokens: int = 0
+    supervised: int = 0
+    curves: list[Point] = field(default_factory=list)
+    best: Best | None = None
+
+
+class _Loop:
+    def __init__(
+        self,
+        trainable: Trainable,
+        rows: Sequence[TrainRow],
+        validation: Sequence[TrainRow],
+        settings: TrainSettings,
+        checkpoints: Checkpoints,
+        device: torch.device,
+        report: Reporter,
+        clock: Callable[[], float],
+    ) -> None:
+        self._trainable = trainable
+        self._rows = rows
+        self._validation = validation
+        self._settings = settings
+        self._checkpoints = checkpoints
+        self._device = device
+        self._report = report
+        self._steps = _plan(rows, settings)
+        self._validate_at = validation_steps(len(self._steps), settings.validations) if validation else frozenset()
+        self._optimiser = Optimiser(trainable.parameters, settings)
+        self._dropout = torch.Generator().manual_seed(settings.seed)
+        self._state = _State()
+        self._pace = _Pace(clock, self._steps, [len(row.encoded.ids) for row in rows])
+
+    def resume(self) -> None:
+        """Take up the newest checkpoint; without one, note what training starts from."""
+        saved = self._checkpoints.newest()
+        if saved is not None:
+            self._restore(saved)
+            self._report(Event("train", f"Going on from step {saved.step:,} of {len(self._steps):,}"))
+        elif self._validation:
+            self._state.curves.append(Point(0, None, self._validate(), 0.0, None, 0))
+
+    def run(self) -> None:
+        total = len(self._steps)
+        for number in range(self._state.step, total):
+            self._step(number)
+            at = self._state.step
+            if at % self._settings.checkpoint_every == 0 or at == total:
+                self._save()
+
+    def fitted(self) -> Fitted:
+        state = self._state
+        kept = state.best if self._settings.keep == "best" else None
+        if kept is None:
+            kept = Best(state.step, state.curves[-1].validation_loss, _copy(self._trainable.parameters))
+        return Fitted(kept, tuple(state.curves), state.step, state.tokens, state.supervised, self._pace.tokens_per_s)
+
+    def _step(self, number: int) -> None:
+        state, step = self._state, self._steps[number]
+        loss, tokens, supervised = self._passes(step, number)
+        norm = self._optimiser.measure()
+        rows = [self._rows[index] for index in step.rows]
+        check_finite(norm, "The gradient norm", number + 1, rows, state.curves, self._checkpoints.last_step())
+        rate = self._rate(number)
+        self._optimiser.update(rate, norm)
+        state.step = number + 1
+        state.tokens += tokens
+        state.supervised += supervised
+        self._pace.done(tokens)
+        self._tell(loss)
+        validated = self._validate() if state.step in self._validate_at else None
+        state.curves.append(Point(state.step, loss, validated, rate, norm, state.tokens))
+        check_course(state.curves, rows, self._checkpoints.last_step())
+        if validated is not None:
+            self._judge(validated, rows)
+
+    def _passes(self, step: Step, number: int) -> tuple[float, int, int]:
+        """Accumulate the step's gradient; give mean loss, tokens and supervised tokens."""
+        self._pace.start()
+        packed = [pack([self._rows[index].encoded for index in rows], self._device) for rows in step.passes]
+        supervised = sum(len(batch.targets) for batch in packed)
+        total = 0.0
+        for rows, batch in zip(step.passes, packed, strict=True):
+            # Divided by the supervised tokens of the whole step: a mean of the passes' means would weigh tokens unequally.
+            summed = self._trainable.loss_sum(batch, dropout=self._dropout)
+            value = float(summed.detach())
+            named = [self._rows[index] for index in rows]
+            check_finite(value, "Loss", number + 1, named, self._state.curves, self._checkpoints.last_step())
+            (summed / supervised).backward()  # type: ignore[no-untyped-call]  # torch has no types here
+            total += value
+            if len(packed) > 1:
+                self._tell(None)
+        return total / supervised, sum(len(batch.input_ids) for batch in packed), supervised
+
+    def _rate(self, number: int) -> float:
+        chosen = self._settings
+        return learning_rate(
+            number, len(self._steps), peak=chosen.learning_rate, warmup=chosen.warmup, schedule=chosen.schedule
+        )
+
+    def _validate(self) -> float:
+        self._pace.pause()
+        rows = [row.encoded for row in self._validation]
+        return validation_loss(
+            self._trainable,
+            rows,
+            tokens_per_pass=self._settings.tokens_per_pass,
+            device=self._device,
+            report=self._report,
+        )
+
+    def _judge(self, validated: float, rows: Sequence[TrainRow]) -> None:
+        state = self._state
+        check_finite(validated, "Validation loss", state.step, rows, state.curves, self._checkpoints.last_step())
+        best = state.best
+        if self._settings.keep == "best" and (
+            best is None or best.validation_loss is None or validated < best.validation_loss
+        ):
+            state.best = Best(state.step, validated, _copy(self._trainable.parameters))
+
+    def _tell(self, loss: float | None) -> None:
+        figures: dict[str, float | str] = {} if loss is None else {"loss": loss}
+        if self._pace.tokens_per_s is not None:
+            figures |= {"tokens/s": self._pace.tokens_per_s, "left": self._pace.left(self._state.step)}
+        title = f"Training {self._settings.method}"
+        self._report(Event("train", title, done=self._state.step, total=len(self._steps), unit="steps", fields=figures))
+
+    def _save(self) -> None:
+        state = self._state
+        tensors: dict[str, Tensor] = {f"weight.{name}": parameter for name, parameter in self._trainable.parameters.items()}
+        tensors |= self._optimiser.state() | {"dropout": self._dropout.get_state()}
+        if state.best is not None:
+            tensors |= {f"best.{name}": tensor for name, tensor in state.best.tensors.items()}
+        facts = {
+            "tokens": state.tokens,
+            "supervised": state.supervised,
+            "curves": [point.as_dict() for point in state.curves],
+            "best": None if state.best is None else [state.best.step, state.best.validation_loss],
+            "threads": torch.get_num_threads(),
+        }
+        self._pace.pause()
+        self._checkpoints.save(state.step, tensors, facts)
+
+    def _restore(self, saved: Saved) -> None:
+        facts = saved.facts
+        best = None
+        if facts["best"] is not None:
+            best = Best(facts["best"][0], facts["best"][1], _part(saved.tensors, "best."))
+        load_weights(self._trainable, _part(saved.tensors, "weight."))
+        self._optimiser.restore(saved.tensors, updates=saved.step)
+        self._dropout.set_state(saved.tensors["dropout"])
+        curves = [Point(**point) for point in facts["curves"]]
+        self._state = _State(saved.step, facts["tokens"], facts["supervised"], curves, best)
+
+
+class _Pace:
+    """Speed of the steps made in this process, and what is left by the tokens that are still to come."""
+
+    def __init__(self, clock: Callable[[], float], steps: Sequence[Step], lengths: Sequence[int]) -> None:
+        self._clock = clock
+        self._remaining = [0]
+        for step in reversed(steps):
+            self._remaining.append(self._remaining[-1] + sum(lengths[row] for row in step.rows))
+        self._remaining.reverse()
+        self._since: float | None = None
+        self._seconds = 0.0
+        self._tokens = 0
+
+    def start(self) -> None:
+        self._since = self._clock()
+
+    def pause(self) -> None:
+        self._since = None
+
+    def done(self, tokens: int) -> None:
+        assert self._since is not None
+        self._seconds += self._clock() - self._since
+        self._tokens += tokens
+
+    @property
+    def tokens_per_s(self) -> float | None:
+        return self._tokens / self._seconds if self._seconds > 0 else None
+
+    def left(self, step: int) -> str:
+        """Time until the last step, validations left out."""
+        rate = self.tokens_per_s
+        seconds = round(self._remaining[step] / rate) if rate else 0
+        if seconds < 60:
+            return f"{seconds} s"
+        return (
+            f"{seconds // 60} min {seconds % 60:02d} s"
+            if seconds < 3600
+            else f"{seconds // 3600} h {seconds % 3600 // 60:02d} min"
+        )
+
+
+def load_weights(trainable: Trainable, tensors: Mapping[str, Tensor]) -> None:
+    """Put weights into the parameters, in place."""
+    with torch.no_grad():
+        for name, parameter in trainable.parameters.items():
+            parameter.copy_(tensors[name])
+
+
+def _plan(rows: Sequence[TrainRow], settings: TrainSettings) -> list[Step]:
+    steps = plan_steps(
+        [len(row.encoded.ids) for row in rows],
+        [row.weight for row in rows],
+        [row.row_id for row in rows],
+        epochs=settings.epochs,
+        tokens_per_step=settings.tokens_per_step,
+        tokens_per_pass=settings.tokens_per_pass,
+        seed=settings.seed,
+    )
+    if not steps:
+        raise TrainingError(
+            "There is nothing to train on: no row is taken in these epochs.",
+            where="[train] epochs and the sources' weights",
+            mend="Train for more epochs, or raise the weights.",
+        )
+    return steps
+
+
+def _copy(parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: parameter.detach().clone() for name, parameter in parameters.items()}
+
+
+def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}

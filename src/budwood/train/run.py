@@ -1,0 +1,247 @@
+"""The train stage: snapshot and base in, a run with its adapter or model out.
+
+Work that is done is found by its action key; work that was interrupted goes on from its checkpoints in the store's work
+folder, which is dropped when the result is stored.
+"""
+
+import fcntl
+import os
+import platform
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from budwood.engine.base import identify_base, load_base
+from budwood.engine.chat import chat_template
+from budwood.errors import TrainingError
+from budwood.events import Event, Reporter, silent
+from budwood.identity import Digest, digest_bytes, short
+from budwood.recipe import Recipe
+from budwood.train.base_object import ensure_base
+from budwood.train.checkpoint import Checkpoints
+from budwood.train.determinism import deterministic
+from budwood.train.loop import Fitted, fit, load_weights
+from budwood.train.memory import peak_bytes
+from budwood.train.result import Base, nothing_learnt, quantization, store_adapter, store_model, store_run
+from budwood.train.row_cache import cached
+from budwood.train.rows import TrainRow, checked_rows, encode_rows, read_records
+from budwood.train.settings import TrainSettings
+from budwood.train.start import check_start, starting_adapter, starting_ref
+from budwood.train.trainable import AdapterTraining, FullTraining, Trainable
+
+if TYPE_CHECKING:
+    from budwood.engine.base import BaseIdentity, BaseRef, LoadedBase
+    from budwood.store import Store
+
+TRAIN_VERSION = 1
+"""Raised when the same rows and settings would give other bytes."""
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+def train(
+    recipe: Recipe,
+    store: "Store",
+    snapshot: Digest,
+    base_ref: "BaseRef",
+    *,
+    settings: TrainSettings,
+    start: Digest | None = None,
+    report: Reporter = silent,
+    who: str = "",
+    identity: "BaseIdentity | None" = None,
+    base_object: Digest | None = None,
+    device: str = "cpu",
+    threads: int | None = None,
+    clock: Callable[[], float] = time.monotonic,
+) -> Digest:
+    """Train, or find that it was done.
+
+    Args:
+        recipe: its name is noted with the run; what training depends on is in `settings`.
+        store: where snapshot and base object are and the run goes.
+        snapshot: of prepare.
+        base_ref: the base.
+        settings: from the recipe and the plan.
+        start: adapter (or, for full fine-tuning, model) to go on from.
+        report: gets events.
+        who: for the attestation.
+        identity: of this very base, when it is known already; else its weights are hashed.
+        base_object: the base in the store; None: it is put there.
+        device: where to compute.
+        threads: of torch; None: as many as it would take. An interrupted training keeps the number it began with.
+        clock: seconds, for speed and time left.
+
+    Returns:
+        Digest of the run; its body's "result" is the adapter or model.
+
+    Raises:
+        TrainingError: rows that can't be trained on, a loss that is not finite or diverges, nothing learnt, a `start` that
+            does not fit, or another process that trains the same. Checkpoints stay.
+        BaseError, AdapterError: base or targets.
+    """
+    known = identity or identify_base(base_ref)
+    base = Base(base_ref, known, base_object or ensure_base(store, known))
+    if start is not None:
+        check_start(store, start, settings, known)
+    inputs = [snapshot, base.object, *([start] if start else [])]
+    key = store.action("train", TRAIN_VERSION, settings.as_body(), inputs, settings.seed)
+    done = store.done(key)
+    if done is not None:
+        report(Event("train", f"Already trained: run {short(done)}"))
+        return done
+    work = store.work(key)
+    with _alone(work):
+        checkpoints = Checkpoints(work / "checkpoints", report)
+        with deterministic(_threads(checkpoints, threads)):
+            stage = _Stage(store, snapshot, base, settings, start, work, checkpoints, torch.device(device), report, clock)
+            digest = stage.run({"recipe": recipe.name, "who": who})
+        store.record(key, digest)
+    store.drop_work(key)
+    return digest
+
+
+class _Stage:
+    """One training from rows to run."""
+
+    def __init__(
+        self,
+        store: "Store",
+        snapshot: Digest,
+        base: Base,
+        settings: TrainSettings,
+        start: Digest | None,
+        work: Path,
+        checkpoints: Checkpoints,
+        device: torch.device,
+        report: Reporter,
+        clock: Callable[[], float],
+    ) -> None:
+        self._store = store
+        self._snapshot = snapshot
+        self._base = base
+        self._settings = settings
+        self._start = start
+        self._work = work
+        self._checkpoints = checkpoints
+        self._device = device
+        self._report = report
+        self._clock = clock
+
+    def run(self, noted: Mapping[str, Any]) -> Digest:
+        began = self._clock()
+        loaded = self._load()
+        rows, validation = self._rows(loaded, "train"), self._rows(loaded, "validation")
+        if self._settings.method == "full":
+            fitted, result = self._full(loaded, rows, validation)
+        else:
+            fitted, result = self._adapter(loaded, rows, validation)
+        attestation = dict(noted) | {
+            "seconds": self._clock() - began,
+            "tokens_per_s": fitted.tokens_per_s,
+            "peak_bytes": peak_bytes(self._device),
+            "device": str(self._device),
+            "threads": torch.get_num_threads(),
+            "host": platform.node(),
+            "versions": {"python": platform.python_version(), "torch": torch.__version__},
+        }
+        parents = [self._snapshot, self._base.object, result, *([self._start] if self._start else [])]
+        return store_run(
+            self._store, fitted.curves, parents=parents, body=self._body(fitted, result), attestation=attestation
+        )
+
+    def _adapter(self, loaded: "LoadedBase", rows: list[TrainRow], validation: list[TrainRow]) -> tuple[Fitted, Digest]:
+        adapter = starting_adapter(self._store, self._start, loaded.model, self._settings)
+        trainable = AdapterTraining(loaded.model, adapter)
+        fitted = self._fit(trainable, rows, validation)
+        return fitted, store_adapter(self._store, trainable.adapter(), self._base, self._settings)
+
+    def _full(self, loaded: "LoadedBase", rows: list[TrainRow], validation: list[TrainRow]) -> tuple[Fitted, Digest]:
+        trainable = FullTraining(loaded.model, DTYPES[self._settings.precision])
+        fitted = self._fit(trainable, rows, validation)
+        return fitted, store_model(self._store, loaded.model, self._base)
+
+    def _fit(self, trainable: Trainable, rows: list[TrainRow], validation: list[TrainRow]) -> Fitted:
+        before = _fingerprint(trainable)
+        fitted = fit(
+            trainable,
+            rows,
+            validation,
+            self._settings,
+            checkpoints=self._checkpoints,
+            device=self._device,
+            report=self._report,
+            clock=self._clock,
+        )
+        load_weights(trainable, fitted.kept.tensors)
+        if _fingerprint(trainable) == before:
+            raise nothing_learnt()
+        return fitted
+
+    def _load(self) -> "LoadedBase":
+        self._report(Event("train", f"Loading base {self._base.identity.id}"))
+        full = self._settings.method == "full"
+        return load_base(
+            starting_ref(self._store, self._start, self._base.ref) if full else self._base.ref,
+            dtype=torch.float32 if full else DTYPES[self._settings.precision],
+            quantization="nf4" if self._settings.method == "qlora" else "none",
+            device=self._device,
+            identity=self._base.identity,
+        )
+
+    def _rows(self, loaded: "LoadedBase", split: str) -> list[TrainRow]:
+        records = read_records(self._store.file(self._snapshot, f"{split}.jsonl"))
+        template = chat_template(loaded.tokenizer)
+        path = self._work / f"{split}.safetensors"
+        encoded = cached(path, lambda: encode_rows(records, template, report=self._report))
+        rows = checked_rows(records, encoded, context=self._base.identity.context, stop_ids=template.stop_ids)
+        self._report(Event("train", f"{len(rows):,} {split} rows, {sum(len(row.encoded.ids) for row in rows):,} tokens"))
+        return rows
+
+    def _body(self, fitted: Fitted, result: Digest) -> dict[str, Any]:
+        before = fitted.curves[0].validation_loss if fitted.curves[0].step == 0 else None
+        return {
+            "method": self._settings.method,
+            "settings": self._settings.as_body(),
+            "steps": fitted.steps,
+            "best_step": fitted.kept.step,
+            "validation_loss": fitted.kept.validation_loss,
+            "validation_loss_before": before,
+            "tokens": fitted.tokens,
+            "supervised_tokens": fitted.supervised,
+            "result": result,
+            "precision": self._settings.precision,
+            "quantization": quantization(self._settings),
+        }
+
+
+@contextmanager
+def _alone(work: Path) -> Iterator[None]:
+    """Hold the work folder; the hold ends with the process, however it ends."""
+    with (work / "lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise TrainingError(
+                "Another process is training exactly this.", where=str(work), mend="Wait for it; its result will be found."
+            ) from None
+        yield
+
+
+def _threads(checkpoints: Checkpoints, wanted: int | None) -> int:
+    """Keep to the number that an interrupted training began with: another one would round sums differently."""
+    saved = checkpoints.newest()
+    if saved is not None:
+        return int(saved.facts["threads"])
+    return wanted or min(torch.get_num_threads(), os.cpu_count() or 1)
+
+
+def _fingerprint(trainable: Trainable) -> str:
+    parts = [
+        digest_bytes(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+        for tensor in trainable.parameters.values()
+    ]
+    return digest_bytes("".join(parts).encode())

@@ -1,0 +1,52 @@
+"""What a training depends on: the recipe's [train] with everything resolved that the recipe leaves to the planner."""
+
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, Self
+
+from budwood.recipe import TrainSection
+
+Method = Literal["lora", "qlora", "full"]
+
+ADAPTER_KEYS = ("rank", "alpha", "rslora", "dropout", "target_modules")
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """One training. Keys mean what they mean in the recipe; `method` and `learning_rate` are decided."""
+
+    method: Method
+    learning_rate: float
+    seed: int
+    rank: int
+    alpha: float
+    rslora: bool
+    dropout: float
+    target_modules: tuple[str, ...] | Literal["all-linear"]
+    epochs: float
+    schedule: Literal["constant", "linear", "cosine"]
+    warmup: float
+    weight_decay: float
+    beta2: float
+    clip: float
+    tokens_per_step: int
+    tokens_per_pass: int
+    validations: int
+    checkpoint_every: int
+    keep: Literal["best", "last"]
+    precision: Literal["float32", "bfloat16"]
+
+    @classmethod
+    def of(cls, section: TrainSection, *, method: Method, learning_rate: float, seed: int) -> Self:
+        """Resolve a recipe's section with what the planner decided."""
+        values = section.model_dump(exclude={"method", "learning_rate", "continue_from"})
+        return cls(method=method, learning_rate=learning_rate, seed=seed, **values)
+
+    def as_body(self) -> dict[str, Any]:
+        """Give what the result depends on, as JSON values: neither how often we save nor what the method ignores."""
+        body = asdict(self)
+        del body["checkpoint_every"]
+        for key in ADAPTER_KEYS if self.method == "full" else ():
+            del body[key]
+        if isinstance(body.get("target_modules"), tuple):
+            body["target_modules"] = list(body["target_modules"])
+        return body

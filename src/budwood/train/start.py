@@ -1,0 +1,90 @@
+"""What training starts from: a fresh adapter, an earlier one, the base's own weights, or an earlier full model."""
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from budwood.engine.lora import Adapter, LoraConfig, linear_shapes, load_adapter, new_adapter, target_paths
+from budwood.errors import TrainingError
+from budwood.identity import Digest, short
+from budwood.train.settings import TrainSettings
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from budwood.engine.base import BaseIdentity, BaseRef
+    from budwood.store import Manifest, Store
+
+
+def check_start(store: "Store", start: Digest, settings: TrainSettings, identity: "BaseIdentity") -> "Manifest":
+    """Check that an earlier result can be gone on from, before anything is loaded.
+
+    Raises:
+        TrainingError: another kind of result, another base, other quantisation, or (adapter) another rank or scale.
+    """
+    manifest = store.manifest(start)
+    wanted = "model" if settings.method == "full" else "adapter"
+    if manifest.kind != wanted:
+        raise _refused(
+            f"{short(start)}… is a {manifest.kind}, method {settings.method} goes on from {_an(wanted)}",
+            "Set [train] method to what the earlier release was trained with.",
+        )
+    if manifest.body.get("base") != identity.weights_digest:
+        theirs = short(str(manifest.body.get("base")))
+        raise _refused(
+            f"{short(start)}… belongs to base {theirs}…, this is {short(identity.weights_digest)}…",
+            "Use the base of the earlier release, or start fresh.",
+        )
+    faults = [] if settings.method == "full" else _differences(manifest.body, settings)
+    if faults:
+        raise _refused(
+            f"{short(start)}… was made with other settings: {'; '.join(faults)}",
+            "Use the earlier settings, or start fresh with an empty continue_from.",
+        )
+    return manifest
+
+
+def starting_adapter(store: "Store", start: Digest | None, model: "nn.Module", settings: TrainSettings) -> Adapter:
+    """Make a fresh adapter, or load the one to go on from.
+
+    Raises:
+        TrainingError: the earlier one has other target modules.
+        AdapterError: the targets or the rank do not fit the base.
+    """
+    shapes = linear_shapes(model)
+    paths = target_paths(shapes, settings.target_modules, rank=settings.rank)
+    config = LoraConfig(settings.rank, settings.alpha, settings.rslora, settings.dropout, paths)
+    if start is None:
+        return new_adapter(model, config, seed=settings.seed)
+    earlier = load_adapter(store.folder(start), shapes)
+    if set(earlier.pairs) != set(paths):
+        odd = sorted(set(earlier.pairs) ^ set(paths))
+        raise _refused(
+            f"{short(start)}… has other target modules: {len(odd)} layers are in one of the two only, first {odd[0]}",
+            "Use the earlier target_modules, or start fresh with an empty continue_from.",
+        )
+    return replace(earlier, config=replace(earlier.config, dropout=settings.dropout))
+
+
+def starting_ref(store: "Store", start: Digest | None, base: "BaseRef") -> "BaseRef":
+    """Say which folder full fine-tuning loads its weights from."""
+    from budwood.engine.base import BaseRef
+
+    return base if start is None else BaseRef(base.id, store.folder(start), base.revision)
+
+
+def _differences(body: Any, settings: TrainSettings) -> list[str]:
+    wanted = {
+        "rank": settings.rank,
+        "alpha": settings.alpha,
+        "rslora": settings.rslora,
+        "quantization": "nf4" if settings.method == "qlora" else "none",
+    }
+    return [f"{key} {body.get(key)!r}, now {value!r}" for key, value in wanted.items() if body.get(key) != value]
+
+
+def _refused(what: str, mend: str) -> TrainingError:
+    return TrainingError(f"Cannot continue: {what}.", where="[train] continue_from", mend=mend)
+
+
+def _an(noun: str) -> str:
+    return f"an {noun}" if noun[0] in "aeiou" else f"a {noun}"

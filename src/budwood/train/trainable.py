@@ -1,0 +1,89 @@
+"""What is trained: an adapter on a frozen base, or all weights of the base."""
+
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from budwood.engine.base import head_weight, hidden_states, logit_softcap
+from budwood.engine.lora import Adapter, AdapterBank
+from budwood.engine.loss import supervised_loss
+
+if TYPE_CHECKING:
+    from budwood.engine.packed import PackedBatch
+
+
+class Trainable(Protocol):
+    """Something with parameters and a loss."""
+
+    @property
+    def parameters(self) -> Mapping[str, nn.Parameter]:
+        """Float32, by a name that is the same in every process."""
+        ...
+
+    def loss_sum(self, batch: "PackedBatch", *, dropout: torch.Generator | None) -> Tensor:
+        """Sum of the cross-entropy over the batch's supervised tokens, in nats."""
+        ...
+
+
+class AdapterTraining:
+    """An adapter over a frozen base. `release` puts the base back as it was."""
+
+    KEY = "training"
+
+    def __init__(self, model: nn.Module, adapter: Adapter) -> None:
+        self._model = model
+        self._bank = AdapterBank.attach(model)
+        self._slot = self._bank.add(self.KEY, adapter, trainable=True)
+        self._parameters = self._bank.named_parameters(self.KEY)
+
+    @property
+    def parameters(self) -> Mapping[str, nn.Parameter]:
+        return self._parameters
+
+    def loss_sum(self, batch: "PackedBatch", *, dropout: torch.Generator | None) -> Tensor:
+        with self._bank.use(self._slot, dropout=dropout):
+            return _loss_sum(self._model, batch)
+
+    def adapter(self) -> Adapter:
+        """Copy the adapter out as it stands."""
+        return self._bank.adapter(self.KEY)
+
+    def release(self) -> None:
+        self._bank.detach(self._model)
+
+
+class FullTraining:
+    """All weights of a base, held in float32.
+
+    Args:
+        model: loaded in float32.
+        precision: with bfloat16 the products are made in it, the weights and the optimiser stay in float32.
+    """
+
+    def __init__(self, model: nn.Module, precision: torch.dtype) -> None:
+        model.requires_grad_(True)
+        self._model = model
+        self._precision = precision
+        self._parameters = dict(model.named_parameters())
+
+    @property
+    def parameters(self) -> Mapping[str, nn.Parameter]:
+        return self._parameters
+
+    def loss_sum(self, batch: "PackedBatch", *, dropout: torch.Generator | None) -> Tensor:
+        with self._casting(batch.input_ids.device.type):
+            return _loss_sum(self._model, batch)
+
+    def _casting(self, device: str) -> AbstractContextManager[object]:
+        if self._precision == torch.float32:
+            return nullcontext()
+        return torch.autocast(device, self._precision)
+
+
+def _loss_sum(model: nn.Module, batch: "PackedBatch") -> Tensor:
+    hidden = hidden_states(model, batch).index_select(0, batch.supervised)
+    head = head_weight(model).to(hidden.dtype)
+    return supervised_loss(hidden, head, batch.targets, softcap=logit_softcap(model))
