@@ -1,0 +1,111 @@
+"""The suite: which cases, what is expected, how it is scored and decoded, under one digest."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from budwood.errors import EvaluationError
+from budwood.identity import Digest, digest_bytes, digest_json
+from budwood.recipe import Recipe
+from budwood.scorers import Scorer, scorer_named
+from budwood.scorers.json_answers import parse
+
+if TYPE_CHECKING:
+    from budwood.store import Store
+
+
+@dataclass(frozen=True)
+class Case:
+    """One prompt with its expectation. `slices`: name → value, for the tables by slice."""
+
+    case_id: str
+    group: str
+    messages: tuple[Mapping[str, str], ...]
+    expected: str
+    slices: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """How answers are made: 0 is greedy."""
+
+    temperature: float
+    max_new_tokens: int
+    seed: int
+
+
+@dataclass(frozen=True)
+class Suite:
+    """What two reports must share to be compared. `schema` is the text of the answer schema, "" for none."""
+
+    cases: tuple[Case, ...]
+    scorers: tuple[Scorer, ...]
+    decoding: Decoding
+    schema: str
+    digest: Digest
+
+
+def make_suite(recipe: Recipe, store: "Store", snapshot: Digest) -> Suite:
+    """Make the suite from a snapshot's test rows: the last answer of a row is the expectation, what precedes it the prompt.
+
+    Raises:
+        EvaluationError: no test rows, an unknown scorer, or a schema file that cannot be read.
+    """
+    section = recipe.evaluate
+    names = tuple(dict.fromkeys((section.primary, *section.scorers)))
+    scorers = tuple(scorer_named(name) for name in names)
+    cases = _cases(store.file(snapshot, "test.jsonl"), section.slice_by)
+    if section.max_cases:
+        cases = sorted(cases, key=lambda case: digest_bytes(case.case_id.encode()))[: section.max_cases]
+    if not cases:
+        raise EvaluationError(
+            "The snapshot has no test rows, so nothing can be judged.",
+            where="[prepare] test",
+            mend='Raise test, or give a source with split = "test".',
+        )
+    decoding = Decoding(section.temperature, section.max_new_tokens, recipe.seed)
+    schema = _schema(recipe)
+    content = {
+        "cases": [[case.case_id, case.group, list(map(dict, case.messages)), case.expected] for case in cases],
+        "scorers": {scorer.name: scorer.version for scorer in scorers},
+        "decoding": vars(decoding),
+        "schema": schema,
+        "style": section.style.model_dump(mode="json"),
+        "policy": section.policy.model_dump(mode="json"),
+    }
+    return Suite(tuple(cases), scorers, decoding, schema, digest_json(content))
+
+
+def _cases(path: Path, slice_by: Sequence[str]) -> list[Case]:
+    cases: list[Case] = []
+    with path.open("rb") as lines:
+        for line in lines:
+            row: dict[str, Any] = json.loads(line.decode("utf-8", "surrogatepass"))
+            *prompt, answer = row["messages"]
+            if answer["role"] != "assistant" or not prompt:
+                continue
+            slices = _slices(row.get("slices", {}), answer["content"], slice_by)
+            cases.append(Case(row["row_id"], row["group"], tuple(prompt), answer["content"], slices))
+    return cases
+
+
+def _slices(columns: Mapping[str, Any], expected: str, slice_by: Sequence[str]) -> dict[str, str]:
+    """Take each named slice from the row's columns, else from the fields of a JSON answer."""
+    parsed = parse(expected)
+    fields = parsed.value if parsed is not None and isinstance(parsed.value, dict) else {}
+    found = {name: columns.get(name, fields.get(name)) for name in slice_by}
+    return {name: str(value) for name, value in found.items() if value is not None}
+
+
+def _schema(recipe: Recipe) -> str:
+    name = recipe.evaluate.answer_schema or recipe.prepare.answer_schema
+    if not name:
+        return ""
+    try:
+        return recipe.path(name).read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise EvaluationError(
+            f"The answer schema {name!r} cannot be read: {error}.", where="[evaluate] answer_schema", mend="Check the path."
+        ) from None

@@ -1,0 +1,24 @@
+"""Scorers: what was expected and what came out → a score from 0 to 1.
+
+Leaf room: pure functions over text. Nothing here executes text; hostile outputs (megabytes, deep JSON, lone surrogates) cost
+bounded time. `accuracy` has the scorers that a recipe names, `json_answers` reads answers as JSON, `style`, `policy`, `schema`
+and `operation` find broken rules by name.
+"""
+
+from budwood.scorers.accuracy import SCORERS, Scorer, scorer_named
+from budwood.scorers.operation import flags
+from budwood.scorers.policy import Finder, broken_policies
+from budwood.scorers.schema import SchemaCheck, compile_schema
+from budwood.scorers.style import broken_styles
+
+__all__ = [
+    "SCORERS",
+    "Finder",
+    "SchemaCheck",
+    "Scorer",
+    "broken_policies",
+    "broken_styles",
+    "compile_schema",
+    "flags",
+    "scorer_named",
+]
