@@ -20,7 +20,7 @@ import json
 import random
 import tomllib
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -158,7 +158,7 @@ def _plant(
 ) -> tuple[list[Ticket], list[Ticket]]:
     """Plant all kinds, each in rows that no other kind has touched."""
     files = (list(tickets), list(inbox))
-    # Copies between files need an original in the first one, so that file's rows are dealt out first.
+    # Rows still free, by file; copies between files need an original in the first one, so that file's are spared.
     free = [(0, i) for i in draw.sample(range(len(tickets)), len(tickets))]
     spare = [(1, i) for i in draw.sample(range(len(inbox)), len(inbox))]
     changes: dict[str, Callable[[Ticket], Ticket]] = {
@@ -173,23 +173,36 @@ def _plant(
         for turn in range(PLANTS[kind]):
             file, i = (free if turn % 2 else spare).pop()
             files[file][i] = change(files[file][i]).planted(kind)
+    originals = (files[0][i] for _, i in free)
+    extras = _extras(draw, originals, files[0])
+    for file, ticket, original in extras:
+        # A copy stands behind what it copies, so that of the two the original stays.
+        first = files[file].index(original) + 1 if original else 0
+        files[file].insert(draw.randint(first, len(files[file])), ticket)
+    return files
+
+
+def _extras(
+    draw: random.Random, originals: Iterator[Ticket], tickets: list[Ticket]
+) -> list[tuple[int, Ticket, Ticket | None]]:
+    """Make the rows that come in addition: number of the file, row, and the one that it has to stand behind."""
+    extras: list[tuple[int, Ticket, Ticket | None]] = []
     for kind, other in [("exact_duplicate", 0), ("near_duplicate", 0), ("copied_between_files", 1)]:
         for _ in range(PLANTS[kind]):
-            ticket = tickets[free.pop()[1]]
+            ticket = next(originals)
             text = _misspell(draw, ticket.message) if kind == "near_duplicate" else _respace(draw, ticket.message)
-            files[other].append(ticket.planted(kind, message=text))
+            extras.append((other, ticket.planted(kind, message=text), None if other else ticket))
     for kind in ("outvoted_label", "tied_label"):
         for _ in range(PLANTS[kind]):
-            ticket = tickets[free.pop()[1]]
-            files[0].append(ticket.planted(kind, answer=_mislabel(draw, ticket.answer)))
+            ticket = next(originals)
+            extras.append((0, ticket.planted(kind, answer=_mislabel(draw, ticket.answer)), None))
             if kind == "outvoted_label":
-                files[1].append(ticket)
+                extras.append((1, ticket, None))
     for _ in range(PLANTS["malformed_line"]):
-        line = _as_line(tickets[draw.randrange(len(tickets))])
-        files[0].append(Ticket("", "", "", "", ("malformed_line",), raw=line[: draw.randint(20, len(line) - 2)]))
-    for rows in files:
-        draw.shuffle(rows)
-    return files
+        line = _as_line(draw.choice(tickets))
+        cut = Ticket("", "", "", "", ("malformed_line",), raw=line[: draw.randint(20, len(line) - 2)])
+        extras.append((0, cut, None))
+    return extras
 
 
 def _say(draw: random.Random, ticket: Ticket, sentence: str) -> Ticket:
@@ -268,7 +281,7 @@ def _write_csv(path: Path, rows: list[Ticket]) -> Lines:
         writer = csv.writer(file)
         writer.writerow(["received", "message", "triage", "template"])
         for row in rows:
-            text = row.message.replace(", ", ",\n", 1)
+            text = row.message.replace(". ", ".\n", 1)
             writer.writerow([row.channel, text, row.answer, row.template])
             lines.append((row, number))
             number += 1 + text.count("\n")

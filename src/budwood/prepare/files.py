@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Literal, cast
+from typing import IO, Any, Literal, cast
 
 from budwood.errors import DataError
 from budwood.identity import Digest
@@ -147,10 +147,10 @@ def _recognise(handle: IO[bytes], shown: str, digest: Digest, size: int) -> Sour
             head = stream.read(HEAD)
     except _breakages(compression) as error:
         raise DataError(f"{shown} cannot be unpacked: {error}.", mend="Fetch or write the archive again.") from None
-    if not head.strip():
-        raise DataError(f"The source {shown!r} is empty ({size:,} bytes).", mend="Give a file with rows, or take it out.")
     encoding = "utf-16" if head[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8"
     text = head.decode(encoding, errors="replace").removeprefix("\ufeff")
+    if not text.strip():
+        raise DataError(f"The source {shown!r} is empty ({size:,} bytes).", mend="Give a file with rows, or take it out.")
     layout = "parquet" if head[:4] == b"PAR1" else _text_layout(text, shown)
     delimiter = _delimiter(text, shown) if layout == "csv" else ""
     return SourceFile(shown, digest, size, compression, layout, encoding, delimiter, handle)
@@ -194,12 +194,42 @@ def _unpacked(handle: IO[bytes], compression: Compression) -> Iterator[IO[bytes]
         with gzip.GzipFile(fileobj=handle, mode="rb") as unpacked:
             yield cast("IO[bytes]", unpacked)
     elif compression == "zstd":
-        import zstandard
-
-        with zstandard.ZstdDecompressor().stream_reader(handle, read_across_frames=True, closefd=False) as stream:
-            yield io.BufferedReader(cast("io.RawIOBase", stream))
+        yield io.BufferedReader(_Zstd(handle))
     else:
         yield handle
+
+
+class _Zstd(io.RawIOBase):
+    """A zstd stream that knows when it was cut short, which the library's own reader passes over in silence."""
+
+    def __init__(self, handle: IO[bytes]) -> None:
+        import zstandard
+
+        self._handle = handle
+        self._zstandard = zstandard
+        self._frame = zstandard.ZstdDecompressor().decompressobj()
+        self._ready = memoryview(b"")
+        self._begun = False
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        while not self._ready:
+            packed = self._frame.unused_data if self._frame.eof else b""
+            packed = packed or self._handle.read(HEAD)
+            if not packed:
+                if self._begun and not self._frame.eof:
+                    raise EOFError("the zstd stream ends inside a frame")
+                return 0
+            if self._frame.eof:
+                self._frame = self._zstandard.ZstdDecompressor().decompressobj()
+            self._begun = True
+            self._ready = memoryview(self._frame.decompress(packed))
+        size = min(len(buffer), len(self._ready))
+        buffer[:size] = self._ready[:size]
+        self._ready = self._ready[size:]
+        return size
 
 
 def _breakages(compression: Compression) -> tuple[type[Exception], ...]:

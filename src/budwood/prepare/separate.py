@@ -104,10 +104,10 @@ class _Work:
         order = sorted(candidates, key=lambda i: ranks[candidates[i].role])
         twins = find_near({i: candidates[i] for i in order}, self.groups, self.section.near_duplicate, tick)
         for i, twin in twins.items():
-            if self._published(i):
-                self.flags[i].append(twin.fault)
-            else:
+            if not self._published(i):
                 self.twins[i] = twin
+            elif all(fault.rule != EXACT for fault in self.flags[i]):
+                self.flags[i].append(twin.fault)
 
     def join_columns(self) -> None:
         column = self.section.group_by

@@ -14,12 +14,12 @@ from budwood.prepare.row import Drop, Message, Row, Scalar, Touch
 from budwood.text.pii import KINDS, redact
 
 WORDS = {
-    "SECRET": "access key",
-    "EMAIL": "e-mail address",
-    "IBAN": "IBAN",
-    "CARD": "card number",
-    "IP": "IP address",
-    "PHONE": "phone number",
+    "SECRET": ("access key", "access keys"),
+    "EMAIL": ("e-mail address", "e-mail addresses"),
+    "IBAN": ("IBAN", "IBANs"),
+    "CARD": ("card number", "card numbers"),
+    "IP": ("IP address", "IP addresses"),
+    "PHONE": ("phone number", "phone numbers"),
 }
 
 
@@ -59,7 +59,7 @@ class Pii:
                 slices[key] = value
         if not counts:
             return row
-        kinds = ", ".join(f"{counts[kind]} {WORDS[kind]}{'s' * (counts[kind] > 1)}" for kind in KINDS if counts[kind])
+        kinds = ", ".join(f"{counts[kind]} {WORDS[kind][counts[kind] > 1]}" for kind in KINDS if counts[kind])
         if self.action == "drop":
             return Drop(f"holds {kinds}")
         if self.action == "flag":

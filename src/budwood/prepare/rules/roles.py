@@ -1,8 +1,8 @@
 """roles: a conversation is at most one system message, then user and assistant in turn.
 
-A last user message that nobody answers is taken off (there is nothing to learn from it), with a record. Any other disorder,
-and an empty user message, drops the row: what is missing cannot be known. Tool calls are refused by name: no template of ours
-renders them yet.
+A last user message that nobody answers is taken off (there is nothing to learn from it), with a record. Another disorder,
+and an empty user message, drops the row: what is missing cannot be known. Tool calls are refused by name: no template
+of ours renders them yet.
 """
 
 from dataclasses import dataclass, replace

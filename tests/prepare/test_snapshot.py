@@ -1,0 +1,194 @@
+"""The snapshot: what is in it, that it is the same for the same input, and that it says nothing it must not."""
+
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from budwood.errors import DataError
+from budwood.events import Event
+from budwood.identity import digest_file, digest_json
+from budwood.prepare.croissant import CONFORMS_TO
+from budwood.prepare.run import prepare
+from budwood.store import open_store
+
+ROWS = [
+    {"prompt": f"Question {letter * 9} by ann@example.org?", "completion": f"Answer {letter}", "channel": "web"}
+    for letter in "abcdefghijklmnopqrst"
+] + [{"prompt": "Call +44 20 7946 0958, who is it?", "completion": ""}]
+
+
+def test_a_kept_row_has_the_form_of_the_contract(bench: Any) -> None:
+    name = bench.write("rows.jsonl", ROWS)
+    snapshot = bench.prepare({"path": name, "weight": 2.0}, system="Answer.", validation=0.0, test=0.0)
+    sha256 = digest_file(bench.folder / name)
+    assert snapshot.rows["train"][0] == {
+        "row_id": digest_json([sha256, 1])[:16],
+        "messages": [
+            {"role": "system", "content": "Answer."},
+            {"role": "user", "content": "Question aaaaaaaaa by [EMAIL]?"},
+            {"role": "assistant", "content": "Answer a"},
+        ],
+        "source": {"file": "rows.jsonl", "sha256": sha256, "line": 1},
+        "group": snapshot.rows["train"][0]["group"],
+        "split": "train",
+        "slices": {"channel": "web"},
+        "weight": 2.0,
+        "touched": [{"rule": "pii", "kind": "changed", "reason": "1 e-mail address redacted"}],
+    }
+
+
+def test_a_rejected_row_is_redacted_though_no_rule_saw_it(bench: Any) -> None:
+    snapshot = bench.prepare(bench.write("rows.jsonl", ROWS), system="")
+    assert snapshot.rejected == [
+        {
+            "row_id": snapshot.rejected[0]["row_id"],
+            "source": snapshot.rejected[0]["source"],
+            "rule": "empty_answer",
+            "reason": "an empty answer",
+            "messages": [{"role": "user", "content": "Call [PHONE], who is it?"}, {"role": "assistant", "content": ""}],
+        }
+    ]
+
+
+def test_a_malformed_line_is_kept_raw_and_redacted(bench: Any) -> None:
+    (bench.folder / "rows.jsonl").write_text(
+        "".join(json.dumps(row) + "\n" for row in ROWS) + '{"from": "ann@example.org"\n'
+    )
+    snapshot = bench.prepare("rows.jsonl", max_malformed=0.1)
+    (malformed,) = [row for row in snapshot.rejected if row["rule"] == "read"]
+    assert malformed["raw"] == '{"from": "[EMAIL]"'
+    assert malformed["source"]["line"] == len(ROWS) + 1
+
+
+def test_no_byte_of_the_store_holds_what_was_redacted(bench: Any) -> None:
+    bench.prepare(bench.write("rows.jsonl", ROWS))
+    for path in bench.store.root.rglob("*"):
+        if path.is_file():
+            data = path.read_bytes()
+            assert b"ann@example.org" not in data
+            assert b"7946" not in data
+
+
+def test_the_same_input_gives_the_same_digest_in_another_folder_and_store(bench: Any, tmp_path: Path) -> None:
+    first = bench.prepare(bench.write("rows.jsonl", ROWS))
+    again = bench.prepare("rows.jsonl")
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "rows.jsonl").write_bytes((bench.folder / "rows.jsonl").read_bytes())
+    recipe = bench.recipe("rows.jsonl").model_copy(update={"folder": elsewhere})
+    with open_store(tmp_path / "other") as store:
+        assert prepare(recipe, store, token_length=None, context=0) == first.digest == again.digest
+
+
+def test_another_split_seed_is_another_snapshot(bench: Any) -> None:
+    name = bench.write("rows.jsonl", ROWS)
+    assert bench.prepare(name, split_seed=1).digest != bench.prepare(name, split_seed=2).digest
+
+
+def test_counts_add_up_and_every_rule_is_accounted_for(bench: Any) -> None:
+    snapshot = bench.prepare(bench.write("rows.jsonl", [*ROWS, ROWS[0]]))
+    counts = snapshot.body["counts"]
+    assert counts["read"] == 22 == counts["kept"] + counts["rejected"]
+    assert counts["kept"] == counts["train"] + counts["validation"] + counts["test"] == len(snapshot.kept)
+    rules = {rule["name"]: rule for rule in snapshot.body["rules"]}
+    assert rules["pii"]["changed"] == 20
+    assert {name: rule["dropped"] for name, rule in rules.items() if rule["dropped"]} == {
+        "empty_answer": 1,
+        "exact_duplicate": 1,
+    }
+    assert sum(rule["dropped"] for rule in rules.values()) == counts["rejected"]
+
+
+def test_lengths_are_measured_by_the_function_that_is_handed_in(bench: Any) -> None:
+    def characters(messages: list[dict[str, str]]) -> int:
+        return sum(len(message["content"]) for message in messages)
+
+    rows = [*ROWS[:20], {"prompt": "long " * 50, "completion": "x"}]
+    snapshot = bench.prepare(bench.write("rows.jsonl", rows), token_length=characters, context=100, validation=0.0, test=0.0)
+    assert snapshot.body["lengths"] == {
+        "train": {"rows": 20, "total": 760, "min": 38, "p50": 38, "p90": 38, "p99": 38, "max": 38}
+    }
+    assert snapshot.reasons()[21] == ("length", "250 tokens, the limit is 100")
+    with pytest.raises(DataError, match="250 tokens long, the limit is 100"):
+        bench.prepare("rows.jsonl", token_length=characters, context=100, too_long="error")
+
+
+def test_the_card_says_what_was_declared_and_what_was_not(bench: Any) -> None:
+    name = bench.write("rows.jsonl", ROWS)
+    snapshot = bench.prepare({"path": name, "origin": "our | <b>desk</b>", "licence": "CC0-1.0"})
+    card = bench.store.file(snapshot.digest, "card.md").read_text(encoding="utf-8")
+    assert "21 rows read = 20 kept + 1 rejected." in card
+    assert "* licence, as declared: CC0-1.0" in card
+    assert "* origin: our \\| &lt;b>desk&lt;/b>" in card
+    assert "* labelled: not stated" in card
+    assert "| pii | 1 | 20 | 0 | 0 |" in card
+    assert "Not measured: no tokenizer was given." in card
+
+
+def test_the_croissant_names_the_files_by_digest(bench: Any) -> None:
+    name = bench.write("rows.jsonl", ROWS)
+    snapshot = bench.prepare({"path": name, "licence": "CC0-1.0"})
+    croissant = json.loads(bench.store.file(snapshot.digest, "croissant.json").read_text(encoding="utf-8"))
+    assert croissant["@type"] == "sc:Dataset"
+    assert croissant["conformsTo"] == CONFORMS_TO
+    assert croissant["license"] == ["CC0-1.0"]
+    files = {entry["@id"]: entry["sha256"] for entry in croissant["distribution"]}
+    assert files == {
+        f"{split}.jsonl": digest_file(bench.store.file(snapshot.digest, f"{split}.jsonl"))
+        for split in ("rejected", "test", "train", "validation")
+    }
+    prefixes = {key for key in croissant["@context"] if not key.startswith("@")}
+    for records in croissant["recordSet"]:
+        assert {field["source"]["fileObject"]["@id"] for field in records["field"]} <= files.keys()
+        assert all(field["dataType"].split(":")[0] in prefixes for field in records["field"])
+
+
+def test_too_few_groups_for_a_split_is_said(bench: Any) -> None:
+    rows = [row | {"completion": "x", "kind": "one"} for row in ROWS]
+    snapshot = bench.prepare(bench.write("rows.jsonl", rows), group_by="kind", split_seed=0)
+    notes = " ".join(snapshot.body["groups"]["notes"])
+    assert "No group fell into test" in notes
+    assert "The largest group holds 21 of 21 rows" in notes
+
+
+def test_events_tell_of_progress_and_show_no_text(bench: Any) -> None:
+    events: list[Event] = []
+    recipe = bench.recipe(bench.write("rows.jsonl", ROWS))
+    prepare(recipe, bench.store, token_length=None, context=0, report=events.append)
+    assert events[0].message == "Reading rows.jsonl"
+    assert (events[-1].done, events[-1].total, events[-1].unit) == (21, 21, "rows")
+    assert all("Question" not in repr(event) for event in events)
+
+
+LINES = st.one_of(
+    st.builds(
+        lambda p, c, x: json.dumps({"prompt": p, "completion": c, "x": x}),
+        st.text(max_size=30),
+        st.one_of(st.none(), st.text(max_size=10), st.sampled_from(["n/a", "yes", "no"])),
+        st.one_of(st.none(), st.integers(), st.text(max_size=5)),
+    ),
+    st.sampled_from(["{", "[]", "7", '{"prompt": 1}', '{"prompt": "a", "prompt": "b"}', '{"completion": "x"}']),
+    st.builds(lambda text: text.replace("\n", " ").replace("\r", " "), st.text(min_size=1, max_size=20)),
+)
+FIXED = "".join(json.dumps({"prompt": f"{letter * 12} is it", "completion": "yes"}) + "\n" for letter in "abcdefgh")
+
+
+@given(st.lists(LINES, max_size=12))
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_kept_and_rejected_are_what_was_read(bench: Any, lines: list[str]) -> None:
+    data = (FIXED + "\n".join(lines) + "\n").encode("utf-8", "surrogatepass")
+    (bench.folder / "rows.jsonl.gz").write_bytes(gzip.compress(data, mtime=0))
+    try:
+        data.decode("utf-8")
+    except UnicodeDecodeError:
+        return
+    snapshot = bench.prepare("rows.jsonl.gz", max_malformed=1.0, validation=0.0, test=0.0)
+    full = [line for line in data.decode("utf-8").split("\n") if line.strip()]
+    assert snapshot.body["counts"]["read"] == len(full) == len(snapshot.kept) + len(snapshot.rejected)
+    ids = [row["row_id"] for row in (*snapshot.kept, *snapshot.rejected)]
+    assert len(set(ids)) == len(ids)
