@@ -4,17 +4,22 @@
     row = template.encode_row([{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello."}])
     ids = template.encode_prompt([{"role": "user", "content": "Hi"}])       # row.ids starts with exactly these
 
-What is supervised is found by rendering prefixes: everything that the template adds when an assistant message is appended to
-the rendered prompt, up to and with the token that closes the turn. A template for which that does not hold is refused, never
-guessed at. Text is encoded in pieces that end where an answer begins or ends, in training and in serving alike, so both see
-the same tokens. A special token typed into a message stays text.
+What is supervised is found by rendering prefixes: an answer begins where the rendered prompt ends, and ends with the control
+token that the template closes the turn with. A conversation for which that does not hold is refused, never guessed at. Text
+is cut where answers begin and end and encoded piece by piece, in training and in serving alike, so both see the same tokens.
+A special token typed into a message stays text.
+
+Errors: `DataError` for conversations, `BaseError` for templates.
 """
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import date
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
+from budwood.engine.chat_tokens import ChatTokens
 from budwood.engine.packed import Encoded
 from budwood.errors import BaseError, DataError
 from budwood.identity import Digest, digest_bytes
@@ -22,9 +27,12 @@ from budwood.identity import Digest, digest_bytes
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+__all__ = ["DEFAULT_TEMPLATE", "ROLES", "ChatTemplate", "Encoded", "Message", "chat_template"]
+
 Message = Mapping[str, str]
 
 ROLES = ("system", "user", "assistant", "tool", "developer")
+"""Roles that may be handed to a template; which of them it takes is its own affair."""
 
 DEFAULT_TEMPLATE = (
     "{% if bos_token %}{{ bos_token }}{% endif %}"
@@ -34,58 +42,110 @@ DEFAULT_TEMPLATE = (
 )
 """For bases that have no template: role, colon, text, blank line; an answer ends with the base's own end token."""
 
-OPEN, CLOSE = "\ue000", "\ue001"
-_MARK = re.compile(f"{OPEN}(\\d+){CLOSE}")
+TEMPLATE_DATE = date(2024, 7, 26)
+"""The day that templates which print today's date are held to: the one that Llama 3's template falls back to."""
+
+_CLOCK = re.compile(r"""strftime_now\(\s*(['"])(.*?)\1\s*\)""")
 
 
 @dataclass(frozen=True)
 class ChatTemplate:
-    """A tokenizer's chat template, checked.
+    """A tokenizer's chat template, checked. Made by `chat_template`.
 
     Args:
         tokenizer: the base's.
         source: Jinja text; rendered in transformers' sandbox.
         stop_ids: tokens that end an answer: what the template closes a turn with, and the tokenizer's end token.
         digest: sha256 of `source`.
+        leading: control tokens that the template puts between the prompt's end and an answer's text; mostly 0.
+        tokens: encodes rendered text.
     """
 
     tokenizer: "PreTrainedTokenizerBase"
     source: str
     stop_ids: tuple[int, ...]
     digest: Digest
+    leading: int = field(repr=False)
+    tokens: ChatTokens = field(repr=False)
 
     def encode_row(self, messages: Sequence[Message]) -> Encoded:
-        """Encode a conversation for training: every assistant turn is supervised.
+        """Encode a conversation for training: every answer is supervised, with the token that ends it.
+
+        What follows the last answer is left out: nothing in it is learnt, and nothing before it looks at it.
 
         Raises:
-            DataError: no assistant turn, an unknown role, or a conversation that this template renders in a way that its
-                parts cannot be told apart.
+            DataError: no answer, an empty one, an unknown role, or a conversation that this template renders such that an
+                answer in training would not be what serving sees.
         """
         _check(messages)
-        ids: list[int] = []
-        supervised: list[bool] = []
-        for text, is_answer in self._pieces(messages, generation=False):
-            piece = self._encode(text)
-            ids += piece
-            supervised += self._marks(piece) if is_answer else [False] * len(piece)
-        if not any(supervised):
+        answers = [index for index, message in enumerate(messages) if message["role"] == "assistant"]
+        if not answers:
             raise DataError(
-                "The row has no supervised token: it has no assistant message, or only an empty one.",
+                "The row has no supervised token: it has no assistant message.",
                 mend='Give it an answer, or set [prepare] no_target = "reject" to drop such rows with a record.',
             )
+        empty = next((index for index in answers if not messages[index]["content"].strip()), None)
+        if empty is not None:
+            raise DataError(
+                f"Message {empty} (assistant) is empty: the model would learn to say nothing.",
+                mend='Give it a text, or set [prepare] no_target = "reject" to drop such rows with a record.',
+            )
+        mark, hidden = self._hide(messages)
+        whole = self.render(hidden, generation=False)
+        cuts = [self._answer(hidden, index, whole, last=index + 1 == len(hidden)) for index in answers]
+        pieces = _pieces(whole, cuts)
+        ids: list[int] = []
+        supervised: list[bool] = []
+        # The last piece follows the last answer.
+        for number, piece in enumerate(self.tokens.encode(pieces[:-1], mark)):
+            ids += piece
+            supervised += [number % 2 == 1] * len(piece)
         return Encoded(tuple(ids), tuple(supervised))
 
     def encode_prompt(self, messages: Sequence[Message]) -> list[int]:
         """Encode a conversation that the model shall answer; ends where the answer begins.
 
+        Earlier answers may be empty, or rendered otherwise than when they were the last (templates that drop earlier
+        reasoning do that): no row is trained on such a conversation, so there is nothing that it could differ from.
+
         Raises:
-            DataError: as `encode_row`, but no assistant turn is needed.
+            DataError: no message, an unknown role, or the template refuses the conversation.
         """
         _check(messages)
-        return [id for text, _ in self._pieces(messages, generation=True) for id in self._encode(text)]
+        mark, hidden = self._hide(messages)
+        whole = self.render(hidden, generation=True)
+        cuts: list[tuple[int, int]] = []
+        for index, message in enumerate(hidden):
+            if message["role"] == "assistant":
+                try:
+                    cuts.append(self._answer(hidden, index, whole))
+                except DataError:
+                    # Conversations like this one are refused in training, so any cut would do: none is made.
+                    continue
+        return [id for piece in self.tokens.encode(_pieces(whole, cuts), mark) for id in piece]
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Give the text of an answer's tokens, without special tokens."""
+        text = self.tokenizer.decode(list(ids), skip_special_tokens=True)
+        assert isinstance(text, str)
+        return text
+
+    def token_length(self, messages: Sequence[Message]) -> int:
+        """Count a row's tokens after the template.
+
+        Raises:
+            DataError: as `encode_row`.
+        """
+        return len(self.encode_row(messages).ids)
 
     def render(self, messages: Sequence[Message], *, generation: bool) -> str:
-        """Render to text."""
+        """Render to text.
+
+        Raises:
+            DataError: the template refuses the conversation.
+        """
+        from jinja2.exceptions import TemplateError
+
         try:
             text = self.tokenizer.apply_chat_template(
                 [dict(message) for message in messages],
@@ -93,88 +153,113 @@ class ChatTemplate:
                 tokenize=False,
                 add_generation_prompt=generation,
             )
-        except (TypeError, ValueError, KeyError) as error:
-            raise _unrenderable(error) from error
-        except Exception as error:
-            # Jinja's own error classes: a template that calls raise_exception, e.g. for roles that do not alternate.
-            if type(error).__module__.partition(".")[0] != "jinja2":
-                raise
-            raise _unrenderable(error) from error
+        except (TemplateError, TypeError, ValueError, KeyError) as error:
+            raise DataError(
+                f"The chat template refuses this conversation: {error}.",
+                mend="Correct the roles and their order, or the base's template.",
+            ) from error
         return str(text)
 
-    def _pieces(self, messages: Sequence[Message], *, generation: bool) -> list[tuple[str, bool]]:
-        """Cut the rendered conversation where answers begin and end."""
-        hidden = [self._hide(message) for message in messages]
-        pieces: list[tuple[str, bool]] = []
-        done = ""
-        for index, message in enumerate(hidden):
-            if message["role"] != "assistant":
-                continue
-            before = self.render(hidden[:index], generation=True)
-            after = self.render(hidden[: index + 1], generation=False)
-            if not (before.startswith(done) and after.startswith(before)):
-                raise _not_prefix(index)
-            pieces += [(before[len(done) :], False), (after[len(before) :], True)]
-            done = after
-        whole = self.render(hidden, generation=generation)
-        if not whole.startswith(done):
-            raise _not_prefix(len(messages) - 1)
-        return [*pieces, (whole[len(done) :], False)]
+    def _hide(self, messages: Sequence[Message]) -> tuple[str, list[dict[str, str]]]:
+        mark = self.tokens.mark([self.source, *(text for message in messages for text in message.values())])
+        return mark, [
+            {key: text if key == "role" else self.tokens.hide(text, mark) for key, text in message.items()}
+            for message in messages
+        ]
 
-    def _hide(self, message: Message) -> dict[str, str]:
-        """Put marks in the place of special tokens that somebody typed."""
-        content = message["content"]
-        if OPEN in content or CLOSE in content:
-            content = content.replace(OPEN, "\ufffd").replace(CLOSE, "\ufffd")
-        for number, token in enumerate(self.tokenizer.all_special_tokens):
-            if token and token in content:
-                content = content.replace(token, f"{OPEN}{number}{CLOSE}")
-        return {**message, "content": content}
+    def _answer(self, messages: list[dict[str, str]], index: int, whole: str, *, last: bool = False) -> tuple[int, int]:
+        """Where answer `index` begins and ends in the rendered conversation `whole`; `last`: `whole` ends with it.
 
-    def _encode(self, text: str) -> list[int]:
-        if OPEN not in text:
-            return self._plain(text, split=False)
-        ids: list[int] = []
-        for number, part in enumerate(_MARK.split(text)):
-            if number % 2:
-                ids += self._plain(self.tokenizer.all_special_tokens[int(part)], split=True)
-            elif part:
-                ids += self._plain(part, split=False)
-        return ids
-
-    def _plain(self, text: str, *, split: bool) -> list[int]:
-        ids: list[int] = self.tokenizer(text, add_special_tokens=False, split_special_tokens=split)["input_ids"]
-        return ids
-
-    def _marks(self, piece: list[int]) -> list[bool]:
-        """Supervise an answer up to and with the token that closes it; the line break that may follow is the template's."""
-        last = max((index for index, id in enumerate(piece) if id in self.stop_ids), default=-1)
-        if last < 0:
+        Raises:
+            DataError: its prompt, or the answer as it stands when it is the last message, is no prefix of `whole`.
+        """
+        before = self.render(messages[:index], generation=True)
+        after = whole if last else self.render(messages[: index + 1], generation=False)
+        end = self._closing_end(after, len(before))
+        if not after.startswith(before) or not end or not whole.startswith(after[:end]):
             raise DataError(
-                "The template does not close the answer with an end token, so the model would never learn to stop.",
-                mend="Use a base whose template closes assistant turns.",
+                f"The chat template renders message {index} (assistant) otherwise in this row than when it has to be "
+                "written, so training would not see the tokens that serving sees.",
+                mend="Use rows of one turn, or a template that leaves earlier turns as they were.",
             )
-        return [index <= last for index in range(len(piece))]
+        return len(before), end
+
+    def _closing_end(self, text: str, start: int) -> int:
+        """Offset behind the control token that closes the answer which begins at `start`; 0 if there is none."""
+        ends = [end for begin, end, _ in self.tokens.control_ends(text) if begin >= start]
+        return ends[self.leading] if len(ends) > self.leading else 0
 
 
 def chat_template(tokenizer: "PreTrainedTokenizerBase", source: str | None = None) -> ChatTemplate:
     """Make the template of a tokenizer, or of another source with this tokenizer.
 
     Raises:
-        BaseError: it cannot render one question and answer, or does not close an answer.
+        BaseError: there are several, it cannot render a question and an answer, it does not close an answer with a control
+            token, or it prints the date in a way that cannot be pinned.
     """
     chosen = source or tokenizer.chat_template or DEFAULT_TEMPLATE
     if not isinstance(chosen, str):
-        raise BaseError("The base has several chat templates.", mend="Keep one, in chat_template.jinja.")
+        raise BaseError(
+            f"The base has several chat templates: {', '.join(chosen)}.",
+            where="the base's tokenizer",
+            mend="Keep one, in chat_template.jinja.",
+        )
+    chosen = _without_clock(chosen)
+    tokens = ChatTokens(tokenizer)
+    leading, closing = _probe(tokenizer, chosen, tokens)
     ends = () if tokenizer.eos_token_id is None else (int(tokenizer.eos_token_id),)
-    special = set(tokenizer.all_special_ids)
-    trial = ChatTemplate(tokenizer, chosen, tuple(special), digest_bytes(chosen.encode()))
+    digest = digest_bytes(chosen.encode("utf-8", "surrogatepass"))
+    return ChatTemplate(tokenizer, chosen, tuple(dict.fromkeys((closing, *ends))), digest, leading, tokens)
+
+
+def _probe(tokenizer: "PreTrainedTokenizerBase", source: str, tokens: ChatTokens) -> tuple[int, int]:
+    """Render a question and an answer: how many control tokens stand before the answer's text, and what closes it."""
+    trial = ChatTemplate(tokenizer, source, (), Digest(""), 0, tokens)
+    question, answer = {"role": "user", "content": "question"}, {"role": "assistant", "content": "answer"}
     try:
-        row = trial.encode_row([{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}])
+        before = trial.render([question], generation=True)
+        after = trial.render([question, answer], generation=False)
     except DataError as error:
-        raise BaseError(f"The base's chat template cannot be used: {error.what}", mend=error.mend) from error
-    closing = next(id for id, wanted in zip(reversed(row.ids), reversed(row.supervised), strict=True) if wanted)
-    return ChatTemplate(tokenizer, chosen, tuple(dict.fromkeys((closing, *ends))), trial.digest)
+        raise BaseError(
+            f"The base's chat template cannot render a question and an answer: {error.what}",
+            where="the base's tokenizer",
+            mend="Correct chat_template.jinja.",
+        ) from error
+    place = after.find(answer["content"], len(before))
+    if not after.startswith(before) or place < 0:
+        raise BaseError(
+            "The base's chat template renders an answer otherwise than its prompt promises: what add_generation_prompt "
+            "gives is no prefix of the answered conversation.",
+            where="the base's tokenizer",
+            mend="Correct chat_template.jinja, so that add_generation_prompt adds exactly what comes before an answer.",
+        )
+    controls = [found for found in tokens.control_ends(after) if found[0] >= len(before)]
+    leading = sum(begin < place for begin, _, _ in controls)
+    if len(controls) == leading:
+        raise BaseError(
+            "The base's chat template does not close an answer with a special token, so a model could never learn to stop.",
+            where="the base's tokenizer",
+            mend="Add eos_token after the assistant's content in chat_template.jinja.",
+        )
+    return leading, controls[leading][2]
+
+
+def _without_clock(source: str) -> str:
+    """Put a fixed date in the place of today's: a prompt must not change overnight, nor between training and serving."""
+    fixed = _CLOCK.sub(lambda call: repr(TEMPLATE_DATE.strftime(call[2])), source)
+    if re.search(r"strftime_now\s*\(", fixed):
+        raise BaseError(
+            "The base's chat template asks for the date in a way that cannot be fixed: strftime_now without literal format.",
+            where="the base's tokenizer",
+            mend="Write the date out in chat_template.jinja.",
+        )
+    return fixed
+
+
+def _pieces(whole: str, cuts: Sequence[tuple[int, int]]) -> list[str]:
+    """Cut text at answers: before the first, the first, between, …, after the last."""
+    places = [0, *(place for cut in cuts for place in cut), len(whole)]
+    return [whole[start:end] for start, end in pairwise(places)]
 
 
 def _check(messages: Sequence[Message]) -> None:
@@ -186,17 +271,6 @@ def _check(messages: Sequence[Message]) -> None:
             raise DataError(f"Message {number} has the unknown role {role!r}.", mend=f"Known roles: {', '.join(ROLES)}.")
         if not isinstance(message.get("content"), str):
             raise DataError(f"Message {number} ({role}) has no text content.", mend="Give content as a string.")
-
-
-def _unrenderable(error: Exception) -> DataError:
-    return DataError(
-        f"The chat template refuses this conversation: {error}.", mend="Correct the order of roles, or the base's template."
-    )
-
-
-def _not_prefix(index: int) -> DataError:
-    return DataError(
-        f"The chat template renders earlier turns differently once message {index} follows, so the tokens that training "
-        "would see are not those of serving.",
-        mend="Use single-turn rows, or a template that leaves earlier turns as they were.",
-    )
+        odd = [key for key, value in message.items() if not isinstance(value, str)]
+        if odd:
+            raise DataError(f"Message {number} ({role}) has {odd[0]!r} that is no text.", mend="Leave it out.")
