@@ -14,14 +14,16 @@ from budwood.errors import AdapterError, ReleaseError
 from budwood.release.probes import LEAST_SPREAD, SEPARATION, Measured, choose_probes
 
 
-def measured(number: int, *, noise: float = 0.001, base: float = 2.0, half: float = 0.5, double: float = 0.4) -> Measured:
+def measured(
+    number: int, *, noise: float = 0.001, base: float = 2.0, half: float = 0.5, double: float = 0.4, narrow: float = 0.0
+) -> Measured:
     """A prompt whose right ways differ by `noise` and whose wrong models by the other three."""
     reference = (-0.1, -0.2)
     return Measured(
         (number,),
         (7, 8),
         reference,
-        {"bfloat16": (-0.1, -0.2 - noise), "mixed batch": reference},
+        {"bfloat16": (-0.1 - narrow, -0.2 - noise), "mixed batch": (-0.1, -0.2 - noise)},
         {name: (-0.1 - value, -0.2) for name, value in (("base", base), ("half", half), ("double", double))},
     )
 
@@ -33,7 +35,8 @@ def test_the_farthest_prompts_are_chosen() -> None:
     assert chosen.probes[0].distance_to_base == pytest.approx(2.0)
     assert chosen.probes[0].distance_to_double == pytest.approx(0.4)
     assert chosen.spread == pytest.approx(0.001)
-    assert chosen.spreads == {"bfloat16": pytest.approx(0.001), "mixed batch": LEAST_SPREAD}
+    assert chosen.spreads == {"bfloat16": pytest.approx(0.001), "mixed batch": pytest.approx(0.001)}
+    assert chosen.tolerances == {"float32": pytest.approx(0.003), "bfloat16": pytest.approx(0.003)}
     assert chosen.spread < chosen.tolerance < SEPARATION * chosen.spread
 
 
@@ -76,7 +79,22 @@ def test_a_plain_base_has_probes_without_distances() -> None:
     chosen = choose_probes([plain], count=1)
     probe = chosen.probes[0]
     assert (probe.distance_to_base, probe.distance_to_half, probe.distance_to_double) == (None, None, None)
+    assert chosen.tolerances == {"float32": pytest.approx(3 * LEAST_SPREAD), "bfloat16": pytest.approx(0.03)}
     assert chosen.tolerance == pytest.approx(0.03)
+
+
+def test_a_release_that_bfloat16_blurs_can_be_proven_in_float32_alone() -> None:
+    chosen = choose_probes([measured(1, narrow=0.06), measured(2, narrow=0.05)], count=2)
+    assert len(chosen.probes) == 2
+    assert chosen.tolerances == {"float32": pytest.approx(0.003)}
+    assert chosen.tolerance == pytest.approx(0.003)
+    assert chosen.spreads["bfloat16"] == pytest.approx(0.06)
+    result = replay(chosen, lambda prompt, tokens: (-0.1, -0.2), precision="float32")
+    assert result.ok
+    with pytest.raises(
+        AdapterError, match="In bfloat16 nothing tells this release from a wrong one; its probes hold in float32"
+    ):
+        replay(chosen, lambda prompt, tokens: (-0.1, -0.2), precision="bfloat16")
 
 
 def test_probes_come_back_from_the_file_as_they_went_in(tmp_path: Path) -> None:
@@ -84,7 +102,7 @@ def test_probes_come_back_from_the_file_as_they_went_in(tmp_path: Path) -> None:
     (tmp_path / "probes.json").write_bytes(chosen.encode())
     assert read_probes(tmp_path / "probes.json") == chosen
     value = json.loads(chosen.encode())
-    assert set(value) == {"tolerance", "spread", "spreads", "probes"}
+    assert set(value) == {"tolerance", "tolerances", "spread", "spreads", "probes"}
     assert set(value["probes"][0]) == {
         "prompt_ids",
         "token_ids",
@@ -99,9 +117,7 @@ def test_probes_come_back_from_the_file_as_they_went_in(tmp_path: Path) -> None:
     "text",
     ["", "[]", '{"tolerance": 1, "spread": 1, "probes": []}', '{"tolerance": 1, "spread": 1, "probes": [{}]}']
     + [
-        json.dumps(
-            {"tolerance": tolerance, "spread": 0.1, "probes": [{"prompt_ids": [1], "token_ids": ids, "logprobs": row}]}
-        )
+        json.dumps({"tolerance": value, "spread": 0.1, "probes": [{"prompt_ids": [1], "token_ids": ids, "logprobs": row}]})
         for value, ids, row in (
             (math.inf, [2], [-0.1]),
             (math.nan, [2], [-0.1]),
@@ -164,10 +180,10 @@ def test_whatever_is_chosen_is_ten_spreads_from_every_wrong_model(
     try:
         chosen = choose_probes(items, count=count)
     except ReleaseError:
-        assert all(item.distance < SEPARATION * item.spread for item in items)
+        assert all(item.distance < SEPARATION * item.spread(["mixed batch"]) for item in items)
         return
     assert 1 <= len(chosen.probes) <= count
     for probe in chosen.probes:
         distances = [probe.distance_to_base, probe.distance_to_half, probe.distance_to_double]
         assert all(distance is not None and distance >= SEPARATION * chosen.spread for distance in distances)
-    assert max(chosen.spreads.values()) <= chosen.spread
+    assert max(chosen.tolerances.values()) == chosen.tolerance < SEPARATION * chosen.spread

@@ -3,9 +3,10 @@
 Made when the release is made, replayed by whoever loads it. A wrong base, a wrong scale, another adapter or none lies at
 least ten times the measured numeric spread away, a right one within the tolerance.
 
-`probes.json`: {"tolerance", "spread", "spreads": {way of computing: spread}, "probes": [{"prompt_ids", "token_ids",
-"logprobs", "distance_to_base", "distance_to_half", "distance_to_double"}]}. Differences and distances are the largest
-absolute difference of a log-probability over the tokens of a probe.
+`probes.json`: {"tolerance", "tolerances": {precision: tolerance}, "spread", "spreads": {way of computing: spread}, "probes":
+[{"prompt_ids", "token_ids", "logprobs", "distance_to_base", "distance_to_half", "distance_to_double"}]}. Differences and
+distances are the largest absolute difference of a log-probability over the tokens of a probe. "tolerance" is the widest of
+"tolerances"; a precision that has none cannot tell this release from a wrong one, and may not serve it.
 
     result = replay(read_probes(path), score)        # score(prompt_ids, token_ids) -> log-probabilities
     result.ok, result.detail
@@ -38,19 +39,20 @@ class Probe:
 
 @dataclass(frozen=True)
 class ProbeSet:
-    """All probes of a release; `spread` is the largest of `spreads`, `tolerance` what a replay may differ by."""
+    """All probes of a release; `spread` is the largest of `spreads`, `tolerance` the largest of `tolerances`."""
 
     tolerance: float
     spread: float
     probes: tuple[Probe, ...]
     spreads: Mapping[str, float] = field(default_factory=dict)
+    tolerances: Mapping[str, float] = field(default_factory=dict)
 
     def encode(self) -> bytes:
         """Write `probes.json`: one line a probe, floats without loss."""
         lines = ",\n  ".join(json.dumps(asdict(probe), allow_nan=False) for probe in self.probes)
-        head = json.dumps(
-            {"tolerance": self.tolerance, "spread": self.spread, "spreads": dict(self.spreads)}, allow_nan=False
-        )
+        values: dict[str, Any] = {"tolerance": self.tolerance, "tolerances": dict(self.tolerances)}
+        values |= {"spread": self.spread, "spreads": dict(self.spreads)}
+        head = json.dumps(values, allow_nan=False)
         return f'{head[:-1]}, "probes": [\n  {lines}\n]}}\n'.encode()
 
 
@@ -71,16 +73,27 @@ class ProbeResult:
         return f"{verdict}: largest difference {self.worst:.2g}, allowed {self.tolerance:.2g}"
 
 
-def replay(probes: ProbeSet, score: Score) -> ProbeResult:
-    """Score every probe's own tokens again and compare with what was stored."""
+def replay(probes: ProbeSet, score: Score, *, precision: str | None = None) -> ProbeResult:
+    """Score every probe's own tokens again and compare with what was stored.
+
+    Args:
+        probes: of the release.
+        score: the model under test.
+        precision: what it computes in, "float32" or "bfloat16"; the tolerance is then that precision's own. None: the
+            widest.
+
+    Raises:
+        AdapterError: no probe tells this release from a wrong one in that precision.
+    """
+    tolerance = probes.tolerance if precision is None else _tolerance(probes, precision)
     worst = 0.0
     failed = []
     for number, probe in enumerate(probes.probes):
         difference = largest_difference(probe.logprobs, score(probe.prompt_ids, probe.token_ids))
         worst = max(worst, difference)
-        if not difference <= probes.tolerance:
+        if not difference <= tolerance:
             failed.append(number)
-    return ProbeResult(not failed, worst, probes.tolerance, tuple(failed))
+    return ProbeResult(not failed, worst, tolerance, tuple(failed))
 
 
 def largest_difference(expected: Sequence[float], found: Sequence[float]) -> float:
@@ -89,6 +102,17 @@ def largest_difference(expected: Sequence[float], found: Sequence[float]) -> flo
         return math.inf
     differences = [abs(a - b) for a, b in zip(expected, found, strict=True)]
     return max((value if math.isfinite(value) else math.inf for value in differences), default=math.inf)
+
+
+def _tolerance(probes: ProbeSet, precision: str) -> float:
+    if precision not in probes.tolerances:
+        raise AdapterError(
+            f"In {precision} nothing tells this release from a wrong one; its probes hold in "
+            f"{', '.join(sorted(probes.tolerances)) or 'no precision'}.",
+            where="the golden probes",
+            mend="Serve it in that precision.",
+        )
+    return probes.tolerances[precision]
 
 
 def read_probes(path: Path) -> ProbeSet:
@@ -102,18 +126,20 @@ def read_probes(path: Path) -> ProbeSet:
         probes = tuple(_probe(item) for item in value["probes"])
         tolerance, spread = float(value["tolerance"]), float(value["spread"])
         spreads = {str(name): float(number) for name, number in value.get("spreads", {}).items()}
+        tolerances = {str(name): float(number) for name, number in value.get("tolerances", {}).items()}
     except (OSError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise AdapterError(
             f"The golden probes cannot be read: {error!r}.", where=str(path), mend="Make the release again."
         ) from None
     whole = probes and all(probe.token_ids and len(probe.token_ids) == len(probe.logprobs) for probe in probes)
-    if not whole or not (math.isfinite(tolerance) and tolerance > 0):
+    finite = all(math.isfinite(number) and number > 0 for number in (tolerance, *tolerances.values()))
+    if not whole or not finite:
         raise AdapterError(
             f"The golden probes prove nothing: {len(probes)} probes, tolerance {tolerance}.",
             where=str(path),
             mend="Make the release again.",
         )
-    return ProbeSet(tolerance, spread, probes, spreads)
+    return ProbeSet(tolerance, spread, probes, spreads, tolerances)
 
 
 def _probe(item: Mapping[str, Any]) -> Probe:

@@ -120,9 +120,7 @@ def _compare(
     if missing:
         reason = f"{metric} against the {against}: unknown for {missing:,} of {len(ids):,} cases."
         return unknown(metric, against, rule, margin, len(ids), reason)
-    pairs = Pairs(
-        metric, against, [float(a) for a in new if a is not None], [float(b) for b in old if b is not None], groups
-    )
+    pairs = Pairs(metric, against, [float(a) for a in new if a is not None], [float(b) for b in old if b is not None], groups)
     return check_difference(pairs, gate, rule=rule, margin=margin, seed=SEED)
 
 

@@ -64,9 +64,7 @@ class Lineage:
 
     def as_dict(self) -> dict[str, Any]:
         keys = ("digest", "kind", "title", "depth", "forgotten")
-        return {
-            "nodes": [{**{key: getattr(node, key) for key in keys}, "parents": list(node.parents)} for node in self.nodes]
-        }
+        return {"nodes": [{**{key: getattr(node, key) for key in keys}, "parents": list(node.parents)} for node in self.nodes]}
 
 
 @dataclass(frozen=True)

@@ -147,9 +147,7 @@ def _check_parts(
     _expect(store, snapshot, "snapshot")
     known = store.manifest(base_object).body.get("weights_digest")
     if known != base_identity["weights_digest"]:
-        raise _mismatch(
-            f"base object {short(base_object)}… has weights {short(str(known))}…", "the base identity has others"
-        )
+        raise _mismatch(f"base object {short(base_object)}… has weights {short(str(known))}…", "the base identity has others")
     if result is not None:
         _expect(store, result.digest, result.kind)
         _expect_parent(store, result.digest, base_object, result.kind)
@@ -162,9 +160,7 @@ def _check_parts(
         _expect(store, report, "report")
         _expect_parent(store, report, result.digest if result else base_object, "report")
     if verdict is not None and verdict.candidate != report:
-        raise _mismatch(
-            f"the verdict is about report {short(verdict.candidate)}…", f"the report is {short(report or 'none')}…"
-        )
+        raise _mismatch(f"the verdict is about report {short(verdict.candidate)}…", f"the report is {short(report or 'none')}…")
 
 
 def _expect(store: Store, digest: str, kind: str) -> None:

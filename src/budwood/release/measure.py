@@ -75,7 +75,8 @@ def make_probes(
         report=report,
     )
     chosen = choose_probes(measured, count=count)
-    report(Event("release", f"{len(chosen.probes)} golden probes, tolerance {chosen.tolerance:.2g}"))
+    limits = ", ".join(f"{tolerance:.2g} in {precision}" for precision, tolerance in chosen.tolerances.items())
+    report(Event("release", f"{len(chosen.probes)} golden probes, tolerance {limits}"))
     return chosen
 
 

@@ -60,9 +60,7 @@ def read_report(store: Store, digest: str) -> Report:
         raise ReleaseError(f"{short(digest)}… is a {manifest.kind}, not a report.", mend="Give the digest of a report.")
     faults = store.faults(digest)
     if faults:
-        raise ReleaseError(
-            f"The report was damaged or edited: {faults[0]}.", where=where, mend="Run `budwood evaluate` again."
-        )
+        raise ReleaseError(f"The report was damaged or edited: {faults[0]}.", where=where, mend="Run `budwood evaluate` again.")
     body = manifest.body
     try:
         return Report(

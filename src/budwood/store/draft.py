@@ -73,9 +73,7 @@ class Draft:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
         size_bytes = size_under(self.folder) if error is not None and self.folder.exists() else 0
         self._lease.release()
         if error is None or isinstance(error, BudwoodError) or not is_full(error):
@@ -90,9 +88,7 @@ class Draft:
                 f"{min(odd)!r} is not a plain file.", where=f"a {self._kind} draft", mend="Links and devices are not stored."
             )
         self._drop_empty_folders()
-        return [
-            FileEntry(path, digest_file(self.folder / path), (self.folder / path).stat().st_size) for path in sorted(plain)
-        ]
+        return [FileEntry(path, digest_file(self.folder / path), (self.folder / path).stat().st_size) for path in sorted(plain)]
 
     def _drop_empty_folders(self) -> None:
         """An empty folder has no place in a manifest."""

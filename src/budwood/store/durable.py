@@ -78,7 +78,7 @@ def disk_error(error: OSError, what: str, root: Path, needed_bytes: int) -> Stor
         return StoreError(
             f"The disk is full: {what} was not stored; {amount}{free:,} bytes are free.",
             where=str(root),
-            mend="Nothing was changed. Free some space (`budwood collect` lists what nothing refers to), then run again.",
+            mend="Nothing was changed. Free some space, then run again.",
         )
     if error.errno in _CLOSED:
         return StoreError(

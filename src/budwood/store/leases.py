@@ -67,9 +67,7 @@ def sweep(tmp: Path) -> list[str]:
     if all(name.startswith(".") for name in os.listdir(tmp)):
         return []
     with gate(tmp, exclusive=True):
-        dead = [
-            entry.name for entry in os.scandir(tmp) if not entry.name.startswith(".") and not _is_alive(Path(entry.path))
-        ]
+        dead = [entry.name for entry in os.scandir(tmp) if not entry.name.startswith(".") and not _is_alive(Path(entry.path))]
         for name in dead:
             path = tmp / name
             if path.is_dir() and not path.is_symlink():

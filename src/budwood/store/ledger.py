@@ -44,9 +44,7 @@ class Entry:
         bound = next_event(self.head, self._last_at, self._clock(), event)
         self.connection.execute(insert(history).values(**_to_row(bound)))
         self.head, self._last_at = Head(bound.seq, bound.digest), bound.at
-        self.connection.execute(
-            update(history_head).where(history_head.c.id == 1).values(seq=bound.seq, digest=bound.digest)
-        )
+        self.connection.execute(update(history_head).where(history_head.c.id == 1).values(seq=bound.seq, digest=bound.digest))
         return bound
 
     def event(self, seq: int) -> HistoryEvent:

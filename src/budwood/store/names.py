@@ -95,9 +95,7 @@ def _plain(name: str, what: str) -> str:
         raise StoreError(f"The {what} is empty.", mend="Use lower-case letters, digits, '.', '_' or '-'.")
     for sign in name:
         if sign not in _ALLOWED:
-            mend = (
-                f'Write "{name.lower()}".' if _is_name(name.lower()) else "Use lower-case letters, digits, '.', '_' or '-'."
-            )
+            mend = f'Write "{name.lower()}".' if _is_name(name.lower()) else "Use lower-case letters, digits, '.', '_' or '-'."
             raise StoreError(f"The {what} {_shown(name)} holds {_sign(sign)}, which is not allowed.", mend=mend)
     if not _NAME.fullmatch(name):
         raise StoreError(

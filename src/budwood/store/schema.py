@@ -10,9 +10,7 @@ REVISION = "0001"
 
 metadata = MetaData()
 
-objects = Table(
-    "objects", metadata, Column("digest", String(64), primary_key=True), Column("kind", String(16), nullable=False)
-)
+objects = Table("objects", metadata, Column("digest", String(64), primary_key=True), Column("kind", String(16), nullable=False))
 
 parents = Table(
     "parents",

@@ -89,9 +89,7 @@ def check_pointers(
     listed = {(row.name, row.version, row.digest) for row in releases}
     told = {(e.name, e.detail.get("version"), e.to) for e in events if e.kind == "released"}
     problems += [f"release {name}@{version}: no event made it" for name, version, _ in sorted(listed - told, key=str)]
-    problems += [
-        f"release {name}@{version}: is gone from the catalog" for name, version, _ in sorted(told - listed, key=str)
-    ]
+    problems += [f"release {name}@{version}: is gone from the catalog" for name, version, _ in sorted(told - listed, key=str)]
     problems += _alias_problems(events, aliases, manifests)
     for key, digest in sorted(actions.items()):
         if digest not in manifests and digest not in tombstones:

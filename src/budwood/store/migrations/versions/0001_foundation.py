@@ -23,9 +23,7 @@ def upgrade() -> None:
 
 
 def _objects() -> None:
-    op.create_table(
-        "objects", sa.Column("digest", DIGEST, primary_key=True), sa.Column("kind", sa.String(16), nullable=False)
-    )
+    op.create_table("objects", sa.Column("digest", DIGEST, primary_key=True), sa.Column("kind", sa.String(16), nullable=False))
     op.create_table("parents", sa.Column("child", DIGEST, primary_key=True), sa.Column("parent", DIGEST, primary_key=True))
     op.create_index("parents_by_parent", "parents", ["parent"])
     op.create_table(
