@@ -148,6 +148,4 @@ class Worker:
 
 
 def _ended() -> ServeError:
-    return ServeError(
-        "The engine has stopped; no answer can be made.", mend="Look at the server's log, then start it again."
-    )
+    return ServeError("The engine has stopped; no answer can be made.", mend="Look at the server's log, then start it again.")

@@ -22,9 +22,7 @@ class Mailbox:
         self._items: deque[tuple[asyncio.Queue[tuple[int, Token | BudwoodError]], int, Token | BudwoodError]] = deque()
         self._awake = False
 
-    def put(
-        self, target: "asyncio.Queue[tuple[int, Token | BudwoodError]]", index: int, item: "Token | BudwoodError"
-    ) -> None:
+    def put(self, target: "asyncio.Queue[tuple[int, Token | BudwoodError]]", index: int, item: "Token | BudwoodError") -> None:
         """Send an item to a queue of the event loop; from any thread."""
         self._items.append((target, index, item))
         # Append first, look second; `_deliver` does it the other way round. So no item can be left without a wake-up.
@@ -53,9 +51,7 @@ class Admission:
             ApiError: 429 with `Retry-After`: not enough are free now; 400: there would never be enough.
         """
         if choices > self.limit:
-            raise ApiError(
-                400, f"{choices:,} choices at once; this server takes {self.limit:,}.", param="n", code="too_many"
-            )
+            raise ApiError(400, f"{choices:,} choices at once; this server takes {self.limit:,}.", param="n", code="too_many")
         if self.taken + choices > self.limit:
             raise ApiError(
                 429,
