@@ -1,7 +1,9 @@
 """Tiny random bases of the families that adapters must fit, and adapters that do something."""
 
+import copy
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 import pytest
@@ -30,6 +32,11 @@ FAMILIES: dict[str, dict[str, Any]] = {
 
 
 def make_model(family: str) -> nn.Module:
+    return copy.deepcopy(_model(family))
+
+
+@cache
+def _model(family: str) -> nn.Module:
     shape = (
         {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 64}
         if family == "gpt2"
@@ -37,11 +44,12 @@ def make_model(family: str) -> nn.Module:
     )
     torch.manual_seed(7)
     config = AutoConfig.for_model(family, vocab_size=61, bos_token_id=1, eos_token_id=2, **shape, **FAMILIES[family])
-    model: nn.Module = AutoModelForCausalLM.from_config(config, attn_implementation="eager", dtype=torch.float32)
+    model = AutoModelForCausalLM.from_config(config, attn_implementation="eager", dtype=torch.float32)  # type: ignore[no-untyped-call]
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.dim() == 2:
                 parameter.mul_(5)  # the stock init is so small that logits barely depend on anything
+    assert isinstance(model, nn.Module)
     return model.eval()
 
 

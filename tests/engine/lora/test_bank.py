@@ -35,11 +35,12 @@ def plain(base: Base, x: Tensor, adapter: Adapter | None) -> Tensor:
     def weight(name: str) -> Tensor:
         inner = getattr(base, name)
         inner = inner.base if isinstance(inner, LoraLinear) else inner
+        assert isinstance(inner, nn.Linear)
         whole = inner.weight.detach().double()
         if adapter is not None and name in adapter.pairs:
             pair = adapter.pairs[name]
             whole = whole + pair.scaling * (pair.b.double() @ pair.a.double())
-        return whole  # type: ignore[no-any-return]  # an nn.Module attribute
+        return whole
 
     bias = base.up.base.bias if isinstance(base.up, LoraLinear) else base.up.bias
     assert isinstance(bias, Tensor)
@@ -129,9 +130,7 @@ def test_a_fresh_adapter_changes_nothing(llama: nn.Module) -> None:
             assert torch.equal(llama(ids).logits, before)
 
 
-def test_training_gradients_equal_those_of_plain_autograd(
-    llama: nn.Module, adapter_of: AdapterOf, model_of: ModelOf
-) -> None:
+def test_training_gradients_equal_those_of_plain_autograd(llama: nn.Module, adapter_of: AdapterOf, model_of: ModelOf) -> None:
     """The whole tiny model in float64 with W + scaling B A as weights is the reference."""
     adapter = adapter_of(llama, LoraConfig(3, 6, targets=ALL), seed=5)
     ids = torch.arange(11)[None]
@@ -305,7 +304,7 @@ def test_dropout_needs_a_generator_follows_it_and_stops_without_gradients(adapte
             assert torch.equal(y, base(x))  # computed again in one context: the same inputs are dropped
         return y.detach()
 
-    with pytest.raises(AdapterError, match="dropout 0.5, but no generator"), bank.use(slot):
+    with pytest.raises(AdapterError, match=r"dropout 0\.5, but no generator"), bank.use(slot):
         pass
     assert torch.equal(compute(1), compute(1))
     assert not torch.equal(compute(1), compute(2))

@@ -1,6 +1,6 @@
 """The LoRA linear and its gradient against an obvious float64 loop over tokens."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import pytest
@@ -26,7 +26,7 @@ def dense(dtype: torch.dtype) -> Case:
 
 
 def conv1d(dtype: torch.dtype) -> Case:
-    layer = Conv1D(20, 12).to(dtype)
+    layer = Conv1D(20, 12).to(dtype)  # type: ignore[no-untyped-call]
     nn.init.normal_(layer.bias)
     return Case(layer, layer.weight.detach().double().T, layer.bias.detach().double())
 
@@ -39,7 +39,7 @@ def four_bit(dtype: torch.dtype) -> Case:
 
 
 def loop(x: Tensor, case: Case, runs: Sequence[RunPair]) -> Tensor:
-    """y = W x + b + scaling B A x, token by token, with plain autograd."""
+    """Compute W x + b + scaling B A x, token by token, with plain autograd."""
     rows = []
     for token in range(x.shape[0]):
         y = case.weight @ x[token] + case.bias
@@ -64,6 +64,11 @@ def runs_for(spans: Sequence[tuple[int, int | None]], dtype: torch.dtype, *, dro
     return runs
 
 
+def leaves64(run: RunPair) -> RunPair:
+    a, b = (tensor.detach().double().requires_grad_() for tensor in (run.a, run.b))
+    return RunPair(run.start, run.end, a, b, run.scaling, run.mask, run.keep)
+
+
 def gradients(x: Tensor, y: Tensor, runs: Sequence[RunPair], upstream: Tensor) -> list[Tensor]:
     inputs = [x, *(tensor for run in runs for tensor in (run.a, run.b))]
     return list(torch.autograd.grad(y, inputs, upstream))
@@ -78,21 +83,15 @@ def close(found: Tensor, wanted: Tensor, tolerance: float) -> None:
 @pytest.mark.parametrize("spans", [[(0, None)], [(0, 3), (5, 9)], [(2, 4)]])
 @pytest.mark.parametrize("dropout", [False, True])
 def test_forward_and_gradients_equal_the_float64_loop(
-    make: type[Case], spans: list[tuple[int, int | None]], dropout: bool
+    make: Callable[[torch.dtype], Case], spans: list[tuple[int, int | None]], dropout: bool
 ) -> None:
     torch.manual_seed(0)
-    case = make(torch.float32)  # type: ignore[call-arg]  # a function that makes a case
+    case = make(torch.float32)
     runs = runs_for(spans, torch.float32, dropout=dropout)
     x = torch.randn(9, 12, requires_grad=True)
     upstream = torch.randn(9, 20)
     y = lora_product(x, frozen_linear(case.layer), runs)
-    exact = [
-        RunPair(
-            run.start, run.end, run.a.detach().double().requires_grad_(), run.b.detach().double().requires_grad_(), run.scaling,
-            run.mask, run.keep,
-        )
-        for run in runs
-    ]  # fmt: skip
+    exact = [leaves64(run) for run in runs]
     x64 = x.detach().double().requires_grad_()
     y64 = loop(x64, case, exact)
     # float32 sums of a dozen terms: 1e-6 relative is the contract of the engine.
@@ -102,9 +101,9 @@ def test_forward_and_gradients_equal_the_float64_loop(
 
 
 @pytest.mark.parametrize("make", [dense, conv1d])
-def test_gradcheck(make: type[Case]) -> None:
+def test_gradcheck(make: Callable[[torch.dtype], Case]) -> None:
     torch.manual_seed(1)
-    case = make(torch.float64)  # type: ignore[call-arg]  # a function that makes a case
+    case = make(torch.float64)
     frozen: Frozen = frozen_linear(case.layer.requires_grad_(False))
     template = runs_for([(0, 3), (4, 9)], torch.float64, dropout=True)
 
@@ -126,7 +125,7 @@ def test_frozen_weight_gets_no_gradient_and_a_frozen_pair_none_either() -> None:
     run = runs_for([(0, None)], torch.float32)[0]
     x = torch.randn(9, 12)
     frozen_pair = RunPair(0, None, run.a.detach(), run.b, run.scaling)
-    lora_product(x, frozen_linear(case.layer), [frozen_pair]).sum().backward()
+    torch.autograd.backward(lora_product(x, frozen_linear(case.layer), [frozen_pair]).sum())
     assert all(parameter.grad is None for parameter in case.layer.parameters())
     assert run.b.grad is not None
     assert x.grad is None
@@ -148,12 +147,10 @@ def test_bfloat16_base_keeps_float32_adapters_and_saves_no_float_copy_of_the_inp
     assert y.dtype == torch.bfloat16
     large = [tensor for tensor in saved if tensor.numel() >= x.numel() and tensor.shape[0] == 9]
     assert [tensor.data_ptr() for tensor in large] == [x.data_ptr()]
-    y.float().sum().backward()
+    torch.autograd.backward(y.float().sum())
     assert run.a.grad is not None
     assert run.a.grad.dtype == torch.float32
-    exact = loop(
-        x.detach().double(), case, [RunPair(0, None, run.a.detach().double(), run.b.detach().double(), run.scaling)]
-    )
+    exact = loop(x.detach().double(), case, [RunPair(0, None, run.a.detach().double(), run.b.detach().double(), run.scaling)])
     close(y.detach(), exact, 1e-2)  # bfloat16 has 8 bits of mantissa: one rounding is 4e-3
 
 
@@ -164,6 +161,6 @@ def test_no_tokens_and_one_token() -> None:
         x = torch.randn(count, 12, requires_grad=True)
         y = lora_product(x, frozen_linear(case.layer), [run])
         assert y.shape == (count, 20)
-        y.sum().backward()
+        torch.autograd.backward(y.sum())
         assert x.grad is not None
         assert x.grad.shape == (count, 12)

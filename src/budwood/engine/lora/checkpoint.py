@@ -50,9 +50,7 @@ def save_adapter(adapter: Adapter, folder: Path, *, base_id: str, revision: str 
             tensors[f"{PREFIX}{path}{tail}"] = tensor.detach().to("cpu", torch.float32).contiguous().clone()
     bad = [name for name, tensor in tensors.items() if not bool(torch.isfinite(tensor).all())]
     if bad:
-        raise AdapterError(
-            f"Not saved: NaN or infinity in {_list(bad)}.", where=str(folder), mend="Go back to a checkpoint."
-        )
+        raise AdapterError(f"Not saved: NaN or infinity in {_list(bad)}.", where=str(folder), mend="Go back to a checkpoint.")
     folder.mkdir(parents=True, exist_ok=True)
     (folder / TENSOR_FILE).write_bytes(save(tensors, metadata={"format": "pt"}))
     write_settings(
@@ -138,17 +136,18 @@ def _check_base(folder: Path, settings: PeftSettings, base_id: str | None) -> No
 def _targets(
     folder: Path, settings: PeftSettings, shapes: Shapes, entries: Mapping[str, TensorEntry]
 ) -> tuple[LoraConfig, tuple[str, ...]]:
+    where = str(folder / CONFIG_FILE)
     if isinstance(settings.targets, str) and settings.targets != "all-linear":
         names = sorted({path.rsplit(".", 1)[-1] for path in _found(entries).halves})
         raise AdapterError(
             "target_modules is a regular expression, which is never run.",
-            where=str(folder / CONFIG_FILE),
+            where=where,
             mend=f"Write the names instead; the tensors are for {_list(names)}." if names else "Write the names instead.",
         )
     if isinstance(settings.targets, str):
-        paths = target_paths(shapes, "all-linear")
+        paths = target_paths(shapes, "all-linear", where=where)
         return settings.config(paths, paths), paths
-    paths = target_paths(shapes, settings.targets)
+    paths = target_paths(shapes, settings.targets, where=where)
     return settings.config(paths, tuple(sorted(settings.targets))), paths
 
 

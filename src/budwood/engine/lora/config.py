@@ -70,11 +70,7 @@ def _check_rank(rank: int) -> None:
 
 
 def _check_alpha(alpha: float) -> None:
-    if (
-        isinstance(alpha, bool)
-        or not isinstance(alpha, int | float)
-        or not (math.isfinite(alpha) and 0 < alpha <= MAX_ALPHA)
-    ):
+    if isinstance(alpha, bool) or not isinstance(alpha, int | float) or not (math.isfinite(alpha) and 0 < alpha <= MAX_ALPHA):
         raise AdapterError(
             f"alpha is {alpha!r}, not a number above 0 and up to {MAX_ALPHA:.0f}.",
             where="the adapter's settings",

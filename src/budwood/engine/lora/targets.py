@@ -44,7 +44,11 @@ def linear_shapes(model: nn.Module) -> dict[str, tuple[int, int]]:
 
 
 def target_paths(
-    model: nn.Module | Shapes, target_modules: Sequence[str] | Literal["all-linear"], *, rank: int | None = None
+    model: nn.Module | Shapes,
+    target_modules: Sequence[str] | Literal["all-linear"],
+    *,
+    rank: int | None = None,
+    where: str = "target_modules",
 ) -> tuple[str, ...]:
     """Resolve names to module paths, in the model's order.
 
@@ -52,6 +56,7 @@ def target_paths(
         model: the base, or its `linear_shapes`.
         target_modules: "all-linear", or names; a name means every target whose path is the name or ends with "." + name.
         rank: checked against the layers' sizes if given.
+        where: where the names were written, for messages.
 
     Raises:
         AdapterError: a name matches no target (the nearest are named), the list is empty, or the rank is larger than a
@@ -62,12 +67,10 @@ def target_paths(
         paths = tuple(shapes)
     else:
         names = [target_modules] if isinstance(target_modules, str) else list(target_modules)
-        _refuse_unknown(names, shapes)
+        _refuse_unknown(names, shapes, where)
         paths = tuple(path for path in shapes if any(matches(path, name) for name in names))
     if not paths:
-        raise AdapterError(
-            "target_modules names no layer.", where="target_modules", mend='Name layers, or write "all-linear".'
-        )
+        raise AdapterError("target_modules names no layer.", where=where, mend='Name layers, or write "all-linear".')
     if rank is not None:
         _check_rank(shapes, paths, rank)
     return paths
@@ -106,20 +109,18 @@ def _output_head(model: nn.Module) -> nn.Module | None:
     return head if isinstance(head, nn.Module) else None
 
 
-def _refuse_unknown(names: Sequence[str], shapes: Shapes) -> None:
+def _refuse_unknown(names: Sequence[str], shapes: Shapes, where: str) -> None:
     problems = []
     for index, name in enumerate(names):
         if any(matches(path, name) for path in shapes):
             continue
         near = nearest(name, shapes)
         hint = f" (nearest: {', '.join(near)})" if near else ""
-        problems.append(
-            f'target_modules[{index}]: "{name}" matches no linear layer of this base that can carry a pair{hint}.'
-        )
+        problems.append(f'target_modules[{index}]: "{name}" matches no linear layer of this base{hint}.')
     if problems:
         raise AdapterError(
             " ".join(problems),
-            where="target_modules",
+            where=where,
             mend='Correct the name, or write "all-linear". The output head, routers and experts are no targets.',
         )
 

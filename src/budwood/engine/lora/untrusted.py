@@ -5,6 +5,7 @@ Everything is read through one open descriptor, so the bytes that were checked a
 
 import json
 import os
+import re
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +15,8 @@ from typing import Any
 from budwood.errors import AdapterError
 
 MAX_DEPTH = 16
+# Each alternative begins with another character and none can match in two ways, so the time is linear in the text.
+_STRING_OR_BRACKET = re.compile(r'"(?:[^"\\]|\\.)*"?|[\[\]{}]', re.DOTALL)
 
 
 @contextmanager
@@ -98,16 +101,10 @@ def _without_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def _depth(text: str) -> int:
     """Deepest nesting, found before a parser may recurse. Brackets inside strings do not count."""
     depth = deepest = 0
-    inside = escaped = False
-    for character in text:
-        if inside:
-            inside = escaped or character != '"'
-            escaped = character == "\\" and not escaped
-        elif character == '"':
-            inside = True
-        elif character in "[{":
+    for mark in _STRING_OR_BRACKET.findall(text):
+        if mark in "[{":
             depth += 1
             deepest = max(deepest, depth)
-        elif character in "]}":
+        elif mark in "]}":
             depth -= 1
     return deepest
