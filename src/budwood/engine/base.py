@@ -8,8 +8,6 @@
 Model code and tokenizers are transformers'. Errors: `BaseError`.
 """
 
-import difflib
-import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -21,31 +19,34 @@ import torch
 from torch import Tensor, nn
 
 from budwood.engine.attention import NAME, register_attention
+from budwood.engine.families import SUPPORTED, check_family, check_settings, context_length, logit_softcap_of
 from budwood.engine.packed import PackedBatch
-from budwood.engine.weights import read_tensors, weight_files, weights_digest
+from budwood.engine.text_identity import template_digest, tokenizer_digest
+from budwood.engine.weights import read_json, read_tensors, weight_files, weights_digest
 from budwood.errors import BaseError
-from budwood.identity import Digest, digest_bytes, digest_json
+from budwood.identity import Digest
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+    from transformers import PreTrainedConfig, PreTrainedTokenizerBase
+
+__all__ = [
+    "SUPPORTED",
+    "BaseIdentity",
+    "BaseRef",
+    "LoadedBase",
+    "Quantization",
+    "head_weight",
+    "hidden_states",
+    "identify_base",
+    "load_base",
+    "load_tokenizer",
+    "logit_softcap",
+    "logits",
+    "read_config",
+    "resolve_base",
+]
 
 Quantization = Literal["none", "nf4"]
-
-SUPPORTED: Mapping[str, str] = {
-    "llama": "",
-    "mistral": "sliding window",
-    "qwen2": "",
-    "qwen3": "",
-    "gemma2": "soft caps, alternating windows",
-    "gemma3_text": "alternating windows",
-    "phi3": "fused q/k/v",
-    "gpt2": "Conv1D",
-    "gpt_neox": "",
-    "olmo2": "",
-    "mixtral": "attention only; experts are not targeted",
-    "qwen2_moe": "attention only; experts are not targeted",
-}
-"""model_type in config.json → what is special about it."""
 
 
 @dataclass(frozen=True)
@@ -119,49 +120,47 @@ def identify_base(ref: BaseRef) -> BaseIdentity:
     """Read config and weights (not into memory at once) and name the base by its content.
 
     Raises:
-        BaseError: no config, an unsupported family, no safetensors, or broken files.
+        BaseError: no config, an unsupported family or setting, no safetensors, broken files, or a chat template that cannot
+            be pinned.
+
+    Cost: every byte of the weights is hashed.
     """
     config = read_config(ref)
     entries = read_tensors(weight_files(ref.folder))
     return BaseIdentity(
         id=ref.id,
         revision=ref.revision,
-        model_type=config["model_type"],
-        architecture=(config.get("architectures") or [""])[0],
+        model_type=config.model_type,
+        architecture=(config.architectures or [""])[0],
         weights_digest=weights_digest(entries),
-        tokenizer_digest=_tokenizer_digest(ref.folder),
-        template_digest=_template_digest(ref.folder),
+        tokenizer_digest=tokenizer_digest(ref.folder),
+        template_digest=template_digest(ref.folder),
         parameters=sum(entry.elements for entry in entries),
-        layers=int(_first(config, "num_hidden_layers", "n_layer")),
-        hidden=int(_first(config, "hidden_size", "n_embd")),
-        vocab=int(config["vocab_size"]),
-        context=int(_first(config, "max_position_embeddings", "n_positions")),
+        layers=int(config.num_hidden_layers),
+        hidden=int(config.hidden_size),
+        vocab=int(config.vocab_size),
+        context=context_length(config),
     )
 
 
-def read_config(ref: BaseRef) -> dict[str, Any]:
-    """Read config.json and refuse families that cannot be done right.
+def read_config(ref: BaseRef) -> "PreTrainedConfig":
+    """Read config.json and refuse what cannot be done right.
 
     Raises:
-        BaseError: missing, not JSON, without a model_type, or of an unsupported family.
+        BaseError: missing, not JSON, of an unsupported family, or with a setting that is not supported.
     """
+    from transformers import AutoConfig
+
     path = ref.folder / "config.json"
     if not path.is_file():
         raise BaseError("The base has no config.json.", where=str(ref.folder), mend="Name a Hugging Face model folder.")
+    check_family(read_json(path).get("model_type"), where=str(path))
     try:
-        config = json.loads(path.read_text("utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise BaseError(f"config.json is not JSON: {error}.", where=str(path), mend="Download the base again.") from None
-    kind = config.get("model_type") if isinstance(config, dict) else None
-    if kind not in SUPPORTED:
-        near = difflib.get_close_matches(str(kind), SUPPORTED, n=1)
-        hint = f" Nearest: {near[0]}." if near else ""
-        raise BaseError(
-            f"The model family {kind!r} is not supported.{hint}",
-            where=str(path),
-            mend=f"Supported: {', '.join(SUPPORTED)}.",
-        )
-    return dict(config)
+        config: PreTrainedConfig = AutoConfig.from_pretrained(ref.folder, local_files_only=True, trust_remote_code=False)
+    except (ValueError, TypeError, KeyError, OSError) as error:
+        raise BaseError(f"config.json cannot be read: {error}", where=str(path), mend="Download the base again.") from error
+    check_settings(config, where=str(path))
+    return config
 
 
 def load_base(
@@ -177,7 +176,7 @@ def load_base(
     Args:
         ref: from `resolve_base`.
         dtype: of the weights and of the computation.
-        quantization: "nf4" holds the linear layers in 4 bits.
+        quantization: "nf4" holds the linear layers in 4 bits; embeddings and head stay as they are.
         device: where to.
         identity: of this very base, when it is known already; else its weights are hashed.
 
@@ -194,11 +193,13 @@ def load_base(
             dtype=dtype,
             attn_implementation=NAME,
             local_files_only=True,
+            trust_remote_code=False,
             use_safetensors=True,
             output_loading_info=True,
         )
     model, info = loaded
     _check_loaded(ref, info)
+    _check_head(ref, model)
     model.requires_grad_(False)
     model.eval()
     if quantization == "nf4":
@@ -219,17 +220,28 @@ def load_tokenizer(ref: BaseRef) -> "PreTrainedTokenizerBase":
 
     if not any((ref.folder / name).is_file() for name in ("tokenizer.json", "tokenizer.model", "vocab.json")):
         raise BaseError("The base has no tokenizer files.", where=str(ref.folder), mend="Add tokenizer.json to the folder.")
-    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(ref.folder, local_files_only=True)
+    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+        ref.folder, local_files_only=True, trust_remote_code=False
+    )
     return tokenizer
 
 
 def hidden_states(model: nn.Module, batch: PackedBatch) -> Tensor:
-    """Run the body over packed rows: (T, d), after the last norm, before the head."""
+    """Run the body over packed rows: (T, d), after the last norm, before the head.
+
+    Raises:
+        BaseError: a row is longer than the base's context.
+    """
+    limit = context_length(model.config)
+    if batch.max_length > limit:
+        raise BaseError(
+            f"A row has {batch.max_length:,} tokens; this base can do {limit:,}.",
+            where="a packed batch",
+            mend="Shorten or drop rows that are too long before they are packed.",
+        )
     body = model.base_model
     assert isinstance(body, nn.Module)
-    output = body(
-        input_ids=batch.input_ids[None], position_ids=batch.position_ids[None], use_cache=False, layout=batch.layout
-    )
+    output = body(input_ids=batch.input_ids[None], position_ids=batch.position_ids[None], use_cache=False, layout=batch.layout)
     hidden: Tensor = output.last_hidden_state[0]
     return hidden
 
@@ -243,8 +255,7 @@ def head_weight(model: nn.Module) -> Tensor:
 
 def logit_softcap(model: nn.Module) -> float | None:
     """The tanh cap on the logits, None for families without one."""
-    cap = getattr(model.config, "final_logit_softcapping", None)
-    return None if cap is None else float(cap)
+    return logit_softcap_of(model.config)
 
 
 def logits(model: nn.Module, hidden: Tensor) -> Tensor:
@@ -283,30 +294,7 @@ def _check_loaded(ref: BaseRef, info: Mapping[str, Any]) -> None:
         )
 
 
-def _first(config: Mapping[str, Any], *names: str) -> Any:
-    for name in names:
-        if name in config:
-            return config[name]
-    raise BaseError(f'config.json has no "{names[0]}".', mend="Download the base again.")
-
-
-def _tokenizer_digest(folder: Path) -> Digest:
-    from budwood.identity import digest_file
-
-    names = ("tokenizer.json", "tokenizer.model", "vocab.json", "merges.txt", "added_tokens.json")
-    return digest_json({name: digest_file(folder / name) for name in names if (folder / name).is_file()})
-
-
-def _template_digest(folder: Path) -> Digest:
-    return digest_bytes(_template_source(folder).encode())
-
-
-def _template_source(folder: Path) -> str:
-    separate = folder / "chat_template.jinja"
-    if separate.is_file():
-        return separate.read_text("utf-8")
-    path = folder / "tokenizer_config.json"
-    if not path.is_file():
-        return ""
-    template = json.loads(path.read_text("utf-8")).get("chat_template") or ""
-    return template if isinstance(template, str) else json.dumps(template, sort_keys=True)
+def _check_head(ref: BaseRef, model: nn.Module) -> None:
+    # No supported family has one; a config that asks for it would otherwise lose it in `logits` and in the loss.
+    if getattr(model.get_output_embeddings(), "bias", None) is not None:  # type: ignore[operator]  # as in head_weight
+        raise BaseError("The output head has a bias, which is not supported.", where=str(ref.folder), mend="Use another base.")

@@ -27,7 +27,16 @@ from budwood.identity import Digest, digest_bytes
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-__all__ = ["DEFAULT_TEMPLATE", "ROLES", "ChatTemplate", "Encoded", "Message", "chat_template"]
+__all__ = [
+    "DEFAULT_TEMPLATE",
+    "ROLES",
+    "ChatTemplate",
+    "Encoded",
+    "Message",
+    "chat_template",
+    "source_digest",
+    "template_source",
+]
 
 Message = Mapping[str, str]
 
@@ -197,19 +206,31 @@ def chat_template(tokenizer: "PreTrainedTokenizerBase", source: str | None = Non
         BaseError: there are several, it cannot render a question and an answer, it does not close an answer with a control
             token, or it prints the date in a way that cannot be pinned.
     """
-    chosen = source or tokenizer.chat_template or DEFAULT_TEMPLATE
-    if not isinstance(chosen, str):
-        raise BaseError(
-            f"The base has several chat templates: {', '.join(chosen)}.",
-            where="the base's tokenizer",
-            mend="Keep one, in chat_template.jinja.",
-        )
-    chosen = _without_clock(chosen)
+    chosen = template_source(source or tokenizer.chat_template)
     tokens = ChatTokens(tokenizer)
     leading, closing = _probe(tokenizer, chosen, tokens)
     ends = () if tokenizer.eos_token_id is None else (int(tokenizer.eos_token_id),)
-    digest = digest_bytes(chosen.encode("utf-8", "surrogatepass"))
-    return ChatTemplate(tokenizer, chosen, tuple(dict.fromkeys((closing, *ends))), digest, leading, tokens)
+    return ChatTemplate(tokenizer, chosen, tuple(dict.fromkeys((closing, *ends))), source_digest(chosen), leading, tokens)
+
+
+def template_source(declared: Any) -> str:
+    """Give the Jinja text that is used where a base declares this template, or None: the default, and no clock.
+
+    Raises:
+        BaseError: there are several, or it prints the date in a way that cannot be pinned.
+    """
+    if declared is not None and not isinstance(declared, str):
+        raise BaseError(
+            "The base has several chat templates.",
+            where="the base's tokenizer",
+            mend="Keep one, in chat_template.jinja.",
+        )
+    return _without_clock(declared or DEFAULT_TEMPLATE)
+
+
+def source_digest(source: str) -> Digest:
+    """Digest of a template, as `ChatTemplate.digest` and a base's identity have it."""
+    return digest_bytes(source.encode("utf-8", "surrogatepass"))
 
 
 def _probe(tokenizer: "PreTrainedTokenizerBase", source: str, tokens: ChatTokens) -> tuple[int, int]:
