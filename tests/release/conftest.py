@@ -55,7 +55,7 @@ def report_of(cases: Sequence[Case], *, name: str = "candidate", **values: Any) 
         "scorers": {"exact": 1},
         "decoding": {"temperature": 0.0, "max_new_tokens": 16},
         "subject": digest_bytes(f"subject of {name}".encode()),
-        "seconds_per_token": 0.01,
+        "latency": {"seconds_per_token_median": 0.01},
     }
     return Report(digest=digest_bytes(name.encode()), cases={item.case_id: item for item in cases}, **(given | values))
 
@@ -121,9 +121,7 @@ def row(number: int) -> str:
 def release(store: Store, recipe: Recipe) -> Releaser:
     """Make release number n: its adapter, run and report are its own; base and snapshot are shared."""
 
-    def make(
-        number: int = 1, decision: Decision | None = "PROMOTE", *, champion: Made | None = None, **changes: Any
-    ) -> Made:
+    def make(number: int = 1, decision: Decision | None = "PROMOTE", *, champion: Made | None = None, **changes: Any) -> Made:
         base = put(store, "base", body=dict(IDENTITY))
         files = {"train.jsonl": row(0) + row(1), "validation.jsonl": row(2), "test.jsonl": row(3)}
         snapshot = put(store, "snapshot", files, body={"name": "support", "counts": {"read": 5, "kept": 4}})

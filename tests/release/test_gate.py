@@ -93,15 +93,40 @@ def test_too_few_cases_are_never_evidence(count: int) -> None:
 
 
 @pytest.mark.parametrize("side", ["candidate", "baseline", "champion"])
-def test_a_missing_score_never_passes(side: str) -> None:
+@pytest.mark.parametrize("score", [None, math.nan])
+def test_a_missing_score_never_passes(side: str, score: float | None) -> None:
     reports = {"candidate": scored("new", 90, 10), "baseline": scored("base", 0, 100), "champion": scored("old", 0, 100)}
     assert run(reports["candidate"], reports["baseline"], reports["champion"]).verdict == "PROMOTE"
     broken = list(reports[side].cases.values())
-    broken[7] = case("c0007", exact=None)
+    broken[7] = case("c0007", exact=score)
     reports[side] = report_of(broken, name=side)
     verdict = run(reports["candidate"], reports["baseline"], reports["champion"])
     assert verdict.verdict == "INCONCLUSIVE"
     assert any("unknown for 1 of 100 cases" in reason for reason in verdict.reasons)
+
+
+def test_cases_that_the_metric_does_not_apply_to_are_left_out_on_both_sides() -> None:
+    def with_gaps(name: str, right: int) -> Report:
+        cases = [case(f"c{n:04}", exact=None if n >= 100 else float(n < right)) for n in range(140)]
+        return report_of(cases, name=name)
+
+    verdict = run(with_gaps("new", 90), with_gaps("base", 0))
+    assert (verdict.verdict, verdict.checks[0].cases) == ("PROMOTE", 100)
+    floor = LOOSE.model_copy(update={"min_quality": 0.8})
+    assert run(with_gaps("new", 90), with_gaps("base", 0), gate=floor).verdict == "PROMOTE"
+    nothing = report_of([case(f"c{n:04}", exact=None) for n in range(140)])
+    assert run(nothing, nothing).verdict == "INCONCLUSIVE"
+
+
+def test_answers_of_one_token_are_timed_by_their_first() -> None:
+    cases = list(scored("new", 90, 10).cases.values())
+    base = report_of(list(scored("base", 0, 100).cases.values()), name="base", latency={"first_token_p50": 0.1})
+    assert run(report_of(cases, latency={"first_token_p50": 0.2}), base).verdict == "PROMOTE"
+    slow = run(report_of(cases, latency={"first_token_p50": 0.4}), base)
+    assert slow.verdict == "REJECT"
+    assert slow.reasons[0] == (
+        "latency: 400.0 ms to the first token, 4.00 times the baseline's 100.0 ms; at most 3 times is allowed."
+    )
 
 
 def test_a_primary_metric_that_nobody_scored_never_passes() -> None:
@@ -145,8 +170,9 @@ def test_a_schema_that_only_one_side_was_checked_against_is_unknown() -> None:
 )
 def test_latency_is_held_against_what_is_live(new: float | None, old: float | None, decision: str) -> None:
     cases = list(scored("new", 90, 10).cases.values())
-    candidate = report_of(cases, seconds_per_token=new)
-    champion = report_of(list(scored("old", 80, 20).cases.values()), name="old", seconds_per_token=old)
+    latency = [{} if value is None else {"seconds_per_token_median": value} for value in (new, old)]
+    candidate = report_of(cases, latency=latency[0])
+    champion = report_of(list(scored("old", 80, 20).cases.values()), name="old", latency=latency[1])
     assert run(candidate, scored("base", 0, 100), champion).verdict == decision
 
 

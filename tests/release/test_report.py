@@ -1,6 +1,7 @@
 """Reading report objects: what a gate takes from them, and which it refuses."""
 
 import json
+import math
 from typing import Any
 
 import pytest
@@ -40,7 +41,8 @@ def write(store: Store, text: str, *, attestation: dict[str, Any] | None = None,
 def test_a_report_is_read(store: Store) -> None:
     digest = write(store, json.dumps(LINE) + "\n", attestation={"latency": {"seconds_per_token_median": 0.02}})
     report = read_report(store, digest)
-    assert (report.suite, report.subject, report.seconds_per_token) == ("d11c", "ab" * 32, 0.02)
+    assert (report.suite, report.subject) == ("d11c", "ab" * 32)
+    assert report.latency == {"seconds_per_token_median": 0.02}
     read = report.cases["c1"]
     assert read.scores == {"exact": 1.0, "chrf": None}
     assert (read.group, read.policy, read.style, read.schema_ok) == ("g1", True, False, None)
@@ -48,7 +50,9 @@ def test_a_report_is_read(store: Store) -> None:
 
 def test_scores_that_are_not_finite_are_unknown(store: Store) -> None:
     line = json.dumps({**LINE, "scores": {"exact": float("nan"), "chrf": "0.5", "flag": True}})
-    assert read_report(store, write(store, line)).cases["c1"].scores == {"exact": None, "chrf": None, "flag": 1.0}
+    scores = read_report(store, write(store, line)).cases["c1"].scores
+    assert scores["flag"] == 1.0
+    assert all(math.isnan(scores[name] or 0.0) for name in ("exact", "chrf"))
 
 
 def test_the_newest_latency_counts_and_nonsense_does_not(store: Store) -> None:
@@ -56,7 +60,7 @@ def test_the_newest_latency_counts_and_nonsense_does_not(store: Store) -> None:
     store.attest(digest, {"latency": {"seconds_per_token_median": 0.03}})
     store.attest(digest, {"latency": {"seconds_per_token_median": -1}})
     store.attest(digest, {"host": "b"})
-    assert read_report(store, digest).seconds_per_token == 0.03
+    assert read_report(store, digest).latency == {"seconds_per_token_median": 0.03}
 
 
 @pytest.mark.parametrize(

@@ -6,11 +6,13 @@ limit, about 3/n, and the interval is widened by that. So a zero-width interval 
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from budwood.recipe import GateSection
 from budwood.release.verdict import Check, Outcome
+
+_PACES = {"seconds_per_token_median": "a token", "first_token_p50": "to the first token"}
 
 
 @dataclass(frozen=True)
@@ -72,10 +74,12 @@ def check_difference(pairs: Pairs, gate: GateSection, *, rule: str, margin: floa
 
 def check_floor(values: Sequence[float | None], groups: Sequence[str], gate: GateSection) -> Check:
     """Check that the candidate's own mean lies above `min_quality`."""
-    known = [value for value in values if value is not None]
-    if len(known) < len(values) or len(known) < gate.min_cases:
-        reason = f"quality: {len(known)} of {len(values)} cases have a score, at least {gate.min_cases} and all are needed."
-        return unknown("quality", "floor", "at least", gate.min_quality, len(values), reason)
+    applies = [(value, group) for value, group in zip(values, groups, strict=True) if value is not None]
+    known = [value for value, _ in applies if not math.isnan(value)]
+    if len(known) < len(applies) or len(known) < gate.min_cases:
+        reason = f"quality: {len(known)} of {len(applies)} cases have a score, at least {gate.min_cases} and all are needed."
+        return unknown("quality", "floor", "at least", gate.min_quality, len(known), reason)
+    groups = [group for _, group in applies]
     bounds = _bounds([value - gate.min_quality for value in known], groups, gate, 0)
     outcome = _outcome(bounds, 0.0, superior=False)
     shown = Bounds(*(value + gate.min_quality for value in (bounds.mean, bounds.low, bounds.high)))
@@ -99,16 +103,23 @@ def check_floor(values: Sequence[float | None], groups: Sequence[str], gate: Gat
     )
 
 
-def check_latency(new: float | None, old: float | None, against: str, gate: GateSection, cases: int) -> Check:
-    """Compare medians of seconds per token; the limit is a ratio, wide enough for the noise of a median."""
-    if new is None or old is None:
-        side = "candidate" if new is None else against
+def check_latency(
+    candidate: Mapping[str, float], other: Mapping[str, float], against: str, gate: GateSection, cases: int
+) -> Check:
+    """Compare medians of seconds per token; the limit is a ratio, wide enough for the noise of a median.
+
+    Answers of one token have no pace: where a side has none, the time to the first token is compared.
+    """
+    key = next((key for key in _PACES if key in candidate and key in other), None)
+    if key is None:
+        side = "candidate" if not set(_PACES) & set(candidate) else against
         reason = f"latency: not measured for the {side}."
         return unknown("latency", against, "ratio at most", gate.latency_ratio, cases, reason)
+    new, old = candidate[key], other[key]
     ratio = new / old
     outcome: Outcome = "pass" if ratio <= gate.latency_ratio else "fail"
     reason = (
-        f"latency: {new * 1e3:.1f} ms a token, {ratio:.2f} times the {against}'s {old * 1e3:.1f} ms; "
+        f"latency: {new * 1e3:.1f} ms {_PACES[key]}, {ratio:.2f} times the {against}'s {old * 1e3:.1f} ms; "
         f"at most {gate.latency_ratio:g} times is allowed."
     )
     return Check(
@@ -163,7 +174,7 @@ def _cases_needed(delta: Sequence[float], bounds: Bounds, limit: float, gate: Ga
     # With nothing seen on one side, the exact bound (1 - alpha ** (1/n)) has to come below the distance.
     unseen = math.ceil(math.log(gate.alpha) / math.log1p(-distance)) if distance < 1 else 1
     one_sided = all(value >= 0 for value in delta) or all(value <= 0 for value in delta)
-    seen = cases_to_settle(flips, distance) if flips else 0
+    seen = cases_to_settle(flips, distance, alpha=gate.alpha) if flips else 0
     return max(seen, unseen if one_sided else 0, len(delta) + 1)
 
 

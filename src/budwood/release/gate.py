@@ -6,6 +6,7 @@ is live, or against the plain base where nothing is. Missing scores, too few cas
 INCONCLUSIVE: a gate never promotes for lack of evidence.
 """
 
+import math
 from collections.abc import Callable, Sequence
 
 from budwood.errors import ReleaseError
@@ -97,7 +98,7 @@ def _checks(candidate: Report, baseline: Report, champion: Report | None, gate: 
         if metric == "schema errors" and _has_no_schema(candidate) and _has_no_schema(live):
             continue
         checks.append(_compare(metric, candidate, live, live_name, value, gate, rule="non-inferior", margin=margin))
-    checks.append(check_latency(candidate.seconds_per_token, live.seconds_per_token, live_name, gate, len(candidate.cases)))
+    checks.append(check_latency(candidate.latency, live.latency, live_name, gate, len(candidate.cases)))
     return checks
 
 
@@ -113,15 +114,16 @@ def _compare(
     margin: float,
 ) -> Check:
     ids = sorted(candidate.cases)
-    new = [value(candidate.cases[case_id]) for case_id in ids]
-    old = [value(other.cases[case_id]) for case_id in ids]
-    groups = [candidate.cases[case_id].group for case_id in ids]
-    missing = sum(a is None or b is None for a, b in zip(new, old, strict=True))
-    if missing:
-        reason = f"{metric} against the {against}: unknown for {missing:,} of {len(ids):,} cases."
-        return unknown(metric, against, rule, margin, len(ids), reason)
-    pairs = Pairs(metric, against, [float(a) for a in new if a is not None], [float(b) for b in old if b is not None], groups)
-    return check_difference(pairs, gate, rule=rule, margin=margin, seed=SEED)
+    pairs = [(value(candidate.cases[case_id]), value(other.cases[case_id]), case_id) for case_id in ids]
+    # What applies to a case on neither side is no question of this metric; on one side only, it is an unknown.
+    asked = [pair for pair in pairs if pair[:2] != (None, None)]
+    known = [(a, b, case_id) for a, b, case_id in asked if a is not None and b is not None and not math.isnan(a + b)]
+    if len(known) < len(asked):
+        reason = f"{metric} against the {against}: unknown for {len(asked) - len(known):,} of {len(asked):,} cases."
+        return unknown(metric, against, rule, margin, len(asked), reason)
+    groups = [candidate.cases[case_id].group for _, _, case_id in known]
+    both = Pairs(metric, against, [a for a, _, _ in known], [b for _, b, _ in known], groups)
+    return check_difference(both, gate, rule=rule, margin=margin, seed=SEED)
 
 
 def _policy_kept(case: Case) -> float:

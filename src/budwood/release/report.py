@@ -14,7 +14,7 @@ from budwood.store import Store
 
 @dataclass(frozen=True)
 class Case:
-    """One case: every value may be None, which means unknown and never counts as good."""
+    """One case. A score of None: the scorer does not apply to it; NaN: it should, but the value is unknown."""
 
     case_id: str
     group: str
@@ -35,7 +35,7 @@ class Report:
         decoding: how the answers were made, as stored.
         subject: digest of what answered.
         cases: by case id.
-        seconds_per_token: median, from the attestation of the run that made the report; None when it was not measured.
+        latency: medians in seconds, from the newest attestation that has any; empty when nothing was measured.
     """
 
     digest: Digest
@@ -44,7 +44,7 @@ class Report:
     decoding: Mapping[str, Any]
     subject: Digest
     cases: Mapping[str, Case]
-    seconds_per_token: float | None
+    latency: Mapping[str, float]
 
 
 def read_report(store: Store, digest: str) -> Report:
@@ -70,7 +70,7 @@ def read_report(store: Store, digest: str) -> Report:
             decoding=body["decoding"],
             subject=Digest(str(body["subject"]["digest"])),
             cases=_cases(store.file(digest, "cases.jsonl"), where),
-            seconds_per_token=_latency(store.attestations(digest)),
+            latency=_latency(store.attestations(digest)),
         )
     except (KeyError, TypeError) as error:
         raise ReleaseError(f"The report lacks {error}.", where=where, mend="Run `budwood evaluate` again.") from None
@@ -96,24 +96,28 @@ def _case(value: Mapping[str, Any]) -> Case:
     return Case(
         case_id=str(value["case_id"]),
         group=str(value.get("group") or value["case_id"]),
-        scores={str(name): _finite(score) for name, score in value["scores"].items()},
+        scores={str(name): _score(score) for name, score in value["scores"].items()},
         style=bool(value["style"]),
         policy=bool(value["policy"]),
         schema_ok=value["schema_ok"],
     )
 
 
-def _finite(score: object) -> float | None:
-    if isinstance(score, bool | int | float) and math.isfinite(score):
-        return float(score)
-    return None
+def _score(score: object) -> float | None:
+    if score is None:
+        return None
+    return float(score) if isinstance(score, bool | int | float) and math.isfinite(score) else math.nan
 
 
-def _latency(attestations: list[dict[str, Any]]) -> float | None:
+def _latency(attestations: list[dict[str, Any]]) -> dict[str, float]:
     """The newest measurement: an older one may come from another machine."""
     for attestation in reversed(attestations):
-        value = attestation.get("latency", {}).get("seconds_per_token_median")
-        number = _finite(value)
-        if number is not None and number > 0:
-            return number
-    return None
+        values = attestation.get("latency") or {}
+        good = {str(name): float(value) for name, value in values.items() if _is_time(value)}
+        if good:
+            return good
+    return {}
+
+
+def _is_time(value: object) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value) and value > 0
