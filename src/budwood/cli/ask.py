@@ -1,7 +1,7 @@
 """`budwood ask`: one question to a running server, and which release answered."""
 
 import json
-from typing import Annotated
+from typing import Annotated, Any
 from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
@@ -24,7 +24,9 @@ def register(app: typer.Typer) -> None:
     ) -> None:
         """Ask a running server one question; says which release answered."""
         messages = [{"role": "system", "content": system}] if system else []
-        answer = _post(f"{url}/v1/chat/completions", {"model": model, "messages": [*messages, {"role": "user", "content": message}]})
+        answer = _post(
+            f"{url}/v1/chat/completions", {"model": model, "messages": [*messages, {"role": "user", "content": message}]}
+        )
         if as_json:
             print_json(answer)
             return
@@ -33,11 +35,12 @@ def register(app: typer.Typer) -> None:
         print_next(f"budwood lineage {short(answer['system_fingerprint'])}")
 
 
-def _post(url: str, body: dict[str, object]) -> dict[str, object]:
+def _post(url: str, body: dict[str, object]) -> dict[str, Any]:
     request = Request(url, data=json.dumps(body).encode(), headers={"Content-Type": "application/json"})
     try:
         with urlopen(request, timeout=120) as response:
-            return json.load(response)
+            answer: dict[str, Any] = json.load(response)
+            return answer
     except HTTPError as error:
         text = error.read().decode(errors="replace")
         raise ServeError(f"The server answered {error.code}: {_message(text)}", mend="See GET /v1/models for names.") from None

@@ -11,9 +11,7 @@ if TYPE_CHECKING:
     from budwood.store import Store
 
 RecipeArgument = Annotated[Path, typer.Argument(help="the recipe, a .toml file", show_default=False)]
-StoreOption = Annotated[
-    Path, typer.Option("--store", envvar="BUDWOOD_STORE", help="folder of the store; made on first use")
-]
+StoreOption = Annotated[Path, typer.Option("--store", envvar="BUDWOOD_STORE", help="folder of the store; made on first use")]
 JsonOption = Annotated[bool, typer.Option("--json", help="print one JSON object instead of sentences")]
 ReasonOption = Annotated[str, typer.Option("--reason", help="why; kept in the history")]
 WhoOption = Annotated[str, typer.Option("--who", help="who acts; kept in the history", show_default="the login name")]

@@ -39,7 +39,12 @@ def register(app: typer.Typer) -> None:
             print_json(moved.as_dict())
             return
         before = short(moved.before) if moved.before else "nothing"
-        typer.echo(f"{moved.name}@{moved.alias} now points to version {moved.version} ({short(moved.digest)}); before: {before}.")
+        typer.echo(
+            f"{moved.name}@{moved.alias} now points to version {moved.version} ({short(moved.digest)}); before: {before}."
+        )
         for line in moved.servers:
             typer.echo(f"  {line}")
-        print_next(f"budwood rollback {moved.name} --alias {moved.alias} --store {store}", f"budwood history {moved.name} --store {store}")
+        print_next(
+            f"budwood rollback {moved.name} --alias {moved.alias} --store {store}",
+            f"budwood history {moved.name} --store {store}",
+        )

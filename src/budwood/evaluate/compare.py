@@ -49,9 +49,7 @@ def compare(candidate: Report, baseline: Report, *, primary: str, alpha: float, 
     """
     _refuse_unlike(candidate, baseline)
     pairs = [(case, baseline.by_id[case["case_id"]]) for case in candidate.cases]
-    unknown = [
-        new["case_id"] for new, old in pairs if new["scores"].get(primary) is None or old["scores"].get(primary) is None
-    ]
+    unknown = [new["case_id"] for new, old in pairs if new["scores"].get(primary) is None or old["scores"].get(primary) is None]
     if unknown:
         raise EvaluationError(
             f"{len(unknown):,} of {len(pairs):,} cases have no {primary!r} score, first {unknown[0][:8]}.",

@@ -18,6 +18,7 @@ from budwood.recipe import Recipe
 from budwood.scorers import compile_schema
 
 if TYPE_CHECKING:
+    from budwood.engine.base import Quantization
     from budwood.store import Store
 
 VERSION = 1
@@ -30,7 +31,7 @@ class Subject:
 
     kind: Literal["base", "adapter", "model"]
     digest: Digest
-    quantization: str
+    quantization: "Quantization"
     precision: str
 
 
@@ -84,9 +85,7 @@ def evaluate(
     with store.draft("report") as draft:
         lines = b"".join(_line(record) for record in records)
         (draft.folder / "cases.jsonl").write_bytes(lines)
-        (draft.folder / "summary.json").write_text(
-            json.dumps(summary, indent=1, ensure_ascii=False, sort_keys=True), "utf-8"
-        )
+        (draft.folder / "summary.json").write_text(json.dumps(summary, indent=1, ensure_ascii=False, sort_keys=True), "utf-8")
         return draft.commit(
             parents=[snapshot, subject.digest],
             body={**body, "metrics": summary["metrics"]},

@@ -83,13 +83,13 @@ def _last_number(text: str) -> float | None:
 
 
 def _chrf(expected: str, output: str) -> float:
-    from sacrebleu.metrics import CHRF
+    from sacrebleu.metrics.chrf import CHRF
 
     return float(CHRF().sentence_score(output[:LONGEST], [expected[:LONGEST]]).score) / 100
 
 
 def _bleu(expected: str, output: str) -> float:
-    from sacrebleu.metrics import BLEU
+    from sacrebleu.metrics.bleu import BLEU
 
     return float(BLEU(effective_order=True).sentence_score(output[:LONGEST], [expected[:LONGEST]]).score) / 100
 

@@ -1,7 +1,7 @@
 """JSON Schema for answers."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 from budwood.errors import EvaluationError
@@ -20,7 +20,7 @@ def compile_schema(text: str, *, where: str) -> SchemaCheck:
     import jsonschema_rs
 
     try:
-        schema: Mapping[str, Any] = json.loads(text)
+        schema: dict[str, Any] = json.loads(text)
         validator = jsonschema_rs.validator_for(schema)
     except ValueError as error:
         raise EvaluationError(f"This is no JSON Schema: {error}.", where=where, mend="Correct the schema file.") from None

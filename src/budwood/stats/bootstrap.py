@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from budwood.errors import EvaluationError
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
 
 BLOCK = 1 << 22
@@ -25,7 +26,7 @@ class Interval:
 
 
 def paired_bootstrap(
-    deltas: "Sequence[float] | NDArray[object]",
+    deltas: "Sequence[float] | NDArray[np.float64]",
     groups: Sequence[str] | None = None,
     *,
     resamples: int,
@@ -59,7 +60,8 @@ def paired_bootstrap(
         sums, sizes = values, np.ones_like(values)
     else:
         _, index = np.unique(np.asarray(groups, dtype=str), return_inverse=True)
-        sums, sizes = np.bincount(index, weights=values), np.bincount(index).astype(np.float64)
+        sums = np.bincount(index, weights=values).astype(np.float64)
+        sizes = np.bincount(index).astype(np.float64)
     count = len(sums)
     generator = np.random.Generator(np.random.PCG64(seed))
     means = np.empty(resamples)
@@ -75,9 +77,7 @@ def _check(shape: tuple[int, ...], finite: bool, groups: Sequence[str] | None, a
     if len(shape) != 1 or not shape[0]:
         raise EvaluationError("There is nothing to compare: no cases.", mend="Give a suite with at least one case.")
     if not finite:
-        raise EvaluationError(
-            "A score is NaN or infinite, so no mean can be bounded.", mend="Leave such cases out, counted."
-        )
+        raise EvaluationError("A score is NaN or infinite, so no mean can be bounded.", mend="Leave such cases out, counted.")
     if groups is not None and len(groups) != shape[0]:
         raise EvaluationError(f"{shape[0]} values come with {len(groups)} groups.", mend="Give one group for each value.")
     if not 0 < alpha < 0.5 or resamples < 1:

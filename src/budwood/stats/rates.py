@@ -13,7 +13,7 @@ def upper_rate(k: int, n: int, alpha: float) -> float:
     if k == n:
         return 1.0
     if k == 0:
-        return 1 - alpha ** (1 / n)
+        return float(1 - alpha ** (1 / n))
     from scipy.stats import beta
 
     return float(beta.ppf(1 - alpha, k + 1, n - k))

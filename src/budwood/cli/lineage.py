@@ -1,0 +1,43 @@
+"""`budwood lineage`: from an answer, a release or any object back to the rows that it was made from."""
+
+from typing import Annotated
+
+import typer
+
+from budwood.cli.options import DEFAULT_STORE, JsonOption, StoreOption, open_here
+from budwood.cli.output import print_json
+from budwood.identity import short
+
+
+def register(app: typer.Typer) -> None:
+    @app.command(name="lineage", epilog="Example: budwood lineage support@production --rows 5")
+    def lineage(
+        ref: Annotated[str, typer.Argument(help="release, or a digest's first digits: an answer's system_fingerprint")],
+        rows: Annotated[int, typer.Option("--rows", min=0, help="training rows to show")] = 3,
+        row: Annotated[str, typer.Option("--row", help="show the row whose id begins so")] = "",
+        store: StoreOption = DEFAULT_STORE,
+        as_json: JsonOption = False,
+    ) -> None:
+        """Print the way back: release, report and run, adapter, base, snapshot, and training rows with file and line."""
+        from budwood.release.lineage import find_object, training_rows
+        from budwood.release.lineage import lineage as walk
+
+        opened = open_here(store)
+        found = walk(opened, find_object(opened, ref))
+        origins = [
+            origin
+            for snapshot in found.snapshots[:1]
+            for origin in training_rows(opened, snapshot, limit=rows, row_id=row or None)
+            if rows
+        ]
+        if as_json:
+            print_json({**found.as_dict(), "rows": [origin.as_dict() for origin in origins]})
+            return
+        for line in found.lines():
+            typer.echo(line)
+        for origin in origins:
+            typer.echo(f"\nRow {short(origin.row_id)} ({origin.split}) from {origin.source} line {origin.line}")
+            for role, content in origin.messages:
+                typer.echo(f"  {role}: {content if len(content) <= 300 else content[:300] + '…'}")
+            if origin.touched:
+                typer.echo(f"  touched by: {', '.join(origin.touched)}")

@@ -1,0 +1,68 @@
+"""`budwood status`: releases, aliases, what servers answer with, and the last events."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from budwood.cli.options import DEFAULT_STORE, JsonOption, StoreOption, open_here
+from budwood.cli.output import print_json, print_next, print_table
+from budwood.identity import short
+
+if TYPE_CHECKING:
+    from budwood.store import ReleaseRow, Store
+
+
+def register(app: typer.Typer) -> None:
+    @app.command(name="status", epilog="Example: budwood status support")
+    def status(
+        name: Annotated[str, typer.Argument(help="name of the releases; default: all")] = "",
+        store: StoreOption = DEFAULT_STORE,
+        as_json: JsonOption = False,
+    ) -> None:
+        """Show releases with their verdicts, where the aliases point, and what running servers answer with."""
+        from budwood.release.status import status as read
+
+        opened = open_here(store)
+        releases = [_release(opened, row) for row in opened.releases(name or None)]
+        found = read(opened, name or None)
+        if as_json:
+            print_json({"releases": releases, **found.as_dict()})
+            return
+        if not releases:
+            typer.echo(f"No releases in {store} yet.")
+            print_next("budwood run RECIPE.toml")
+            return
+        rows = [(f"{one['name']}@{one['version']}", short(one["digest"]), one["verdict"], one["summary"]) for one in releases]
+        print_table(("release", "digest", "verdict", "primary metric"), rows)
+        typer.echo("")
+        for alias in found.aliases:
+            typer.echo(f"  {alias.line()}")
+        for event in found.events:
+            typer.echo(f"  {event.at[:19]}  {event.kind}  {event.who}  {event.reason}".rstrip())
+
+
+def _release(store: "Store", row: "ReleaseRow") -> dict[str, Any]:
+    body = store.manifest(row.digest).body
+    verdict, report = body.get("verdict"), body.get("report")
+    return {
+        "name": row.name,
+        "version": row.version,
+        "digest": row.digest,
+        "verdict": verdict["verdict"] if verdict else "not judged",
+        "summary": _summary(store, report),
+        "page": str(_page(store, report)) if report else None,
+    }
+
+
+def _summary(store: "Store", report: str | None) -> str:
+    """Name the primary metric of the release's report with its value."""
+    if report is None:
+        return "no report"
+    body = store.manifest(report).body
+    value = body["metrics"].get(body["primary"])
+    return f"{body['primary']} {value:.3f}" if value is not None else body["primary"]
+
+
+def _page(store: "Store", report: str) -> Path:
+    return store.attachment(report, "report.html")
