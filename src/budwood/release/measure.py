@@ -204,7 +204,7 @@ def _mixed(generator: "Generator", slot: int, decoys: Sequence[int], spoken: Seq
 
 def _merged(base: "LoadedBase", adapter: "Adapter", spoken: Sequence[Spoken]) -> list[Row]:
     """Score with the delta added to the weights; the model is not used again."""
-    from budwood.engine.lora.merge import merge_into
+    from budwood.engine.lora.merge import merged_weights
 
-    merge_into(base.model, adapter)
+    base.model.load_state_dict(merged_weights(base.model, adapter))
     return _scores(base, None, -1, spoken)
