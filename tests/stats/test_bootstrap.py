@@ -41,9 +41,7 @@ def test_groups_are_drawn_whole() -> None:
 
 def test_groups_that_agree_count_once() -> None:
     alone = paired_bootstrap([1, -1] * 20, resamples=4000, seed=0, alpha=0.05)
-    in_tens = paired_bootstrap(
-        [1] * 20 + [-1] * 20, [str(i // 10) for i in range(40)], resamples=4000, seed=0, alpha=0.05
-    )
+    in_tens = paired_bootstrap([1] * 20 + [-1] * 20, [str(i // 10) for i in range(40)], resamples=4000, seed=0, alpha=0.05)
     assert in_tens.high - in_tens.low > 2 * (alone.high - alone.low)
 
 

@@ -1,6 +1,7 @@
 """Answers read as JSON, with limits: an output is hostile until it has been read."""
 
 import json
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,13 +17,18 @@ class Parsed:
 
 
 def parse(text: str) -> Parsed | None:
-    """Read a whole text as one JSON value; None when it is not JSON, longer than 1 MB or nested deeper than 64."""
-    if len(text) > LONGEST or _depth(text) > DEEPEST:
+    """Read a whole text as one JSON value.
+
+    None when it is not JSON as RFC 8259 has it (NaN, a key twice, words around it), has a number that no float can hold, is
+    longer than a million characters or nested deeper than 64.
+    """
+    if len(text) > LONGEST or _is_deep(text):
         return None
     try:
-        return Parsed(json.loads(text, parse_constant=_refuse, object_pairs_hook=_without_duplicates))
+        value = json.loads(text, parse_constant=_refuse, parse_float=_finite, object_pairs_hook=_without_duplicates)
     except ValueError:
         return None
+    return Parsed(value)
 
 
 def same(one: Any, other: Any) -> bool:
@@ -50,6 +56,13 @@ def _refuse(name: str) -> Any:
     raise ValueError(f"{name} is not JSON")
 
 
+def _finite(number: str) -> float:
+    value = float(number)
+    if not math.isfinite(value):
+        raise ValueError(f"{number} is too large")
+    return value
+
+
 def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     values = dict(pairs)
     if len(values) != len(pairs):
@@ -57,13 +70,22 @@ def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return values
 
 
-def _depth(text: str) -> int:
-    """Bound the nesting from above without parsing: brackets inside strings count too, which only errs on the safe side."""
-    deepest = depth = 0
+def _is_deep(text: str) -> bool:
+    """Measure the nesting before parsing, since both the parser and what follows recurse."""
+    if text.count("[") + text.count("{") <= DEEPEST:
+        return False
+    depth = 0
+    quoted = escaped = False
     for sign in text:
-        if sign in "[{":
+        if quoted:
+            quoted = escaped or sign != '"'
+            escaped = sign == "\\" and not escaped
+        elif sign == '"':
+            quoted = True
+        elif sign in "[{":
             depth += 1
-            deepest = max(deepest, depth)
+            if depth > DEEPEST:
+                return True
         elif sign in "]}":
-            depth = max(0, depth - 1)
-    return deepest
+            depth -= 1
+    return False

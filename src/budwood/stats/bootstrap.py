@@ -103,9 +103,7 @@ def paired_bootstrap(
     return Interval(float(values.mean()), float(low), float(high), len(values), count)
 
 
-def _by_group(
-    values: "NDArray[np.float64]", groups: Sequence[str] | None
-) -> "tuple[NDArray[np.float64], NDArray[np.float64]]":
+def _by_group(values: "NDArray[np.float64]", groups: Sequence[str] | None) -> "tuple[NDArray[np.float64], NDArray[np.float64]]":
     """Sum and size of each group, sorted: neither the order of the cases nor the groups' names may change the draws."""
     import numpy as np
 
