@@ -1,6 +1,7 @@
 """Making a release: what it binds, and which parts do not belong together."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -36,6 +37,17 @@ def test_the_same_parts_are_the_same_release(store: Store, release: Releaser) ->
     first, again, other = release(1), release(1), release(2)
     assert (first.digest, first.version) == (again.digest, again.version)
     assert (other.version, len(store.releases())) == (2, 2)
+
+
+def test_a_release_that_has_gone_live_is_not_released_again(store: Store, release: Releaser) -> None:
+    """Running the same recipe again meets its own release as the live one, judged without a champion."""
+    first = release(1)
+    second = release(2, champion=first)
+    again = release(2, parent=second.digest)
+    assert (again.digest, again.version) == (second.digest, second.version)
+    assert release(2, parent=second.digest, decoding=Decoding(0.5, 64, (2,))).version == 3
+    policy = replace(verdict_of(second.report), policy_digest=digest_bytes(b"stricter"))
+    assert release(2, parent=second.digest, verdict=policy).version == 4
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from budwood.errors import ReleaseError, StoreError
+from budwood.release.make import Decoding
 from budwood.release.promote import promote, rollback, wait_for_servers
 from budwood.release.status import status
 from budwood.store import Store
@@ -70,6 +71,13 @@ def test_a_verdict_against_a_champion_that_is_not_live_any_more_is_stale(store: 
     third = release(3, champion=first)
     assert up(store, "support@3") == third.digest
     assert promote(store, "support@2", "staging", who="anna", reason="look").before is None
+
+
+def test_another_release_of_the_live_adapter_may_follow_it(store: Store, release: Releaser) -> None:
+    release(1)
+    up(store, "support@1")
+    other = release(1, decoding=Decoding(0.5, 64, (2,)))
+    assert up(store, "support@2") == other.digest
 
 
 def test_promoting_what_is_live_changes_nothing(store: Store, release: Releaser) -> None:

@@ -157,10 +157,12 @@ def test_what_servers_acknowledged_at_a_moment(store: Store, clock: Clock, moved
     second = clock.now
     store.forget_server("a")
     assert store.served_at("support", "production", first) == {"a": moved[0], "b": moved[0]}
-    assert store.served_at("support", "production", second) == {"a": moved[1]}
+    assert store.served_at("support", "production", second) == {"a": moved[1], "b": moved[0]}
+    store.observe("b", "support", "production", moved[0], False, "out of memory")
+    assert store.served_at("support", "production", clock.now) == {}
     assert store.served_at("support", "production", clock.now) == {}
     assert [(row.server_id, row.ok, row.detail) for row in store.observed("support", "production")] == [
-        ("b", False, "probes failed")
+        ("b", False, "out of memory")
     ]
 
 

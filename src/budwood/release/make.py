@@ -57,7 +57,8 @@ def make_release(
 ) -> tuple[Digest, int]:
     """Write the release object and register it under the recipe's name; return its digest and running number.
 
-    The same parts give the same release and the same number.
+    The same parts give the same release and the same number, also when the parent is that very release: what it is judged
+    against and what it replaces are circumstances, and going live must not make a second release of it.
 
     Args:
         recipe: its name, alias and notes.
@@ -111,6 +112,8 @@ def make_release(
         "parent": parent,
         "notes": recipe.release.notes,
     }
+    if parent is not None and _is_same(store.manifest(parent).body, body):
+        return parent, store.add_release(recipe.name, parent, who=who, reason=reason)
     above = [base_object, result.digest if result else None, snapshot, report, run, parent]
     with store.draft("release") as draft:
         readable = json.dumps(body, indent=2, ensure_ascii=False, sort_keys=True)
@@ -120,6 +123,15 @@ def make_release(
         parents = [digest for digest in above if digest is not None]
         digest = draft.commit(parents=parents, body=body, attestation={"who": who, "reason": reason})
     return digest, store.add_release(recipe.name, digest, who=who, reason=reason)
+
+
+_PARTS = ("name", "alias", "base", "template", "result", "decoding", "snapshot", "report", "run")
+
+
+def _is_same(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether two bodies bind the same parts, judged under the same rules."""
+    rules = [(body["verdict"] or {}).get("policy_digest") for body in (one, other)]
+    return rules[0] == rules[1] and all(one[key] == other[key] for key in _PARTS)
 
 
 def _check_name(name: str, base_id: str) -> None:

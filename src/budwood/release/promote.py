@@ -219,7 +219,7 @@ def _refusal(store: Store, row: ReleaseRow, body: Mapping[str, Any], alias: str,
     if alias != body.get("alias", alias):
         return None
     live = _subject(store, now) if now is not None else None
-    if live != verdict["champion_subject"]:
+    if live not in (verdict["champion_subject"], _subject(store, row.digest)):
         judged = f"against {short(verdict['champion_subject'])}…" if verdict["champion_subject"] else "with nothing live"
         place = f"at release {short(now)}…" if now else "not there"
         return ReleaseError(

@@ -58,7 +58,11 @@ class Observations:
             connection.execute(delete(observed).where(mine))
 
     def at(self, name: str, alias: str, when: datetime) -> dict[str, Digest]:
-        """What each server acknowledged at a moment: server → release; servers that were not healthy are left out."""
+        """What each server answered from at a moment: server → release.
+
+        A server that refuses a new release goes on answering from the one before; one that reports its own release as not
+        healthy, or has stopped, is left out.
+        """
         table = observations.c
         query = select(observations).where(table.name == name, table.alias == alias).order_by(table.id)
         found: dict[str, Digest] = {}
@@ -68,6 +72,6 @@ class Observations:
                     continue
                 if row.digest and row.ok:
                     found[row.server_id] = Digest(row.digest)
-                else:
+                elif row.digest in (None, found.get(row.server_id)):
                     found.pop(row.server_id, None)
         return found
