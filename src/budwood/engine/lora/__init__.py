@@ -16,6 +16,7 @@ from budwood.engine.lora.adapter import Adapter, Pair, new_adapter
 from budwood.engine.lora.bank import AdapterBank
 from budwood.engine.lora.checkpoint import load_adapter, save_adapter
 from budwood.engine.lora.config import LoraConfig
+from budwood.engine.lora.merge import merged_model_files, merged_weights
 from budwood.engine.lora.segments import Segments
 from budwood.engine.lora.targets import linear_shapes, target_paths
 
@@ -27,6 +28,8 @@ __all__ = [
     "Segments",
     "linear_shapes",
     "load_adapter",
+    "merged_model_files",
+    "merged_weights",
     "new_adapter",
     "save_adapter",
     "target_paths",

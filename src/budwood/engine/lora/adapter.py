@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from budwood.engine.lora.config import LoraConfig
-from budwood.engine.lora.targets import has_conv1d, linear_shapes, short_targets, target_paths
+from budwood.engine.lora.targets import Shapes, has_conv1d, linear_shapes, nearest, short_targets, target_paths
+from budwood.errors import AdapterError
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,23 @@ def new_adapter(model: nn.Module, config: LoraConfig, *, seed: int) -> Adapter:
     pairs = {path: _new_pair(path, shapes[path], config, seed) for path in paths}
     named = replace(config, targets=short_targets(shapes, paths))
     return Adapter(named, pairs, fan_in_fan_out=has_conv1d(model, paths))
+
+
+def check_fit(adapter: Adapter, shapes: Shapes, *, name: str = "The adapter") -> None:
+    """Raise AdapterError unless every pair is for a layer of these shapes; all misfits are named."""
+    problems = [] if adapter.pairs else ["it has no pairs"]
+    for path, pair in adapter.pairs.items():
+        if path not in shapes:
+            near = nearest(path, shapes)
+            problems.append(f"{path} is no layer of this base" + (f" (nearest: {', '.join(near)})" if near else ""))
+            continue
+        d_out, d_in = shapes[path]
+        if (pair.a.shape[1], pair.b.shape[0]) != (d_in, d_out) or pair.a.shape[0] != pair.b.shape[1]:
+            has = f"{tuple(pair.a.shape)} and {tuple(pair.b.shape)}"
+            problems.append(f"{path} needs A (r, {d_in}) and B ({d_out}, r), the adapter has {has}")
+    if problems:
+        shown = "; ".join(problems[:5]) + (f"; and {len(problems) - 5} more" if len(problems) > 5 else "")
+        raise AdapterError(f"{name} does not fit this base: {shown}.", mend="Load the base that it was trained on.")
 
 
 def _new_pair(path: str, shape: tuple[int, int], config: LoraConfig, seed: int) -> Pair:

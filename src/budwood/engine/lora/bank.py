@@ -17,11 +17,11 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from budwood.engine.lora.adapter import Adapter, Pair
+from budwood.engine.lora.adapter import Adapter, Pair, check_fit
 from budwood.engine.lora.frozen import AttachedLinear
 from budwood.engine.lora.layer import Current, LoraLinear, SlotPair
 from budwood.engine.lora.segments import Plan, Segments, plan_all, plan_segments
-from budwood.engine.lora.targets import linear_sites, nearest
+from budwood.engine.lora.targets import linear_sites
 from budwood.errors import AdapterError
 
 
@@ -216,24 +216,8 @@ class AdapterBank:
         return Pair(a, b, pair.scaling)
 
     def _check_fit(self, key: str, adapter: Adapter) -> None:
-        problems = []
-        for path, pair in adapter.pairs.items():
-            layer = self._layers.get(path)
-            if layer is None:
-                near = nearest(path, self._layers)
-                problems.append(f"{path} is no layer of this base" + (f" (nearest: {', '.join(near)})" if near else ""))
-            elif (pair.a.shape[1], pair.b.shape[0]) != (layer.in_features, layer.out_features):
-                problems.append(
-                    f"{path} needs A (r, {layer.in_features}) and B ({layer.out_features}, r), "
-                    f"the adapter has {tuple(pair.a.shape)} and {tuple(pair.b.shape)}"
-                )
-        if not adapter.pairs:
-            problems.append("it has no pairs")
-        if problems:
-            shown = "; ".join(problems[:5]) + (f"; and {len(problems) - 5} more" if len(problems) > 5 else "")
-            raise AdapterError(
-                f'Adapter "{key}" does not fit this base: {shown}.', mend="Load the base that it was trained on."
-            )
+        shapes = {path: (layer.out_features, layer.in_features) for path, layer in self._layers.items()}
+        check_fit(adapter, shapes, name=f'Adapter "{key}"')
 
 
 def _put(model: nn.Module, path: str, module: nn.Module) -> None:

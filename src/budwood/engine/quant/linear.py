@@ -57,10 +57,8 @@ class Linear4bit(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(…, d_in) → (…, d_out) in x's dtype."""
         flat = x.reshape(-1, self.in_features)
-        if torch.is_grad_enabled() and flat.requires_grad:
-            y = cast(Tensor, _Product.apply(flat, self))  # type: ignore[no-untyped-call]  # torch has no types here
-        else:
-            y = self.product(flat)
+        tracked = torch.is_grad_enabled() and flat.requires_grad
+        y = cast(Tensor, _Product.apply(flat, self)) if tracked else self.product(flat)  # type: ignore[no-untyped-call]
         return y.view(*x.shape[:-1], self.out_features)
 
     def product(self, x: Tensor) -> Tensor:

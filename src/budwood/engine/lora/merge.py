@@ -1,0 +1,118 @@
+"""Merging: the delta added to the base's weights, so that nothing has to be attached any more.
+
+The sum is made in float64 and rounded once to the weight's own dtype, so a merged layer differs from the attached one by the
+rounding of one addition. Over an NF4 base the merge is exact against the *expanded* 4-bit weights, which are not the weights
+that the base was quantised from: evaluate what you serve.
+"""
+
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+from typing import cast
+
+from torch import Tensor, nn
+from transformers import AutoModelForCausalLM
+
+from budwood.engine.lora.adapter import Adapter, Pair, check_fit
+from budwood.engine.lora.frozen import AttachedLinear, is_transposed, linear_shape
+from budwood.engine.lora.targets import linear_sites
+from budwood.engine.quant.linear import Linear4bit
+from budwood.engine.quant.nf4 import dequantize
+from budwood.errors import AdapterError
+
+_TOKENIZER_FILES = (
+    "added_tokens.json",
+    "chat_template.jinja",
+    "chat_template.json",
+    "merges.txt",
+    "special_tokens_map.json",
+    "spiece.model",
+    "tokenizer.json",
+    "tokenizer.model",
+    "tokenizer_config.json",
+    "vocab.json",
+)
+
+
+def merged_weights(model: nn.Module, adapter: Adapter) -> dict[str, Tensor]:
+    """Give the model's state, name → tensor, under the names of a plain base, with the adapter merged in.
+
+    Tensors without a delta are the model's own, not copies. 4-bit layers come out as weights of the dtype they were
+    quantised from.
+
+    Args:
+        model: the base, with or without a bank attached; what the bank holds is not looked at.
+        adapter: fits this base.
+
+    Raises:
+        AdapterError: a pair is for no layer of this base, or for one of other sizes. Nothing was computed.
+    """
+    sites = linear_sites(model)
+    check_fit(adapter, {path: linear_shape(module) for path, module in sites.items()})
+    plain = _plain_names(model)
+    state: dict[str, Tensor] = {}
+    for name, tensor in model.state_dict().items():
+        path, _, last = name.rpartition(".")
+        state[f"{plain[path]}.{last}" if path in plain else name] = tensor.detach()
+    for path, module in model.named_modules():
+        if isinstance(module, Linear4bit):
+            _expand(state, plain.get(path, path), module)
+    for path, pair in adapter.pairs.items():
+        name = f"{path}.weight"
+        state[name] = merged(state[name], pair, transposed=is_transposed(sites[path]))
+    return state
+
+
+def merged(weight: Tensor, pair: Pair, *, transposed: bool = False) -> Tensor:
+    """Add a pair's delta to a weight (d_out, d_in), or (d_in, d_out) if `transposed`, with one rounding."""
+    delta = (pair.b.double() @ pair.a.double()) * pair.scaling
+    return (weight.detach().double() + (delta.T if transposed else delta).to(weight.device)).to(weight.dtype)
+
+
+def merged_model_files(base_folder: Path, adapter: Adapter, out: Path) -> None:
+    """Write a base with an adapter merged in as a folder that transformers loads: weights, configuration, tokenizer.
+
+    The weights keep the dtype that they have in `base_folder`. Tokenizer files are copied byte by byte.
+
+    Args:
+        base_folder: a local base with safetensors files.
+        adapter: fits this base.
+        out: a folder that does not exist yet, or is empty.
+
+    Raises:
+        AdapterError: `out` holds something, the base is quantised or not whole, or the adapter does not fit it.
+    """
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise AdapterError(f"{out} holds something already.", mend="Name a new folder for the merged model.")
+    model = _load_plain(base_folder)
+    weights = merged_weights(model, adapter)
+    model.load_state_dict({f"{path}.weight": weights[f"{path}.weight"] for path in adapter.pairs}, strict=False)
+    out.mkdir(parents=True, exist_ok=True)
+    model.save_pretrained(out)  # type: ignore[operator]  # transformers' models have it
+    for name in _TOKENIZER_FILES:
+        if (base_folder / name).is_file():
+            shutil.copyfile(base_folder / name, out / name)
+
+
+def _load_plain(folder: Path) -> nn.Module:
+    loaded = AutoModelForCausalLM.from_pretrained(
+        folder, dtype="auto", local_files_only=True, use_safetensors=True, trust_remote_code=False, output_loading_info=True
+    )
+    model, info = cast(tuple[nn.Module, dict[str, Iterable[str]]], loaded)
+    if getattr(model.config, "quantization_config", None) is not None:
+        raise AdapterError(f"The base in {folder} is quantised.", mend="Merge into the base that is not.")
+    missing = sorted(info["missing_keys"])
+    if missing:
+        raise AdapterError(f"The base in {folder} lacks {', '.join(missing[:5])}.", mend="Fetch the base again.")
+    return model
+
+
+def _plain_names(model: nn.Module) -> dict[str, str]:
+    """Path of each layer inside an attached one → path of the attached one."""
+    return {f"{path}.base": path for path, module in model.named_modules() if isinstance(module, AttachedLinear)}
+
+
+def _expand(state: dict[str, Tensor], path: str, module: Linear4bit) -> None:
+    for part in ("packed", "absmax", "nested_absmax", "offset"):
+        state.pop(f"{path}.{part}", None)
+    state[f"{path}.weight"] = dequantize(module.quantized, module.weight_dtype)
