@@ -48,8 +48,8 @@ def base_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     LlamaForCausalLM(config).save_pretrained(folder)
     words = Tokenizer(models.WordLevel({word: index for index, word in enumerate(WORDS)}, unk_token="<|unk|>"))
-    words.pre_tokenizer = pre_tokenizers.WhitespaceSplit()  # type: ignore[assignment]  # the stub knows only the getter
-    tokenizer = PreTrainedTokenizerFast(
+    words.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    tokenizer = PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]  # transformers
         tokenizer_object=words,
         pad_token="<|pad|>",
         eos_token="<|end|>",
@@ -122,9 +122,7 @@ def make_snapshot(store: Store) -> Snapshots:
         }
         with store.draft("snapshot") as draft:
             for name, rows in splits.items():
-                (draft.folder / f"{name}.jsonl").write_text(
-                    "".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8"
-                )
+                (draft.folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
             return draft.commit(body={"name": "sums"})
 
     return make

@@ -204,9 +204,7 @@ class _Loop:
         state = self._state
         check_finite(validated, "Validation loss", state.step, rows, state.curves, self._checkpoints.last_step())
         best = state.best
-        if self._settings.keep == "best" and (
-            best is None or best.validation_loss is None or validated < best.validation_loss
-        ):
+        if self._settings.keep == "best" and (best is None or best.validation_loss is None or validated < best.validation_loss):
             state.best = Best(state.step, validated, _copy(self._trainable.parameters))
 
     def _tell(self, loss: float | None) -> None:

@@ -149,9 +149,7 @@ class _Stage:
             "versions": {"python": platform.python_version(), "torch": torch.__version__},
         }
         parents = [self._snapshot, self._base.object, result, *([self._start] if self._start else [])]
-        return store_run(
-            self._store, fitted.curves, parents=parents, body=self._body(fitted, result), attestation=attestation
-        )
+        return store_run(self._store, fitted.curves, parents=parents, body=self._body(fitted, result), attestation=attestation)
 
     def _adapter(self, loaded: "LoadedBase", rows: list[TrainRow], validation: list[TrainRow]) -> tuple[Fitted, Digest]:
         adapter = starting_adapter(self._store, self._start, loaded.model, self._settings)

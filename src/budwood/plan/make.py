@@ -1,0 +1,157 @@
+"""The plan: every method predicted, one chosen, with reasons."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from budwood.identity import canonical_json
+from budwood.plan.advice import LARGEST_RANK, RankCheck, check_rank, scale, warnings
+from budwood.plan.lengths import Lengths
+from budwood.plan.machine import Machine
+from budwood.plan.memory import Load, Method, memory_terms, peak
+from budwood.plan.methods import Option, decide, fits
+from budwood.plan.rates import default_rate
+from budwood.plan.shape import BaseShape
+from budwood.plan.time import Work, seconds
+from budwood.recipe import Recipe, TrainSection
+
+METHODS: tuple[Method, ...] = ("lora", "qlora", "full")
+FORMULAS = 1
+"""Version of memory.py and time.py, kept with every prediction."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What would be done, what it would take, and why.
+
+    Args:
+        method: chosen.
+        why: two lines.
+        learning_rate: resolved.
+        learning_rate_source: where it is from.
+        options: all methods, predicted.
+        rank_check: None before the rows are known, and for a full fine-tuning.
+        adapter_scale: what an adapter's update is multiplied with.
+        steps: about how many; None before the rows are known.
+        warnings: what is unusual.
+        machine: that the prediction is for.
+        formulas: version of the formulas.
+    """
+
+    method: Method
+    why: tuple[str, str]
+    learning_rate: float
+    learning_rate_source: str
+    options: tuple[Option, ...]
+    rank_check: RankCheck | None
+    adapter_scale: float
+    steps: int | None
+    warnings: tuple[str, ...]
+    machine: Machine
+    formulas: int = FORMULAS
+
+    @property
+    def chosen(self) -> Option:
+        return next(option for option in self.options if option.method == self.method)
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "method": self.method,
+            "why": list(self.why),
+            "learning_rate": self.learning_rate,
+            "learning_rate_source": self.learning_rate_source,
+            "options": [option.as_dict() for option in self.options],
+            "rank_check": self.rank_check.as_dict() if self.rank_check else None,
+            "adapter_scale": self.adapter_scale,
+            "steps": self.steps,
+            "warnings": list(self.warnings),
+            "machine": self.machine.as_dict(),
+            "formulas": self.formulas,
+        }
+
+    def to_json(self) -> str:
+        return canonical_json(self.as_dict()).decode()
+
+
+def make_plan(recipe: Recipe, shape: BaseShape, lengths: Lengths | None, machine: Machine) -> Plan:
+    """Predict all methods and choose.
+
+    Args:
+        recipe: [train] is read.
+        shape: of the base.
+        lengths: of the rows; None before they are prepared: then there is no time, and memory is for a full pass.
+        machine: to train on.
+
+    Raises:
+        AdapterError: target_modules names no layer of the base, or the rank is larger than a layer.
+    """
+    from budwood.engine.lora import target_paths
+
+    section = recipe.train
+    targets = target_paths(shape.linears, section.target_modules, rank=section.rank)
+    per_rank = sum(sum(shape.linears[path]) for path in targets)
+    options = {method: _option(method, section, shape, per_rank, lengths, machine) for method in METHODS}
+    rank = check_rank(section, per_rank, lengths) if lengths is not None and lengths.tokens else None
+    method, why = decide(
+        section.method,
+        options,
+        memory_bytes=machine.memory_bytes,
+        capacity_exceeded=rank is not None and rank.needed_rank > max(LARGEST_RANK, section.rank),
+    )
+    rate = default_rate(method, shape)
+    return Plan(
+        method=method,
+        why=why,
+        learning_rate=section.learning_rate or rate.value,
+        learning_rate_source="the recipe" if section.learning_rate else rate.source,
+        options=tuple(options.values()),
+        rank_check=None if method == "full" else rank,
+        adapter_scale=scale(section),
+        steps=_steps(section, lengths),
+        warnings=(*warnings(section, method, lengths, rank, targets), *_tight(options[method], machine)),
+        machine=machine,
+    )
+
+
+def _option(
+    method: Method, section: TrainSection, shape: BaseShape, per_rank: int, lengths: Lengths | None, machine: Machine
+) -> Option:
+    trainable = shape.parameters if method == "full" else section.rank * per_rank
+    load = Load(
+        trainable=trainable,
+        tokens=_largest_pass(section, lengths),
+        supervised=lengths.supervised if lengths is not None else 1.0,
+        compute_bytes=2 if section.precision == "bfloat16" else 4,
+        keeps_best=section.keep == "best",
+        device=machine.device,
+    )
+    terms = memory_terms(method, shape, load)
+    total = peak(method, shape, load, terms)
+    time = None
+    if lengths is not None:
+        # One more validation than the recipe says: what training starts from is measured too.
+        work = Work(lengths, section.epochs, section.validations + 1, section.tokens_per_pass, section.precision)
+        time = seconds(method, shape, trainable, work, machine)
+    return Option(method, fits(total, machine.memory_bytes), total, terms, time, trainable)
+
+
+def _largest_pass(section: TrainSection, lengths: Lengths | None) -> int:
+    budget = min(section.tokens_per_pass, section.tokens_per_step)
+    if lengths is None:
+        return budget
+    # A set that is smaller than the budget never fills a pass; a row that is longer makes a pass of its own.
+    return max(lengths.longest, min(budget, lengths.tokens))
+
+
+def _steps(section: TrainSection, lengths: Lengths | None) -> int | None:
+    if lengths is None:
+        return None
+    return max(1, round(section.epochs * lengths.tokens / section.tokens_per_step))
+
+
+def _tight(option: Option, machine: Machine) -> tuple[str, ...]:
+    if option.peak_bytes.expected <= machine.free_bytes:
+        return ()
+    return (
+        f"{machine.free_bytes / 1e9:.1f} GB are free now, {option.peak_bytes.expected / 1e9:.1f} GB are expected to be needed: "
+        "close other programs first.",
+    )
