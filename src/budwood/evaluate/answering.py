@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from budwood.errors import EvaluationError
 from budwood.evaluate.score import AnswerRecord
 from budwood.evaluate.suite import Case, Decoding
+from budwood.identity import digest_json
 
 if TYPE_CHECKING:
     from budwood.engine.base import BaseRef, LoadedBase, Quantization
@@ -111,6 +112,11 @@ def _request(case: Case, decoding: Decoding, slot: int, loaded: _Loaded) -> "Req
         adapter=slot,
         max_new_tokens=min(decoding.max_new_tokens, room),
         temperature=decoding.temperature,
-        seed=decoding.seed,
+        seed=_seed(decoding, case),
         stop_ids=loaded.template.stop_ids,
     )
+
+
+def _seed(decoding: Decoding, case: Case) -> int:
+    """Each case draws its own numbers, the same for every subject: one seed for all would make cases lucky together."""
+    return int(digest_json([decoding.seed, case.case_id])[:16], 16)

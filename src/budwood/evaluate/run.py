@@ -59,8 +59,10 @@ def evaluate(
         clock: seconds.
 
     Raises:
-        EvaluationError: an answer is missing, or a case's prompt does not fit.
+        EvaluationError: an answer is missing, a case's prompt does not fit, or the answer schema is none.
+        StoreError: the subject or the snapshot is not in the store, or the disk is full.
     """
+    schema = compile_schema(suite.schema, where="[evaluate] answer_schema") if suite.schema else None
     title = f"Answering as {subject.kind}"
 
     def progress(done: int, total: int) -> None:
@@ -72,7 +74,6 @@ def evaluate(
     seconds = clock() - started
     if len(answers) != len(suite.cases):
         raise EvaluationError(f"{len(suite.cases):,} cases have {len(answers):,} answers.", mend="This is a bug; report it.")
-    schema = compile_schema(suite.schema, where="[evaluate] answer_schema") if suite.schema else None
     records = [score_case(case, one, suite, recipe.evaluate, schema) for case, one in zip(suite.cases, answers, strict=True)]
     body = {
         "suite": suite.digest,
@@ -83,9 +84,9 @@ def evaluate(
     }
     summary = summarise(records)
     with store.draft("report") as draft:
-        lines = b"".join(_line(record) for record in records)
-        (draft.folder / "cases.jsonl").write_bytes(lines)
-        (draft.folder / "summary.json").write_text(json.dumps(summary, indent=1, ensure_ascii=False, sort_keys=True), "utf-8")
+        with (draft.folder / "cases.jsonl").open("wb") as lines:
+            lines.writelines(_encode(record) for record in records)
+        (draft.folder / "summary.json").write_bytes(_encode(summary, indent=1))
         return draft.commit(
             parents=[snapshot, subject.digest],
             body={**body, "metrics": summary["metrics"]},
@@ -93,9 +94,10 @@ def evaluate(
         )
 
 
-def _line(record: dict[str, Any]) -> bytes:
+def _encode(value: object, *, indent: int | None = None) -> bytes:
     # A model may answer with half a surrogate pair; it is kept as it came.
-    return json.dumps(record, ensure_ascii=False, sort_keys=True).encode("utf-8", "surrogatepass") + b"\n"
+    text = json.dumps(value, ensure_ascii=False, sort_keys=True, allow_nan=False, indent=indent)
+    return text.encode("utf-8", "surrogatepass") + b"\n"
 
 
 def _attestation(answers: Sequence[AnswerRecord], seconds: float) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """One answer → one case record, with every score and every broken rule."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +17,7 @@ class AnswerRecord:
 
     Args:
         output: the text.
-        finish: "stop" or "length".
+        finish: "stop", or "length" when it ran into the token limit.
         tokens: new tokens.
         first_token_s: seconds until the first token, from the start of the whole evaluation's batch.
         seconds: from the first token to the last.
@@ -58,7 +58,7 @@ def personal_data(text: str) -> list[str]:
     return [finding.kind for finding in pii.find(text)]
 
 
-def count(records: list[dict[str, Any]], key: str) -> Mapping[str, int]:
+def count(records: Sequence[Mapping[str, Any]], key: str) -> Mapping[str, int]:
     """Count rule names over records."""
     totals: dict[str, int] = {}
     for record in records:

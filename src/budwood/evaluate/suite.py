@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from budwood.errors import EvaluationError
-from budwood.identity import Digest, digest_bytes, digest_json
+from budwood.identity import Digest, digest_bytes, digest_json, short
 from budwood.recipe import Recipe
 from budwood.scorers import Scorer, scorer_named
 from budwood.scorers.json_answers import parse
@@ -50,8 +50,12 @@ class Suite:
 def make_suite(recipe: Recipe, store: "Store", snapshot: Digest) -> Suite:
     """Make the suite from a snapshot's test rows: the last answer of a row is the expectation, what precedes it the prompt.
 
+    The digest is over everything that a report of this suite depends on, but for who answers: cases with their groups and
+    slices, scorers and their versions, the primary one, decoding, schema, style and policy.
+
     Raises:
-        EvaluationError: no test rows, an unknown scorer, or a schema file that cannot be read.
+        EvaluationError: no test rows, a row without an answer, an id twice, an unknown scorer, a primary scorer that does not
+            apply to every case, or a schema file that cannot be read.
     """
     section = recipe.evaluate
     names = tuple(dict.fromkeys((section.primary, *section.scorers)))
@@ -65,10 +69,14 @@ def make_suite(recipe: Recipe, store: "Store", snapshot: Digest) -> Suite:
             where="[prepare] test",
             mend='Raise test, or give a source with split = "test".',
         )
+    _check(cases, scorers[0])
     decoding = Decoding(section.temperature, section.max_new_tokens, recipe.seed)
     schema = _schema(recipe)
     content = {
-        "cases": [[case.case_id, case.group, list(map(dict, case.messages)), case.expected] for case in cases],
+        "cases": [
+            [case.case_id, case.group, list(map(dict, case.messages)), case.expected, dict(case.slices)] for case in cases
+        ],
+        "primary": section.primary,
         "scorers": {scorer.name: scorer.version for scorer in scorers},
         "decoding": vars(decoding),
         "schema": schema,
@@ -79,16 +87,41 @@ def make_suite(recipe: Recipe, store: "Store", snapshot: Digest) -> Suite:
 
 
 def _cases(path: Path, slice_by: Sequence[str]) -> list[Case]:
-    cases: list[Case] = []
     with path.open("rb") as lines:
-        for line in lines:
-            row: dict[str, Any] = json.loads(line.decode("utf-8", "surrogatepass"))
-            *prompt, answer = row["messages"]
-            if answer["role"] != "assistant" or not prompt:
-                continue
-            slices = _slices(row.get("slices", {}), answer["content"], slice_by)
-            cases.append(Case(row["row_id"], row["group"], tuple(prompt), answer["content"], slices))
-    return cases
+        return [_case(json.loads(line.decode("utf-8", "surrogatepass")), slice_by) for line in lines]
+
+
+def _case(row: Mapping[str, Any], slice_by: Sequence[str]) -> Case:
+    messages = row["messages"]
+    answers = [place for place, message in enumerate(messages) if message["role"] == "assistant"]
+    if not answers or answers[-1] == 0:
+        raise EvaluationError(
+            f"Test row {short(row['row_id'])} has no answer with a prompt before it, so there is nothing to judge.",
+            where="the snapshot's test split",
+            mend="Prepare again: such rows are rejected with a record.",
+        )
+    prompt, expected = messages[: answers[-1]], messages[answers[-1]]["content"]
+    slices = _slices(row.get("slices", {}), expected, slice_by)
+    return Case(row["row_id"], row.get("group") or row["row_id"], tuple(prompt), expected, slices)
+
+
+def _check(cases: Sequence[Case], primary: Scorer) -> None:
+    """Find out before anything is answered what would leave the comparison without an answer."""
+    ids = {case.case_id for case in cases}
+    if len(ids) < len(cases):
+        raise EvaluationError(
+            f"{len(cases) - len(ids):,} of {len(cases):,} test rows have the id of another.",
+            where="the snapshot's test split",
+            mend="Prepare again; `budwood verify` tells whether the snapshot was damaged.",
+        )
+    without = [case.case_id for case in cases if primary.score(case.expected, "") is None]
+    if without:
+        raise EvaluationError(
+            f"{primary.name!r} applies to {len(cases) - len(without):,} of {len(cases):,} cases only; not to "
+            f"{short(without[0])}, for one.",
+            where="[evaluate] primary",
+            mend="Choose a scorer that fits every expectation, e.g. exact.",
+        )
 
 
 def _slices(columns: Mapping[str, Any], expected: str, slice_by: Sequence[str]) -> dict[str, str]:

@@ -1,60 +1,73 @@
 """Case records → metrics: means, rates, slices. Pure."""
 
+import math
 from collections.abc import Mapping, Sequence
-from statistics import fmean
 from typing import Any
 
 from budwood.evaluate.score import count
 
 Record = Mapping[str, Any]
+FLAGS = ("empty", "truncated", "repeating")
 
 
 def summarise(records: Sequence[Record]) -> dict[str, Any]:
-    """Give `metrics` (name → value), `broken` (rule → cases) and `slices` (slice → value → metrics).
+    """Give `metrics` (name → value), `applies` (name → cases it is over), `broken` (rule → cases), `fields` and `slices`.
 
     Rates are shares of cases; a mean is over the cases where its scorer applies, and None where there is none.
     """
-    listed = [dict(record) for record in records]
+    values = [case_values(record) for record in records]
     return {
-        "cases": len(listed),
-        "metrics": metrics(listed),
-        "fields": _fields(listed),
-        "broken": {key: dict(sorted(count(listed, key).items())) for key in ("style", "policy", "flags")},
-        "slices": _slices(listed),
+        "cases": len(records),
+        "metrics": metrics(records),
+        "applies": {name: sum(one[name] is not None for one in values) for name in (values[0] if values else ())},
+        "fields": _fields(records),
+        "broken": {key: dict(sorted(count(records, key).items())) for key in ("style", "policy", "flags")},
+        "slices": _slices(records),
     }
 
 
+def case_values(record: Record) -> dict[str, float | None]:
+    """Give every metric's value for one case: scores, and 1 for a kind of fault that it has. None: does not apply."""
+    schema_ok = record["schema_ok"]
+    return {
+        **record["scores"],
+        "style violations": float(bool(record["style"])),
+        "policy violations": float(bool(record["policy"])),
+        "schema errors": None if schema_ok is None else 1.0 - schema_ok,
+        **{flag: float(flag in record["flags"]) for flag in FLAGS},
+    }
+
+
+def higher_is_better(metric: str, scorers: Mapping[str, int]) -> bool:
+    """Scores should be high; all else that is counted are faults."""
+    return metric in scorers
+
+
 def metrics(records: Sequence[Record]) -> dict[str, float | None]:
-    scorers = list(records[0]["scores"]) if records else []
-    found: dict[str, float | None] = {name: _mean([record["scores"][name] for record in records]) for name in scorers}
-    found["style violations"] = _mean([float(bool(record["style"])) for record in records])
-    found["policy violations"] = _mean([float(bool(record["policy"])) for record in records])
-    if any(record["schema_ok"] is not None for record in records):
-        found["schema errors"] = _mean(
-            [None if record["schema_ok"] is None else 1.0 - record["schema_ok"] for record in records]
-        )
-    for flag in ("empty", "truncated", "repeating"):
-        found[flag] = _mean([float(flag in record["flags"]) for record in records])
+    values = [case_values(record) for record in records]
+    found = {name: _mean([one[name] for one in values]) for name in (values[0] if values else ())}
+    if found.get("schema errors") is None:
+        found.pop("schema errors", None)
     return found
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
     known = [value for value in values if value is not None]
-    return fmean(known) if known else None
+    # fsum: the order of the cases must not show in the last digit.
+    return math.fsum(known) / len(known) if known else None
 
 
-def _fields(records: Sequence[Record]) -> dict[str, float]:
+def _fields(records: Sequence[Record]) -> dict[str, float | None]:
     names = sorted({name for record in records for name in record["fields"] or ()})
-    return {name: fmean(record["fields"][name] for record in records if name in (record["fields"] or ())) for name in names}
+    return {name: _mean([(record["fields"] or {}).get(name) for record in records]) for name in names}
 
 
 def _slices(records: Sequence[Record]) -> dict[str, dict[str, dict[str, Any]]]:
-    names = sorted({name for record in records for name in record["slices"]})
-    table: dict[str, dict[str, dict[str, Any]]] = {}
-    for name in names:
-        values = sorted({record["slices"][name] for record in records if name in record["slices"]})
-        table[name] = {}
-        for value in values:
-            inside = [record for record in records if record["slices"].get(name) == value]
-            table[name][value] = {"cases": len(inside), "metrics": metrics(inside)}
-    return table
+    members: dict[str, dict[str, list[Record]]] = {}
+    for record in records:
+        for name, value in record["slices"].items():
+            members.setdefault(name, {}).setdefault(value, []).append(record)
+    return {
+        name: {value: {"cases": len(inside), "metrics": metrics(inside)} for value, inside in sorted(values.items())}
+        for name, values in sorted(members.items())
+    }
