@@ -110,12 +110,14 @@ class Released:
 
 def plan(job: Job) -> "Plan":
     """Predict and choose; uses the row lengths of the snapshot when there is one already."""
+    from budwood.plan.lengths import read_lengths
     from budwood.plan.machine import read_machine
     from budwood.plan.make import make_plan
+    from budwood.plan.shape import read_shape
 
     snapshot = _prepared(job)
-    lengths = None if snapshot is None else job.store.manifest(snapshot).body.get("lengths")
-    return make_plan(job.recipe, job.base.ref.folder, lengths, read_machine())
+    lengths = None if snapshot is None else read_lengths(job.store.folder(snapshot), job.base.template.encode_row)
+    return make_plan(job.recipe, read_shape(job.base.ref.folder), lengths, read_machine())
 
 
 def prepare(job: Job) -> Digest:

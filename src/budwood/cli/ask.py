@@ -2,8 +2,6 @@
 
 import json
 from typing import Annotated, Any
-from urllib.error import HTTPError, URLError
-from urllib.request import Request, urlopen
 
 import typer
 
@@ -36,6 +34,9 @@ def register(app: typer.Typer) -> None:
 
 
 def _post(url: str, body: dict[str, object]) -> dict[str, Any]:
+    from urllib.error import HTTPError, URLError
+    from urllib.request import Request, urlopen
+
     request = Request(url, data=json.dumps(body).encode(), headers={"Content-Type": "application/json"})
     try:
         with urlopen(request, timeout=120) as response:

@@ -2,7 +2,6 @@
 
 import sys
 
-import click
 import typer
 
 from budwood.cli import (
@@ -57,10 +56,10 @@ def main() -> None:
             raise
         print(f"budwood: {error}", file=sys.stderr)
         code = REFUSED
-    except click.ClickException as error:
-        error.show()
+    except _usage_errors() as error:
+        error.show()  # type: ignore[attr-defined]  # the class is found by name, see below
         code = REFUSED
-    except (KeyboardInterrupt, click.Abort):
+    except (KeyboardInterrupt, typer.Abort):
         print("budwood: interrupted; run the same command again to go on from there.", file=sys.stderr)
         code = INTERRUPTED
     except BrokenPipeError:
@@ -68,3 +67,9 @@ def main() -> None:
         sys.stderr.close()
         code = 0
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _usage_errors() -> type[Exception]:
+    """Find the base of typer's usage errors: newer releases carry a copy of click, older ones import it."""
+    found: type[Exception] = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
+    return found

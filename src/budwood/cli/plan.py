@@ -21,7 +21,7 @@ def register(app: typer.Typer) -> None:
         rows = [
             (
                 ("* " if option.method == made.method else "  ") + option.method,
-                f"{option.peak_bytes.low / 1e9:.2f} / {option.peak_bytes.expected / 1e9:.2f} / {option.peak_bytes.high / 1e9:.2f}",
+                " / ".join(f"{size / 1e9:.2f}" for size in option.peak_bytes),
                 _minutes(option.seconds),
                 f"{option.trainable:,}",
                 "yes" if option.fits else "no",

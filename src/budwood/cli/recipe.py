@@ -1,13 +1,14 @@
 """`budwood recipe`: check a recipe and show every value, given or default."""
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from pydantic import BaseModel
 
 from budwood.cli.options import JsonOption, RecipeArgument
 from budwood.cli.output import print_json
-from budwood.recipe import load_recipe
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
 
 
 def register(app: typer.Typer) -> None:
@@ -18,6 +19,8 @@ def register(app: typer.Typer) -> None:
         as_json: JsonOption = False,
     ) -> None:
         """Check a recipe; with --show, print every value, given or default, and what it means."""
+        from budwood.recipe import load_recipe
+
         checked = load_recipe(recipe)
         if as_json:
             print_json(checked.model_dump(mode="json"))
@@ -28,19 +31,19 @@ def register(app: typer.Typer) -> None:
         typer.echo(f'name = "{checked.name}"\nseed = {checked.seed}')
         for name in type(checked).model_fields:
             value = getattr(checked, name)
-            if isinstance(value, BaseModel):
-                _print_section(name, value)
-            elif name == "source":
+            if name == "source":
                 for source in value:
                     _print_section("[source]", source)
+            elif hasattr(value, "model_fields_set"):
+                _print_section(name, value)
 
 
-def _print_section(title: str, section: BaseModel) -> None:
+def _print_section(title: str, section: "BaseModel") -> None:
     typer.echo(f"\n[{title}]")
     nested: list[tuple[str, BaseModel]] = []
     for name, field in type(section).model_fields.items():
         value = getattr(section, name)
-        if isinstance(value, BaseModel):
+        if hasattr(value, "model_fields_set"):
             nested.append((f"{title}.{name}", value))
             continue
         given = "" if name in section.model_fields_set else " (default)"

@@ -8,7 +8,6 @@ import typer
 from budwood.cli.display import display
 from budwood.cli.options import DEFAULT_STORE, StoreOption, open_here
 from budwood.errors import ServeError
-from budwood.recipe import ServeSection, load_recipe
 
 
 def register(app: typer.Typer) -> None:
@@ -19,7 +18,8 @@ def register(app: typer.Typer) -> None:
         host: Annotated[str | None, typer.Option("--host", help="loopback address to bind")] = None,
         port: Annotated[int | None, typer.Option("--port", help="0: any free port, printed at start")] = None,
     ) -> None:
-        """Serve every alias of the store on one OpenAI-compatible endpoint; promotions and rollbacks are followed while it runs."""
+        """Serve every alias of the store on one OpenAI-compatible endpoint; it follows promotions and rollbacks as it runs."""
+        from budwood.recipe import ServeSection, load_recipe
         from budwood.serve.run import serve as run
 
         settings = load_recipe(recipe).serve if recipe else ServeSection()

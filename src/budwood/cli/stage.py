@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from budwood.cli.display import display
 from budwood.cli.options import acting, open_here
-from budwood.recipe import load_recipe
 
 if TYPE_CHECKING:
     from budwood.pipeline import Job
@@ -17,6 +16,7 @@ if TYPE_CHECKING:
 def job_of(recipe: Path, store: Path, *, who: str = "", reason: str = "") -> Iterator["Job"]:
     """Read the recipe first, so that a mistake in it touches nothing; then open the store and draw progress."""
     from budwood.pipeline import Job
+    from budwood.recipe import load_recipe
 
     checked = load_recipe(recipe)
     with display() as report:
