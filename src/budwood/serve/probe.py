@@ -55,7 +55,8 @@ def _score(worker: Worker, slot: int, prompt: Sequence[int], tokens: Sequence[in
     inbox: queue.SimpleQueue[Token | BudwoodError] = queue.SimpleQueue()
     forced = tuple(tokens)
     request = Request(tuple(prompt), adapter=slot, max_new_tokens=len(forced), logprobs=0, forced=forced)
-    ticket = worker.submit(request, inbox.put)
+    # Ahead of the queue: a promotion, and above all a rollback, must not wait for a crowd.
+    ticket = worker.submit(request, inbox.put, urgent=True)
     logprobs: list[float] = []
     try:
         while len(logprobs) < len(forced):

@@ -1,7 +1,7 @@
 """Between text and token ids, for one engine.
 
-Encoding happens in one thread of its own: a long prompt must not hold up the event loop, and a fast tokenizer's settings are
-not safe to change while another thread reads them. Decoding uses a second copy.
+Short prompts are encoded where they arrive, in the event loop; a long one must not hold that up and goes to a thread of its
+own. A fast tokenizer's settings are not safe to change while another thread reads them, so each of the two has its own copy.
 """
 
 import copy
@@ -16,8 +16,12 @@ if TYPE_CHECKING:
     from budwood.engine.chat import ChatTemplate
 
 
+LONG_CHARACTERS = 8192
+"""From here on a prompt is encoded in the other thread: about 2 ms of work against two switches of threads."""
+
+
 class Texts:
-    """Tokenizer and chat template of one base.
+    """Tokenizer and chat template of one base. Its methods belong to one thread; `aside` is the same for another one.
 
     Args:
         tokenizer: the base's; it is copied.
@@ -28,10 +32,18 @@ class Texts:
         from budwood.engine.chat import chat_template
 
         self.vocab = vocab
-        self._decoder = copy.deepcopy(tokenizer)
-        self._encoder = copy.deepcopy(tokenizer)
-        self.template: ChatTemplate = chat_template(self._encoder)
-        self.executor = ThreadPoolExecutor(1, thread_name_prefix="encode")
+        self._tokenizer = copy.deepcopy(tokenizer)
+        self.template: ChatTemplate = chat_template(self._tokenizer)
+
+    @cached_property
+    def aside(self) -> "Texts":
+        """A copy for `executor`, made there at first use."""
+        return Texts(self._tokenizer, vocab=self.vocab)
+
+    @cached_property
+    def executor(self) -> ThreadPoolExecutor:
+        """One thread for what takes long: encoding long prompts, compiling schemas."""
+        return ThreadPoolExecutor(1, thread_name_prefix="encode")
 
     def close(self) -> None:
         self.executor.shutdown(wait=True, cancel_futures=True)
@@ -50,19 +62,19 @@ class Texts:
         Raises:
             DataError: it has no tokens.
         """
-        ids = self._encoder.encode(text, add_special_tokens=True, split_special_tokens=True)
+        ids = self._tokenizer.encode(text, add_special_tokens=True, split_special_tokens=True)
         if not ids:
             raise DataError("The prompt has no tokens.", mend="Send some text.")
         return tuple(ids)
 
     def decode(self, tokens: Sequence[int]) -> str:
         """Text of an answer, control tokens left out."""
-        text: str = self._decoder.decode(list(tokens), skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        text: str = self._tokenizer.decode(list(tokens), skip_special_tokens=True, clean_up_tokenization_spaces=False)
         return text
 
     def token_text(self, token: int) -> str:
         """Text of one token as the log-probability lists show it, control tokens included."""
-        text: str = self._decoder.decode([token], skip_special_tokens=False, clean_up_tokenization_spaces=False)
+        text: str = self._tokenizer.decode([token], skip_special_tokens=False, clean_up_tokenization_spaces=False)
         return text
 
     def token_bytes(self, token: int) -> list[int] | None:
@@ -70,7 +82,7 @@ class Texts:
         text = self.token_text(token)
         if "\ufffd" not in text:
             return list(text.encode())
-        piece = str(self._decoder.convert_ids_to_tokens(token))
+        piece = str(self._tokenizer.convert_ids_to_tokens(token))
         if len(piece) == 6 and piece.startswith("<0x") and piece.endswith(">"):
             return [int(piece[3:5], 16)]
         if all(character in self._byte_of for character in piece):

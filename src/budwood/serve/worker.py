@@ -27,6 +27,7 @@ class Ticket:
 
     request: "Request"
     sink: Sink
+    urgent: bool = False
     id: int | None = None
     gone: bool = False
 
@@ -53,13 +54,13 @@ class Worker:
     def alive(self) -> bool:
         return not self._ended
 
-    def submit(self, request: "Request", sink: Sink) -> Ticket:
-        """Queue a request; its tokens, or an error, arrive at the sink.
+    def submit(self, request: "Request", sink: Sink, *, urgent: bool = False) -> Ticket:
+        """Queue a request, at the head if urgent; its tokens, or an error, arrive at the sink.
 
         Raises:
             ServeError: the worker has ended.
         """
-        ticket = Ticket(request, sink)
+        ticket = Ticket(request, sink, urgent)
         self._post(lambda: self._start(ticket))
         return ticket
 
@@ -133,7 +134,7 @@ class Worker:
         if ticket.gone:
             return
         try:
-            ticket.id = self.generator.submit(ticket.request)
+            ticket.id = self.generator.submit(ticket.request, urgent=ticket.urgent)
         except BudwoodError as error:
             ticket.sink(error)
             return

@@ -90,9 +90,7 @@ class Generator:
         self.max_batch = max_batch
         self.prefill_tokens = prefill_tokens
         self._vocab = base.identity.vocab
-        self._cache = SlotCache(
-            max_rows=max_batch, max_columns=self.context, budget=max_tokens_cached or _default_budget(base)
-        )
+        self._cache = SlotCache(max_rows=max_batch, max_columns=self.context, budget=max_tokens_cached or _default_budget(base))
         self._waiting: deque[_Running] = deque()
         self._running: list[_Running] = []
         self._by_slot: list[_Running] = []
@@ -135,8 +133,12 @@ class Generator:
                 mend="Ask for fewer new tokens, or give the generator a larger cache.",
             )
 
-    def submit(self, request: Request) -> int:
+    def submit(self, request: Request, *, urgent: bool = False) -> int:
         """Queue a request and give its id. It is admitted in order, when a place and cache room are free.
+
+        Args:
+            request: what to answer.
+            urgent: goes to the head of the queue; what runs already is not disturbed.
 
         Raises:
             GenerationError: see `check`; or its schema is refused.
@@ -146,7 +148,10 @@ class Generator:
         if request.json_schema is not None:
             state.matcher = self.grammars().matcher(request.json_schema, request.stop_ids)
         self._next_id += 1
-        self._waiting.append(state)
+        if urgent:
+            self._waiting.appendleft(state)
+        else:
+            self._waiting.append(state)
         return state.id
 
     def cancel(self, request: int) -> bool:

@@ -2,7 +2,6 @@
 
 import asyncio
 import ipaddress
-import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from datetime import datetime
@@ -145,7 +144,7 @@ class _Envelope:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        request_id = f"req_{uuid.uuid4().hex}"
+        request_id = f"req_{self._context.new_id()}"
 
         async def send_with_id(message: Message) -> None:
             if message["type"] == "http.response.start":

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
@@ -78,7 +77,7 @@ async def _answer(
         live = _acquire(context, hold, model)
         job = await make_job(live)
         _enter(context, hold, len(job.requests))
-        frame = Frame(f"{prefix}-{uuid.uuid4().hex}", int(context.wall_clock()), model, live.digest)
+        frame = Frame(f"{prefix}-{context.new_id()}", int(context.wall_clock()), model, live.digest)
         piecewise = job.streamed or job.logprobs
         choices = [Choice(live.texts, job.stops, item.stop_ids, piecewise=piecewise) for item in job.requests]
         flight = Flight(live.worker, context.mailbox, job.requests, choices)

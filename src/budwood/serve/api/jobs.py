@@ -1,6 +1,7 @@
 """From a checked HTTP request to requests for the engine."""
 
 import asyncio
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
@@ -10,6 +11,7 @@ from budwood.serve.api.context import Context
 from budwood.serve.api.faults import bad_request, from_budwood
 from budwood.serve.api.schema import ChatRequest, CompletionRequest, GenerationRequest
 from budwood.serve.directory import Live
+from budwood.serve.texts import LONG_CHARACTERS, Texts
 
 if TYPE_CHECKING:
     from budwood.engine.generate import Request
@@ -38,11 +40,12 @@ async def chat_job(context: Context, live: Live, request: ChatRequest) -> Job:
         ApiError: 400 with the field that cannot be.
     """
     messages = [message.plain for message in request.messages]
-    prompt = await _encode(live, lambda: live.texts.encode_chat(messages), "messages")
+    characters = sum(len(message["content"]) for message in messages)
+    prompt = await _encode(live, characters, lambda texts: texts.encode_chat(messages), "messages")
     schema = request.schema_text
     if schema is not None:
         grammars = live.worker.generator.grammars
-        await _encode(live, lambda: grammars().compile(schema), "response_format.json_schema.schema")
+        await _aside(live, lambda: grammars().compile(schema), "response_format.json_schema.schema")
     logprobs = (request.top_logprobs or 0) if request.logprobs else None
     return _job(context, live, request, [prompt], request.wanted_tokens, logprobs, schema, "messages")
 
@@ -56,13 +59,22 @@ async def completion_job(context: Context, live: Live, request: CompletionReques
     prompts = []
     for prompt in request.prompts:
         if isinstance(prompt, str):
-            prompts.append(await _encode(live, lambda text=prompt: live.texts.encode_text(text), "prompt"))  # type: ignore[misc]
+            prompts.append(await _encode(live, len(prompt), functools.partial(Texts.encode_text, text=prompt), "prompt"))
         else:
             prompts.append(tuple(prompt))
     return _job(context, live, request, prompts, request.wanted_tokens, request.logprobs, None, "prompt")
 
 
-async def _encode(live: Live, function: Callable[[], T], param: str) -> T:
+async def _encode(live: Live, characters: int, encode: Callable[[Texts], T], param: str) -> T:
+    if characters >= LONG_CHARACTERS:
+        return await _aside(live, lambda: encode(live.texts.aside), param)
+    try:
+        return encode(live.texts)
+    except BudwoodError as error:
+        raise from_budwood(error, param=param) from None
+
+
+async def _aside(live: Live, function: Callable[[], T], param: str) -> T:
     try:
         return await asyncio.get_running_loop().run_in_executor(live.texts.executor, function)
     except BudwoodError as error:
