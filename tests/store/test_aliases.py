@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -124,6 +125,7 @@ def test_a_release_of_another_name_cannot_be_live_here(store: Store, make: Maker
 MOVER = """
 import json, sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from budwood.errors import StoreError
 from budwood.store import open_store
 store = open_store(Path(sys.argv[1]))
@@ -230,10 +232,8 @@ def test_a_name_is_refused_or_stays_inside_any_folder(name: str) -> None:
 
 @settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(moves=st.lists(st.tuples(st.sampled_from(["production", "staging"]), st.integers(0, 2)), max_size=8))
-def test_aliases_always_equal_the_replayed_history(
-    tmp_path_factory: pytest.TempPathFactory, moves: list[tuple[str, int]]
-) -> None:
-    with open_store(tmp_path_factory.mktemp("any"), clock=Clock()) as store:
+def test_aliases_always_equal_the_replayed_history(tmp_path: Path, moves: list[tuple[str, int]]) -> None:
+    with TemporaryDirectory(dir=tmp_path) as folder, open_store(Path(folder), clock=Clock()) as store:
         releases = [put(store, "release", body={"n": number}) for number in range(3)]
         for digest in releases:
             store.add_release("support", digest, who="x", reason="")
