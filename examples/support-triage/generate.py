@@ -182,9 +182,7 @@ def _plant(
     return files
 
 
-def _extras(
-    draw: random.Random, originals: Iterator[Ticket], tickets: list[Ticket]
-) -> list[tuple[int, Ticket, Ticket | None]]:
+def _extras(draw: random.Random, originals: Iterator[Ticket], tickets: list[Ticket]) -> list[tuple[int, Ticket, Ticket | None]]:
     """Make the rows that come in addition: number of the file, row, and the one that it has to stand behind."""
     extras: list[tuple[int, Ticket, Ticket | None]] = []
     for kind, other in [("exact_duplicate", 0), ("near_duplicate", 0), ("copied_between_files", 1)]:

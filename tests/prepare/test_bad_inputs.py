@@ -21,9 +21,7 @@ def state(root: Path) -> dict[str, str]:
 
 def refused(bench: Any, kind: type[BudwoodError], *sources: Any, **section: Any) -> str:
     """Prepare, expect a refusal, and hold the store to what it was; gives the whole text."""
-    kept = bench.write(
-        "kept.jsonl", [{"prompt": f"{letter * 9} wants what?", "completion": letter} for letter in "abcdefgh"]
-    )
+    kept = bench.write("kept.jsonl", [{"prompt": f"{letter * 9} wants what?", "completion": letter} for letter in "abcdefgh"])
     bench.prepare(kept, validation=0.0, test=0.0)
     before = state(bench.store.root)
     with pytest.raises(kind) as caught:
@@ -104,9 +102,7 @@ def test_a_row_without_an_answer_stops_when_asked_to(bench: Any) -> None:
 
 
 def test_bytes_that_are_no_utf8_are_named_by_offset(bench: Any) -> None:
-    (bench.folder / "latin.jsonl").write_bytes(
-        GOOD.encode() + '{"prompt": "größer?", "completion": "x"}\n'.encode("latin-1")
-    )
+    (bench.folder / "latin.jsonl").write_bytes(GOOD.encode() + '{"prompt": "größer?", "completion": "x"}\n'.encode("latin-1"))
     assert refused(bench, DataError, "latin.jsonl") == (
         f"latin.jsonl is not UTF-8: the byte at offset {len(GOOD) + 14} begins no character.\n"
         "    It may be Windows-1252: convert it with `iconv -f WINDOWS-1252 -t UTF-8`, and look at the result."

@@ -201,9 +201,7 @@ def test_banking77_keeps_its_test_file_whole(public_data: Path, tmp_path: Path) 
     # The figures of the example's README.
     assert Counter(row["rule"] for row in rows["rejected"]) == {"leak": 117, "near_duplicate": 104, "exact_duplicate": 4}
     assert sum(row["reason"].startswith("same prompt") for row in rows["rejected"] if row["rule"] == "leak") == 7
-    assert {row["messages"][-1]["content"] for row in rows["train"]} == {
-        row["messages"][-1]["content"] for row in rows["test"]
-    }
+    assert {row["messages"][-1]["content"] for row in rows["train"]} == {row["messages"][-1]["content"] for row in rows["test"]}
     assert not {prompt(row) for row in rows["train"]} & {prompt(row) for row in rows["test"]}
 
 

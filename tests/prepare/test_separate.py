@@ -198,9 +198,7 @@ def test_the_stronger_side_of_a_torn_group_stays(fixed: list[Split | None], spli
 TEXTS = st.lists(st.sampled_from(["pay", "ship", "kettle", "red", "order", "now", "late"]), min_size=1, max_size=7).map(
     " ".join
 )
-RAW = st.tuples(
-    TEXTS, st.sampled_from("ab"), st.sampled_from(["auto", "train", "test"]), st.sampled_from(["", "x", "y", "z"])
-)
+RAW = st.tuples(TEXTS, st.sampled_from("ab"), st.sampled_from(["auto", "train", "test"]), st.sampled_from(["", "x", "y", "z"]))
 
 
 @given(

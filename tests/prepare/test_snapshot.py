@@ -56,9 +56,7 @@ def test_a_rejected_row_is_redacted_though_no_rule_saw_it(bench: Any) -> None:
 
 
 def test_a_malformed_line_is_kept_raw_and_redacted(bench: Any) -> None:
-    (bench.folder / "rows.jsonl").write_text(
-        "".join(json.dumps(row) + "\n" for row in ROWS) + '{"from": "ann@example.org"\n'
-    )
+    (bench.folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS) + '{"from": "ann@example.org"\n')
     snapshot = bench.prepare("rows.jsonl", max_malformed=0.1)
     (malformed,) = [row for row in snapshot.rejected if row["rule"] == "read"]
     assert malformed["raw"] == '{"from": "[EMAIL]"'

@@ -77,9 +77,7 @@ def _personal_data(rules: Iterable[Mapping[str, Any]]) -> str:
     rule = next((rule for rule in rules if rule["name"] == "pii"), None)
     if rule is None:
         return "Kept rows were not looked through for personal data. Rejected rows are redacted."
-    done = {"redact": "redacted", "drop": "dropped with their rows", "flag": "flagged and left in"}[
-        rule["options"]["action"]
-    ]
+    done = {"redact": "redacted", "drop": "dropped with their rows", "flag": "flagged and left in"}[rule["options"]["action"]]
     return (
         f"Patterns for e-mail addresses, phone numbers, payment cards, IBANs, IP addresses and access keys: what they found "
         f"was {done}. Names and street addresses are not looked for. Rejected rows are redacted in any case."

@@ -56,9 +56,7 @@ class Separated:
     groups: dict[str, int] = field(default_factory=dict)
 
 
-def separate(
-    rows: Sequence[Row], inheritance: Inheritance, section: PrepareSection, tick: Callable[[int], None]
-) -> Separated:
+def separate(rows: Sequence[Row], inheritance: Inheritance, section: PrepareSection, tick: Callable[[int], None]) -> Separated:
     """Place every row in a split, or reject it.
 
     Args:

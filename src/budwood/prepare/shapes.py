@@ -73,9 +73,7 @@ def convert(record: Mapping[str, Any], shape: Shape, columns: Mapping[str, str])
     messages = _FROM[shape](record, columns)
     used = set(columns.values()) if shape == "columns" else set(_KEYS[shape])
     # Parquet writers spell a missing number as NaN, which is the one value that differs from itself.
-    slices = {
-        key: None if value != value else value for key, value in record.items() if key not in used and is_scalar(value)
-    }
+    slices = {key: None if value != value else value for key, value in record.items() if key not in used and is_scalar(value)}
     return Content(messages, slices)
 
 

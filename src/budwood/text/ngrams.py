@@ -3,15 +3,17 @@
 A text shorter than n is its own single n-gram: otherwise short texts would have no n-gram and could never match anything.
 """
 
+from collections.abc import Set
 
-def word_ngrams(text: str, n: int) -> frozenset[str]:
+
+def word_ngrams(text: str, n: int) -> Set[str]:
     words = text.split()
     if len(words) < n:
-        return frozenset([" ".join(words)]) if words else frozenset()
-    return frozenset(" ".join(words[i : i + n]) for i in range(len(words) - n + 1))
+        return {" ".join(words)} if words else set()
+    return {" ".join(words[i : i + n]) for i in range(len(words) - n + 1)}
 
 
-def char_ngrams(text: str, n: int) -> frozenset[str]:
+def char_ngrams(text: str, n: int) -> Set[str]:
     if len(text) < n:
-        return frozenset([text]) if text else frozenset()
-    return frozenset(text[i : i + n] for i in range(len(text) - n + 1))
+        return {text} if text else set()
+    return {text[i : i + n] for i in range(len(text) - n + 1)}

@@ -5,6 +5,7 @@ breaks five word shingles at once: in a 20-word question that alone takes the si
 either side is short is compared by characters, so that no pair falls between the two kinds.
 """
 
+from collections.abc import Set
 from typing import Literal
 
 from budwood.text.ngrams import char_ngrams, word_ngrams
@@ -33,11 +34,11 @@ def count_words(text: str) -> int:
     return text.count(" ") + 1 if text else 0
 
 
-def shingles(text: str, kind: Kind) -> frozenset[str]:
+def shingles(text: str, kind: Kind) -> Set[str]:
     return word_ngrams(text, SHINGLE) if kind == "words" else char_ngrams(text, SHINGLE)
 
 
-def jaccard(first: frozenset[str], second: frozenset[str]) -> float:
+def jaccard(first: Set[str], second: Set[str]) -> float:
     """Divide the size of the intersection by that of the union; two empty sets are the same, so 1.0."""
     shared = len(first & second)
     union = len(first) + len(second) - shared

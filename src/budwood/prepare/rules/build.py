@@ -20,9 +20,7 @@ from budwood.prepare.rules.whitespace import Whitespace
 from budwood.recipe import PrepareSection
 
 
-def build_rules(
-    section: PrepareSection, *, folder: Path, token_length: TokenLength | None, context: int
-) -> tuple[Rule, ...]:
+def build_rules(section: PrepareSection, *, folder: Path, token_length: TokenLength | None, context: int) -> tuple[Rule, ...]:
     """Make the rules in the recipe's order.
 
     Args:
