@@ -3,6 +3,7 @@
 import json
 import sqlite3
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -188,6 +189,16 @@ def test_an_event_survives_the_way_through_the_table(store: Store) -> None:
     with open_store(store.root) as other:
         assert other.history() == [written]
     assert written.as_dict()["from"] is None
+
+
+def test_mending_the_next_link_after_an_edit_shows_in_the_next_event() -> None:
+    """A forger who hashes his event again has to change every later one, up to the head that is kept elsewhere."""
+    events = chain_of([("released", "anna"), ("judged", "anna"), ("judged", "ben")])
+    forged = replace(events[0], who="eve")
+    forged = replace(forged, digest=forged.compute_digest())
+    head = Head(3, events[2].digest)
+    found = chain_faults([forged, replace(events[1], previous=forged.digest), events[2]], head, head)
+    assert found == ["history: event 2 (judged) was edited"]
 
 
 EVENTS = st.lists(st.tuples(st.sampled_from(["judged", "released"]), st.text(max_size=5)), min_size=2, max_size=6)
