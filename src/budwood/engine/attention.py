@@ -11,10 +11,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from budwood.engine.attention_products import product_attention
 from budwood.engine.packed import Layout
 from budwood.errors import BaseError
 
 NAME = "budwood"
+
+SHORT = 256
+"""Longest row for which plain products beat torch's kernel on a CPU in half precision."""
 
 
 class KVStore(Protocol):
@@ -75,25 +79,49 @@ def attention(
         BaseError: attention sinks, a ready-made mask, or neither `layout` nor `kv`.
     """
     if s_aux is not None or attention_mask is not None or dropout:
-        raise BaseError("This base asks for attention sinks, a mask or dropout, which packed attention does not have.")
+        raise BaseError(
+            "This base asks for attention sinks, a mask or dropout, which packed attention does not have.",
+            where="a forward pass",
+            mend="Call `hidden_states(model, batch)` on a base in eval mode.",
+        )
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    # Some families do not hand the window on, but have it as an attribute of the layers whose mask it would shape.
+    window = getattr(module, "sliding_window", None) if sliding_window is None else sliding_window
+    q, k, v = (states[0].transpose(0, 1) for states in _one_dtype(query, key, value))
     if kv is not None:
-        q, k, v = (states[0].transpose(0, 1) for states in (query, key, value))
-        window = sliding_window
         index = int(module.layer_idx)  # type: ignore[arg-type]  # every supported family numbers its attention layers
         return kv.attend(index, q, k, v, scaling=scale, softcap=softcap, window=window)[None], None
     if layout is None:
         raise BaseError("Packed attention was called without a layout of rows.", mend="Call `hidden_states(model, batch)`.")
-    q, k, v = (_gather(states[0].transpose(0, 1), layout) for states in (query, key, value))
+    if softcap is not None or _plain_is_faster(q, layout):
+        return product_attention(q, k, v, layout, scale=scale, softcap=softcap, window=window)[None], None
+    return _kernel_attention(q, k, v, layout, scale=scale, window=window)[None], None
+
+
+def _one_dtype(*states: Tensor) -> tuple[Tensor, ...]:
+    """Under autocast, rotary embeddings and norms may leave q and k wider than v."""
+    device = states[0].device.type
+    if not torch.is_autocast_enabled(device):
+        return states
+    dtype = torch.get_autocast_dtype(device)
+    return tuple(state.to(dtype) for state in states)
+
+
+def _plain_is_faster(q: Tensor, layout: Layout) -> bool:
+    return q.device.type == "cpu" and q.element_size() == 2 and layout.shapes[0][1] <= SHORT
+
+
+def _kernel_attention(q: Tensor, k: Tensor, v: Tensor, layout: Layout, *, scale: float, window: int | None) -> Tensor:
+    """Attention through torch's kernels, rows of similar length at once: (T, heads, D) → (T, heads, D)."""
+    q, k, v = (_gather(states, layout) for states in (q, k, v))
     outs: list[Tensor] = []
     offset = 0
     for rows, longest in layout.shapes:
         part = slice(offset, offset + rows * longest)
         shaped = [states[part].view(rows, longest, *states.shape[1:]).transpose(1, 2) for states in (q, k, v)]
-        outs.append(_rectangle(*shaped, scale=scale, softcap=softcap, window=sliding_window).flatten(0, 1))
+        outs.append(_rectangle(*shaped, scale=scale, window=window).flatten(0, 1))
         offset += rows * longest
-    laid = outs[0] if len(outs) == 1 else torch.cat(outs)
-    return _scatter(laid, layout)[None], None
+    return _scatter(outs[0] if len(outs) == 1 else torch.cat(outs), layout)
 
 
 def _gather(states: Tensor, layout: Layout) -> Tensor:
@@ -136,26 +164,17 @@ class _Scatter(torch.autograd.Function):
         return grad, None
 
 
-def _rectangle(q: Tensor, k: Tensor, v: Tensor, *, scale: float, softcap: float | None, window: int | None) -> Tensor:
+def _rectangle(q: Tensor, k: Tensor, v: Tensor, *, scale: float, window: int | None) -> Tensor:
     """Rows of similar length at once: (rows, heads, longest, head_dim) each → (rows, longest, heads, head_dim)."""
     length = q.shape[2]
-    windowed = window is not None and window < length
-    if softcap is None:
-        mask = _visible(length, window, q.device) if windowed else None
-        out = F.scaled_dot_product_attention(
-            q, k, v, attn_mask=mask, is_causal=mask is None, scale=scale, enable_gqa=q.shape[1] != k.shape[1]
-        )
-        return out.transpose(1, 2)
-    groups = q.shape[1] // k.shape[1]
-    k, v = k.repeat_interleave(groups, 1), v.repeat_interleave(groups, 1)
-    scores = torch.tanh(q @ k.transpose(-1, -2) * (scale / softcap)) * softcap
-    scores = scores.masked_fill(~_visible(length, window, q.device), float("-inf"))
-    out = torch.softmax(scores, -1, dtype=torch.float32).to(q.dtype) @ v
+    mask = _visible(length, window, q.device) if window is not None and window < length else None
+    out = F.scaled_dot_product_attention(
+        q, k, v, attn_mask=mask, is_causal=mask is None, scale=scale, enable_gqa=q.shape[1] != k.shape[1]
+    )
     return out.transpose(1, 2)
 
 
-def _visible(length: int, window: int | None, device: torch.device) -> Tensor:
+def _visible(length: int, window: int, device: torch.device) -> Tensor:
     places = torch.arange(length, device=device)
     distance = places[:, None] - places[None]
-    seen = distance >= 0
-    return seen if window is None else seen & (distance < window)
+    return (distance >= 0) & (distance < window)

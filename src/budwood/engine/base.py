@@ -44,6 +44,7 @@ __all__ = [
     "logits",
     "read_config",
     "resolve_base",
+    "skeleton",
 ]
 
 Quantization = Literal["none", "nf4"]
@@ -208,6 +209,16 @@ def load_base(
         quantize_linears(model)
     place = torch.device(device)
     return LoadedBase(model.to(place), load_tokenizer(ref), known, quantization, dtype, place)
+
+
+def skeleton(ref: BaseRef) -> nn.Module:
+    """Build a base's modules without any weights (meta tensors): for shapes and names."""
+    from transformers import AutoModelForCausalLM
+
+    config = read_config(ref)
+    with torch.device("meta"):
+        model: nn.Module = AutoModelForCausalLM.from_config(config)
+    return model
 
 
 def load_tokenizer(ref: BaseRef) -> "PreTrainedTokenizerBase":

@@ -11,29 +11,45 @@ from typing import Any
 import torch
 from torch import Tensor
 
-CHUNK = 512
+WORKSPACE = 1 << 24
+"""Logits that are alive at once, in numbers: 64 MiB in float32."""
+IGNORE = -100
 
 
 def supervised_loss(
-    hidden: Tensor, head: Tensor, targets: Tensor, *, scale: float = 1.0, softcap: float | None = None, chunk: int = CHUNK
+    hidden: Tensor,
+    head: Tensor,
+    targets: Tensor,
+    *,
+    scale: float = 1.0,
+    softcap: float | None = None,
+    chunk: int | None = None,
 ) -> Tensor:
     """Sum the cross-entropy of N positions.
 
     Args:
         hidden: (N, d), what enters the head.
         head: (V, d); gets a gradient when it requires one.
-        targets: (N,) int64.
+        targets: (N,) int64; positions with -100 count nowhere.
         scale: factor on the logits.
         softcap: tanh cap on the logits, after `scale`.
-        chunk: positions whose logits are alive at once.
+        chunk: positions whose logits are alive at once; None: as many as fit the workspace.
 
     Returns:
         Scalar float32 (float64 for float64 inputs), in nats, the sum over positions.
 
+    Raises:
+        IndexError: a target outside the vocabulary.
+
     Source: held to `torch.nn.functional.cross_entropy` by tests/engine/test_loss.py.
     """
+    counted = targets != IGNORE
+    if not bool(counted.all()):
+        hidden, targets = hidden[counted], targets[counted]
+    if len(targets) and not 0 <= int(targets.min()) <= int(targets.max()) < len(head):
+        raise IndexError(f"targets lie in {int(targets.min())}..{int(targets.max())}, the vocabulary has {len(head)} tokens")
     apply: Callable[..., Tensor] = _SupervisedLoss.apply
-    return apply(hidden, head, targets, scale, softcap, chunk)
+    return apply(hidden, head, targets, scale, softcap, chunk or max(1, WORKSPACE // len(head)))
 
 
 class _SupervisedLoss(torch.autograd.Function):
@@ -48,26 +64,16 @@ class _SupervisedLoss(torch.autograd.Function):
         total = torch.zeros((), dtype=wide, device=hidden.device)
         for start in range(0, len(targets), chunk):
             piece, wanted = hidden[start : start + chunk], targets[start : start + chunk, None]
-            scores = (piece @ head.T).to(wide)
-            if scale != 1.0:
-                scores *= scale
-            if softcap is not None:
-                scores = torch.tanh(scores / softcap) * softcap
-            slope = None if softcap is None else 1 - (scores / softcap) ** 2
-            total += (torch.logsumexp(scores, -1) - scores.gather(1, wanted)[:, 0]).sum()
-            if not (needs_hidden or needs_head):
-                continue
-            scores = torch.softmax(scores, -1)
-            scores.scatter_add_(1, wanted, torch.full_like(wanted, -1, dtype=wide))
-            if slope is not None:
-                scores *= slope
-            if scale != 1.0:
-                scores *= scale
-            narrow = scores.to(hidden.dtype)
-            if grad_hidden is not None:
-                torch.mm(narrow, head.to(narrow.dtype), out=grad_hidden[start : start + chunk])
-            if grad_head is not None:
-                grad_head += (narrow.T @ piece).to(wide)
+            raw = (piece @ head.T).to(wide)
+            scores = _cap(raw.mul_(scale) if scale != 1.0 else raw, softcap)
+            norm = torch.logsumexp(scores, -1, keepdim=True)
+            total += (norm - scores.gather(1, wanted)).sum()
+            if needs_hidden or needs_head:
+                slope = _slope(scores, norm, wanted, scale, softcap).to(hidden.dtype)
+                if grad_hidden is not None:
+                    grad_hidden[start : start + chunk] = slope @ head
+                if grad_head is not None:
+                    grad_head += slope.T @ piece
         ctx.save_for_backward(grad_hidden, None if grad_head is None else grad_head.to(head.dtype))
         return total
 
@@ -83,3 +89,17 @@ class _SupervisedLoss(torch.autograd.Function):
             None,
             None,
         )
+
+
+def _cap(scores: Tensor, softcap: float | None) -> Tensor:
+    return scores if softcap is None else scores.div_(softcap).tanh_().mul_(softcap)
+
+
+def _slope(scores: Tensor, norm: Tensor, wanted: Tensor, scale: float, softcap: float | None) -> Tensor:
+    """Derivative of the loss by the raw logits. Overwrites `scores` where no cap needs them again."""
+    bend = None if softcap is None else 1 - (scores / softcap).square_()
+    slope = scores.sub_(norm).exp_()
+    slope.scatter_add_(1, wanted, torch.full_like(norm, -1))
+    if bend is not None:
+        slope.mul_(bend)
+    return slope.mul_(scale) if scale != 1.0 else slope

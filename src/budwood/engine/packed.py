@@ -13,6 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from budwood.errors import DataError
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -70,7 +72,15 @@ class PackedBatch:
 
 
 def pack(rows: Sequence[Encoded], device: torch.device | str = "cpu") -> PackedBatch:
-    """Lay rows end to end on a device. A row's first token is never a target: nothing precedes it."""
+    """Lay rows end to end on a device. A row's first token is never a target: nothing precedes it.
+
+    Raises:
+        DataError: no rows, or a row without tokens.
+    """
+    empty = next((place for place, row in enumerate(rows) if not row.ids), None)
+    if empty is not None or not rows:
+        what = "There are no rows to pack." if empty is None else f"Row {empty} of the batch has no tokens."
+        raise DataError(what, where="a packed batch", mend="Drop such rows before they are packed.")
     lengths = np.array([len(row.ids) for row in rows], dtype=np.int64)
     ends = np.cumsum(lengths)
     starts = ends - lengths
