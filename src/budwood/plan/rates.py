@@ -21,8 +21,8 @@ class Rate(NamedTuple):
 def default_rate(method: Method, shape: BaseShape) -> Rate:
     """Choose a learning rate by method and size.
 
-    Small bases get our own default: tables begin at a billion parameters. Large bases: 2e-4 · sqrt(2000 / hidden), which runs through QLoRA's 2e-4 up to 13B and 1e-4 above (its scripts). Full
-    fine-tuning: a tenth (LoRA Without Regret fits 9.8 over 14 models).
+    Small bases get our own default: tables begin at a billion parameters. Large bases: 2e-4 · sqrt(2000 / hidden), which runs
+    through QLoRA's 2e-4 up to 13B and 1e-4 above (its scripts). Full fine-tuning: a tenth (LoRA Without Regret fits 9.8).
     """
     if shape.parameters < SMALL:
         value, source = SMALL_LORA, f"2e-3 below {SMALL // 1_000_000} M parameters (our default, no table covers such bases)"

@@ -40,6 +40,6 @@ def _read(path: Path) -> "list[Encoded]":
 
     columns = load_file(path)
     ends = np.cumsum(columns["lengths"]).tolist()
-    starts = [0, *ends[:-1]]
+    starts = [0, *ends][:-1]
     ids, marks = columns["ids"].tolist(), columns["supervised"].astype(bool).tolist()
     return [Encoded(tuple(ids[a:b]), tuple(marks[a:b])) for a, b in zip(starts, ends, strict=True)]
