@@ -152,11 +152,11 @@ def _indexed(folder: Path) -> list[Path]:
             where=str(folder / INDEX),
             mend="Download the base again, whole.",
         )
-    inside = {entry.name: name for name in names for entry in read_header(folder / name)}
-    lost = sorted(tensor for tensor, name in listed.items() if inside.get(tensor) != name)
+    inside = {(entry.name, name) for name in names for entry in read_header(folder / name)}
+    lost = sorted(set(listed.items()) - inside)
     if lost:
         raise BaseError(
-            f"{len(lost)} of {len(listed)} tensors are not in the file that the index names, first {lost[0]!r}.",
+            f"{len(lost)} of {len(listed)} tensors are not in the file that the index names, first {lost[0][0]!r}.",
             where=str(folder / INDEX),
             mend="Download the base again, whole.",
         )
