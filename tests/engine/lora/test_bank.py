@@ -239,6 +239,10 @@ def test_a_removed_adapter_leaves_no_number_behind_and_its_slot_is_an_error(adap
     assert torch.allclose(after[1].double(), plain(base, x[1], bank.adapter("4")), atol=2e-6)
     layers = [module for module in base.modules() if isinstance(module, LoraLinear)]
     assert all(set(layer.pairs) == {slots[0], slots[2], new} for layer in layers)
+    assert bank.size_bytes == 2 * 2 * 3 * 2 * (12 + 20) * 4  # two layers; pairs, and stacks of the last batch
+    for key in ("0", "2", "4"):
+        bank.remove(key)
+    assert bank.size_bytes == 0
 
 
 def test_replacing_gives_a_new_slot_and_a_misfit_leaves_the_old_one(adapter_of: AdapterOf) -> None:

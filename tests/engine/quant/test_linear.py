@@ -136,3 +136,13 @@ def test_named_layers_are_left_and_refusals_name_the_layer() -> None:
         broken.get_submodule("model.layers.1.mlp.up_proj").weight[0, 0] = float("nan")  # type: ignore[operator]
     with pytest.raises(BaseError, match=r"model\.layers\.1\.mlp\.up_proj\.weight has 1 values"):
         quantize_linears(broken)
+
+
+def test_a_workspace_first_used_in_inference_trains_later() -> None:
+    layer = Linear4bit(quantize(torch.randn(8, 16)), bias=None, workspace=Workspace())
+    x = torch.randn(2, 16)
+    with torch.inference_mode():
+        before = layer(x)
+    y = layer(x.requires_grad_())
+    torch.autograd.backward(y.sum())
+    assert torch.equal(before, y)

@@ -77,6 +77,11 @@ class AdapterBank:
     def keys(self) -> tuple[str, ...]:
         return tuple(self._entries)
 
+    @property
+    def size_bytes(self) -> int:
+        """Memory that the adapters take, copies in the compute dtype included."""
+        return sum(layer.size_bytes for layer in self._layers.values())
+
     def add(self, key: str, adapter: Adapter, *, trainable: bool = False) -> int:
         """Copy an adapter in, to the base's device, and give its slot.
 

@@ -70,6 +70,14 @@ class LoraLinear(AttachedLinear):
         self.pairs.pop(slot, None)
         self._stacked = None
 
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of all pairs here, their casts, and what is stacked up from them."""
+        tensors = [tensor for pair in self.pairs.values() for tensor in (pair.a, pair.b, pair.cast_a, pair.cast_b)]
+        tensors += self._stacked[1:] if self._stacked is not None else ()
+        distinct = {tensor.data_ptr(): tensor.numel() * tensor.element_size() for tensor in tensors}
+        return sum(distinct.values())
+
     def forward(self, x: Tensor) -> Tensor:
         """(…, d_in) → (…, d_out); the leading dimensions are flattened to tokens.
 

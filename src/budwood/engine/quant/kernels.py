@@ -4,12 +4,27 @@ Measured on one core, 1,048,576 weights: table of pairs moved as one 64-bit word
 product that follows takes 24 ms for 512 tokens.
 """
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
-from budwood.engine.quant.nf4 import BLOCK, Quantized, block_scales, code_table
+from budwood.engine.quant.nf4 import BLOCK, Quantized, block_scales, code_table, dynamic_map
 
 _PIECE = 1 << 18  # elements expanded at once when the target is not float32: 1 MiB of scratch
+
+
+@dataclass(frozen=True)
+class _Tables:
+    """What bytes stand for.
+
+    Args:
+        pairs: (256,) int64, the bits of (code[byte >> 4], code[byte & 15]); whole numbers, so that no value is ever touched.
+        levels: (256,) float32, the dynamic map of the scales.
+    """
+
+    pairs: Tensor
+    levels: Tensor
 
 
 class Workspace:
@@ -20,7 +35,7 @@ class Workspace:
 
     def __init__(self) -> None:
         self._buffers: dict[tuple[torch.device, torch.dtype], Tensor] = {}
-        self._tables: dict[torch.device, Tensor] = {}
+        self._tables: dict[torch.device, _Tables] = {}
 
     @property
     def size_bytes(self) -> int:
@@ -35,13 +50,13 @@ class Workspace:
         whole = quantized.absmax.numel() * BLOCK
         buffer = self._buffer(device, dtype, whole)
         if dtype == torch.float32:
-            self._expand(quantized.packed, block_scales(quantized), buffer)
+            self._expand(quantized.packed, self._scales(quantized), buffer)
         else:
             self._expand_in_pieces(quantized, buffer)
         return buffer[:size].view(quantized.shape)
 
     def _expand_in_pieces(self, quantized: Quantized, buffer: Tensor) -> None:
-        scales = block_scales(quantized)
+        scales = self._scales(quantized)
         scratch = self._buffer(buffer.device, torch.float32, min(_PIECE, buffer.numel()))
         for start in range(0, buffer.numel(), _PIECE):
             end = min(start + _PIECE, buffer.numel())
@@ -50,19 +65,21 @@ class Workspace:
             buffer[start:end].copy_(piece)
 
     def _expand(self, packed: Tensor, scales: Tensor, out: Tensor) -> None:
-        """Write code · scale for each nibble; `out` is float32 and holds whole blocks, of which the last may be ragged."""
+        """Write code · scale for each nibble. `out` is float32 and whole blocks; what is left of a ragged last one is noise."""
         count = packed.numel()
-        torch.index_select(self._table(packed.device), 0, packed.int(), out=out.view(torch.int64)[:count])
-        if 2 * count < out.numel():
-            out[2 * count :] = 0
+        torch.index_select(self._of(packed.device).pairs, 0, packed.int(), out=out.view(torch.int64)[:count])
         out.view(-1, BLOCK).mul_(scales[:, None])
 
-    def _table(self, device: torch.device) -> Tensor:
-        """(256,) int64: the bits of (code[byte >> 4], code[byte & 15]); whole numbers, so that no value is ever touched."""
+    def _scales(self, quantized: Quantized) -> Tensor:
+        return block_scales(quantized, self._of(quantized.packed.device).levels)
+
+    def _of(self, device: torch.device) -> _Tables:
         if device not in self._tables:
-            code = code_table(device)
-            byte = torch.arange(256, device=device)
-            self._tables[device] = torch.stack([code[byte >> 4], code[byte & 15]], dim=1).view(torch.int64).reshape(-1)
+            with torch.inference_mode(False):
+                code = code_table(device)
+                byte = torch.arange(256, device=device)
+                pairs = torch.stack([code[byte >> 4], code[byte & 15]], dim=1).view(torch.int64).reshape(-1)
+                self._tables[device] = _Tables(pairs, dynamic_map(device))
         return self._tables[device]
 
     def _buffer(self, device: torch.device, dtype: torch.dtype, size: int) -> Tensor:

@@ -102,13 +102,14 @@ def dequantize(quantized: Quantized, dtype: torch.dtype) -> Tensor:
     return (values * scales).to(dtype).reshape(quantized.shape)
 
 
-def block_scales(quantized: Quantized) -> Tensor:
-    """Give the scale of each block, (ceil(n / 64),) float32."""
+def block_scales(quantized: Quantized, levels: Tensor | None = None) -> Tensor:
+    """Give the scale of each block, (ceil(n / 64),) float32. `levels`: the dynamic map, if the caller has it."""
     if quantized.nested is None:
         return quantized.absmax
-    levels = dynamic_map(quantized.absmax.device)[quantized.absmax.long()]
-    nested = quantized.nested.absmax.repeat_interleave(NESTED_BLOCK)[: levels.numel()]
-    return levels * nested + quantized.nested.offset
+    table = dynamic_map(quantized.absmax.device) if levels is None else levels
+    blocks = quantized.absmax.numel()
+    found = torch.nn.functional.pad(table[quantized.absmax.int()], (0, -blocks % NESTED_BLOCK)).view(-1, NESTED_BLOCK)
+    return (found * quantized.nested.absmax[:, None]).view(-1)[:blocks] + quantized.nested.offset
 
 
 def code_table(device: torch.device) -> Tensor:
