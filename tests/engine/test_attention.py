@@ -55,8 +55,9 @@ def through_interface(q: Tensor, k: Tensor, v: Tensor, **settings: Any) -> Tenso
 def test_products_are_a_loop_over_tokens(softcap: float | None, window: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(attention_products, "BLOCK", 4 * 49 * 2)  # two rows of seven at once
     given = states()
-    found = product_attention(*given, layout(), scale=0.6, softcap=softcap, window=window)
-    wanted = loop(*given, 0.6, softcap, window)
+    q, k, v = given
+    found = product_attention(q, k, v, layout(), scale=0.6, softcap=softcap, window=window)
+    wanted = loop(q, k, v, 0.6, softcap, window)
     torch.testing.assert_close(found, wanted, rtol=1e-10, atol=1e-12)
     weight = torch.randn(found.shape, generator=torch.Generator().manual_seed(1), dtype=found.dtype)
     ours = torch.autograd.grad(found, given, weight)
@@ -70,7 +71,7 @@ def test_gradcheck_of_products(softcap: float | None, window: int | None) -> Non
     given = tuple(state.detach()[:12].requires_grad_() for state in states())
     rows = layout((7, 5))
     assert torch.autograd.gradcheck(
-        lambda *q_k_v: product_attention(*q_k_v, rows, scale=0.6, softcap=softcap, window=window), given
+        lambda q, k, v: product_attention(q, k, v, rows, scale=0.6, softcap=softcap, window=window), given
     )
 
 
@@ -89,7 +90,8 @@ def test_kernels_are_a_loop_over_tokens(window: int | None) -> None:
 def test_short_rows_in_bfloat16_take_the_products_and_stay_near() -> None:
     given = states(torch.bfloat16)
     found = through_interface(*given, layout=layout())
-    wanted = loop(*(state.double() for state in given), 3**-0.5, None, None)
+    q, k, v = (state.double() for state in given)
+    wanted = loop(q, k, v, 3**-0.5, None, None)
     assert found.dtype == torch.bfloat16
     assert type(found.grad_fn).__name__ == "SelectBackward0"
     # bf16 keeps 8 bits; values are about 1.

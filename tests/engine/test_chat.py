@@ -33,8 +33,7 @@ CLOSES_AFTER_ALL = (
 def supervised_text(template: ChatTemplate, messages: list[Message]) -> str:
     row = template.encode_row(messages)
     ids = [token for token, marked in zip(row.ids, row.supervised, strict=True) if marked]
-    text: str = template.tokenizer.decode(ids, clean_up_tokenization_spaces=False)
-    return text
+    return str(template.tokenizer.decode(ids, clean_up_tokenization_spaces=False))
 
 
 @pytest.mark.parametrize("source", [CHATML, None, HEADERS, CLOSES_AFTER_ALL])

@@ -14,7 +14,7 @@ from budwood.errors import BaseError
 
 LENGTHS = (9, 3, 14, 1, 9, 2, 12)
 # Float32: the same sums in another order; the largest values here are about 10.
-TOLERANCE = {"rtol": 1e-4, "atol": 2e-5}
+RELATIVE, ABSOLUTE = 1e-4, 2e-5
 
 
 def rows(seed: int = 0) -> list[Encoded]:
@@ -60,9 +60,7 @@ def test_packed_loss_and_gradients_are_those_of_single_rows(case: Case) -> None:
     assert found.keys() == wanted.keys()
     for name, gradient in wanted.items():
         scale = gradient.abs().max()
-        torch.testing.assert_close(
-            found[name] / scale, gradient / scale, **TOLERANCE, msg=lambda text, name=name: f"{name}: {text}"
-        )
+        torch.testing.assert_close(found[name] / scale, gradient / scale, rtol=RELATIVE, atol=ABSOLUTE, msg=name)
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
@@ -73,7 +71,7 @@ def test_logits_are_those_of_transformers(case: Case) -> None:
     with torch.no_grad():
         found = logits(ours, hidden_states(ours, pack([row])))
         wanted = theirs(input_ids=torch.tensor([row.ids]), use_cache=False).logits[0]
-    torch.testing.assert_close(found, wanted, **TOLERANCE)
+    torch.testing.assert_close(found, wanted, rtol=RELATIVE, atol=ABSOLUTE)
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)

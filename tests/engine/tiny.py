@@ -81,9 +81,10 @@ def tiny_model(case: Case, attention: str, *, seed: int = 0) -> nn.Module:
     """Make a random model whose weights are large enough that attention matters."""
     from transformers import AutoConfig, AutoModelForCausalLM
 
+    make: Any = AutoModelForCausalLM  # from_config has no annotations
     config = AutoConfig.for_model(case.model_type, **SHAPE | case.settings)
     torch.manual_seed(seed)
-    model: nn.Module = AutoModelForCausalLM.from_config(config, attn_implementation=attention)
+    model: nn.Module = make.from_config(config, attn_implementation=attention)
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.dim() > 1:
@@ -131,4 +132,5 @@ def byte_tokenizer(*, template: str | None = CHATML, metaspace: str | None = Non
         backend.decoder = decoders.ByteLevel()
     backend.add_special_tokens([AddedToken(token, special=True, normalized=False, rstrip=rstrip) for token in SPECIAL])
     # Only the end token is named: bases often leave their other control tokens in tokenizer.json alone.
-    return PreTrainedTokenizerFast(tokenizer_object=backend, eos_token=SPECIAL[0], chat_template=template)
+    make: Any = PreTrainedTokenizerFast  # has no annotations
+    return make(tokenizer_object=backend, eos_token=SPECIAL[0], chat_template=template)

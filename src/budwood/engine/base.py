@@ -215,9 +215,9 @@ def skeleton(ref: BaseRef) -> nn.Module:
     """Build a base's modules without any weights (meta tensors): for shapes and names."""
     from transformers import AutoModelForCausalLM
 
-    config = read_config(ref)
+    make: Any = AutoModelForCausalLM  # from_config has no annotations
     with torch.device("meta"):
-        model: nn.Module = AutoModelForCausalLM.from_config(config)
+        model: nn.Module = make.from_config(read_config(ref))
     return model
 
 
