@@ -24,6 +24,8 @@ from budwood.scorers.json_answers import field_scores, parse, same
 
 LONGEST = 20_000
 """Characters of an output that are looked at, or four times the expectation: beyond it they would take seconds for garbage."""
+LONGEST_NGRAMS = 2_000
+"""The same for chrF and BLEU, which are slower; at four times the expectation's length their precision is poor already."""
 LONGEST_RUN = 30
 """Combining marks in a row, as in Unicode's stream-safe text (UAX 15): folding more takes quadratic time."""
 _RUN = re.compile(r"(?:(?<!\w)[-+\u2212])?\d[\d,.]*+(?:[eE][-+]?\d{1,3}(?!\w))?")
@@ -152,7 +154,8 @@ def _share(expected: str, output: str, percent: Callable[[str], float]) -> float
     text = output.strip()
     if text == expected.strip():
         return 1.0
-    return min(1.0, max(0.0, percent(text[: _bound(expected)]) / 100)) if text else 0.0
+    cut = text[: max(LONGEST_NGRAMS, 4 * len(expected))]
+    return min(1.0, max(0.0, percent(cut) / 100)) if text else 0.0
 
 
 def _is_garbage(text: str, expected: str) -> bool:

@@ -1,0 +1,45 @@
+"""Small charts as inline SVG; colours come from the page's style."""
+
+from budwood.evaluate.page.markup import signed, text
+from budwood.stats import Interval
+
+WIDTH = 130
+HEIGHT = 18
+
+
+def interval_bar(interval: Interval, *, reach: float, better: bool | None) -> str:
+    """Draw a difference with its bounds on an axis from -reach to reach, zero in the middle.
+
+    Args:
+        interval: the difference.
+        reach: end of the axis, above 0.
+        better: True and False colour it; None: the interval holds zero.
+    """
+    kind = {True: "better", False: "worse", None: "open"}[better]
+    low, high, mean = (_place(value, reach) for value in (interval.low, interval.high, interval.mean))
+    middle, centre = WIDTH / 2, HEIGHT / 2
+    label = f"{signed(interval.mean)}, between {signed(interval.low)} and {signed(interval.high)}"
+    return (
+        f'<svg class="interval {kind}" width="{WIDTH}" height="{HEIGHT}" role="img" aria-label="{text(label)}">'
+        f'<line class="axis" x1="0" x2="{WIDTH}" y1="{centre}" y2="{centre}"/>'
+        f'<line class="zero" x1="{middle}" x2="{middle}" y1="0" y2="{HEIGHT}"/>'
+        f'<rect class="span" x="{low:.1f}" width="{max(high - low, 1.5):.1f}" y="{centre - 3}" height="6" rx="3"/>'
+        f'<circle class="mean" cx="{mean:.1f}" cy="{centre}" r="4.5"/></svg>'
+    )
+
+
+def share_bars(shares: list[tuple[str, float | None]]) -> str:
+    """Draw values of 0 to 1 as thin bars above each other; the class names who each is."""
+    height = 6 * len(shares) + 2
+    bars = "".join(
+        f'<rect class="track" x="0" y="{6 * place + 1}" width="120" height="4" rx="2"/>'
+        f'<rect class="{kind}" x="0" y="{6 * place + 1}" width="{120 * min(1.0, max(0.0, value)):.1f}" height="4" rx="2"/>'
+        for place, (kind, value) in enumerate(shares)
+        if value is not None
+    )
+    return f'<svg class="shares" width="120" height="{height}" aria-hidden="true">{bars}</svg>'
+
+
+def _place(value: float, reach: float) -> float:
+    edge = 5
+    return edge + (min(1.0, max(-1.0, value / reach)) + 1) / 2 * (WIDTH - 2 * edge)
