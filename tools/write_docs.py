@@ -1,4 +1,4 @@
-"""Writes the generated parts of the documentation: the annotated tree in docs/architecture.md and the commands in docs/commands.md.
+"""Writes the generated documentation: the annotated tree in docs/architecture.md, and docs/commands.md.
 
     python tools/write_docs.py           # write
     python tools/write_docs.py --check   # exit code 1 when something is out of date

@@ -177,7 +177,8 @@ def evaluate(job: Job) -> Evaluated:
     from budwood.evaluate.suite import make_suite
 
     run_digest = train(job)
-    snapshot = prepare(job)
+    snapshot = _prepared(job)
+    assert snapshot is not None, "training has just read it"
     suite = make_suite(job.recipe, job.store, snapshot)
     result = _result(job, run_digest)
     live = _live(job)
@@ -362,16 +363,23 @@ def _judge(job: Job, evaluated: Evaluated) -> "Verdict":
 
 
 PROBE_CANDIDATES = 24
+PROBES_VERSION = 1
+"""Raised when the same subject would get other probes."""
 
 
 def _probes(job: Job, snapshot: Digest, result: _Standing) -> "ProbeSet":
     from budwood.engine.base import skeleton
     from budwood.engine.lora import load_adapter
+    from budwood.engine.probes import read_probes
     from budwood.release.measure import make_probes
 
     section = job.recipe.release
     template = job.base.template
-    return make_probes(
+    settings = {"probes": section.probes, "tokens": section.probe_tokens, "subject": asdict(result.subject)}
+    kept = job.store.work(job.store.action("probes", PROBES_VERSION, settings, [snapshot], 0)) / "probes.json"
+    if kept.is_file():
+        return read_probes(kept)
+    probes = make_probes(
         result.ref,
         _probe_prompts(job, snapshot),
         adapter=None if result.adapter is None else load_adapter(result.adapter, skeleton(result.ref)),
@@ -382,6 +390,10 @@ def _probes(job: Job, snapshot: Digest, result: _Standing) -> "ProbeSet":
         stop_ids=template.stop_ids,
         report=job.report,
     )
+    draft = kept.with_suffix(".tmp")
+    draft.write_bytes(probes.encode())
+    draft.replace(kept)
+    return probes
 
 
 def _probe_prompts(job: Job, snapshot: Digest) -> list[list[int]]:

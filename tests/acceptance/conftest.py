@@ -21,7 +21,7 @@ def small_job(tmp_path_factory: pytest.TempPathFactory) -> Path:
             "--seed",
             "3",
             "--rows",
-            "420",
+            "640",
             "--newer",
             "80",
             "--out",

@@ -1,4 +1,4 @@
-"""`kill -9` at any moment of `budwood run`: nothing half-written is ever visible, and running again reaches the same adapter."""
+"""`kill -9` at any moment of `budwood run`: nothing half-written is visible, and running again reaches the same adapter."""
 
 import random
 import signal

@@ -1,16 +1,30 @@
 """`budwood verify`: hash everything again and check the chain."""
 
+from typing import Annotated
+
 import typer
 
-from budwood.cli.options import DEFAULT_STORE, JsonOption, StoreOption, open_here
+from budwood.cli.display import display
+from budwood.cli.options import DEFAULT_STORE, JsonOption, StoreOption, WhoOption, acting, open_here
 from budwood.cli.output import print_json
 
 
 def register(app: typer.Typer) -> None:
     @app.command(name="verify", epilog="Example: budwood verify")
-    def verify(store: StoreOption = DEFAULT_STORE, as_json: JsonOption = False) -> None:
+    def verify(
+        store: StoreOption = DEFAULT_STORE,
+        accept: Annotated[
+            str, typer.Option("--accept-history", help="go on after damage to the history, for this reason; kept on record")
+        ] = "",
+        who: WhoOption = "",
+        as_json: JsonOption = False,
+    ) -> None:
         """Hash every object again, check parents, aliases and the history's chain. Exit code 1 when anything is wrong."""
-        found = open_here(store).verify()
+        opened = open_here(store)
+        if accept:
+            opened.accept_history(who=acting(who), reason=accept)
+        with display() as report:
+            found = opened.verify(report)
         if as_json:
             print_json({"ok": found.ok, "objects": found.objects, "events": found.events, "problems": list(found.problems)})
         else:
