@@ -289,14 +289,20 @@ def test_generation_stops_when_the_client_goes(nursery: Any, streamed: bool) -> 
             connection.sendall(f"{head}content-length: {len(body)}\r\n\r\n{body}".encode())
             wait_for(lambda: in_flight(server) == 8)
         wait_for(lambda: in_flight(server) == 0)
-        made = httpx.get(f"{server.url}/metrics").text
-        assert 'finish="unfinished"' in made
+        wait_for(lambda: figure(server, "budwood_engine_requests") == 0)
+        # Two of the eight choices run at a time; all of them would be 3,200 tokens.
+        assert figure(server, "budwood_engine_tokens") < 1600
+        assert 'finish="unfinished"' in httpx.get(f"{server.url}/metrics").text
         assert ask(server).status_code == 200
 
 
-def in_flight(server: Server) -> int:
+def figure(server: Server, name: str) -> int:
     text = httpx.get(f"{server.url}/metrics").text
-    return int(float(next(line for line in text.splitlines() if line.startswith("budwood_choices_in_flight ")).split()[1]))
+    return int(float(next(line for line in text.splitlines() if line.startswith(f"{name} ")).split()[1]))
+
+
+def in_flight(server: Server) -> int:
+    return figure(server, "budwood_choices_in_flight")
 
 
 def test_stopping_lets_requests_in_flight_finish(nursery: Any) -> None:

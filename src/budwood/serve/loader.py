@@ -80,6 +80,16 @@ class Loader:
     def healthy(self) -> bool:
         return all(engine.worker.alive for engine in list(self._engines.values()))
 
+    @property
+    def active(self) -> int:
+        """Requests waiting or running in the engines."""
+        return sum(engine.worker.generator.active for engine in list(self._engines.values()))
+
+    @property
+    def tokens_made(self) -> int:
+        """Tokens that the engines now loaded have made."""
+        return sum(engine.worker.generator.tokens_made for engine in list(self._engines.values()))
+
     def load(self, row: "ReleaseRow") -> Live:
         """Load a release and prove it; nothing of it stays behind if it fails.
 

@@ -22,6 +22,12 @@ class Metrics:
         self.prompt_tokens = Counter("budwood_prompt_tokens_total", "Tokens of prompts", ["release"], registry=self.registry)
         self.new_tokens = Counter("budwood_new_tokens_total", "Tokens generated", ["release"], registry=self.registry)
         self.in_flight = Gauge("budwood_choices_in_flight", "Choices waiting or being generated", registry=self.registry)
+        self.engine_requests = Gauge(
+            "budwood_engine_requests", "Requests waiting or running in the engines", registry=self.registry
+        )
+        self.engine_tokens = Gauge(
+            "budwood_engine_tokens", "Tokens made by the engines now loaded, also for clients that went", registry=self.registry
+        )
         self.refused = Counter("budwood_refused_total", "Requests answered 429", registry=self.registry)
         self.first_token = Histogram(
             "budwood_first_token_seconds",

@@ -93,6 +93,8 @@ class Server:
         self._directory = Directory()
         self._loader = Loader(store, settings, bases, report)
         metrics = Metrics()
+        metrics.engine_requests.set_function(lambda: self._loader.active)
+        metrics.engine_tokens.set_function(lambda: self._loader.tokens_made)
         self._follower: Follower = Follower(store, self._loader, self._directory, metrics, server_id=self.id, report=report)
         context = Context(
             directory=self._directory,

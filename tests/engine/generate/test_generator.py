@@ -224,15 +224,27 @@ def test_a_request_whose_logits_are_not_finite_fails_alone(llama: Grown) -> None
     broken = loud_adapter(llama.base, 2, seed=5)
     pairs = {path: Pair(pair.a, pair.b * float("inf"), pair.scaling) for path, pair in broken.pairs.items()}
     slot = llama.bank.add("broken", Adapter(broken.config, pairs))
-    good = Request(prompts(1, seed=1)[0], llama.slots[0], 10)
-    expected = generate(Generator(llama.base, llama.bank), [good])[0].tokens
+    # The short one moves into the broken one's slot, and the long one beside it makes the padded product read past its end.
+    short, long = Request((5, 6, 7), llama.slots[0], 10), Request((1, 2, 3) * 18, llama.slots[0], 10)
+    expected = [answer.tokens for answer in generate(Generator(llama.base, llama.bank), [short, long])]
     generator = Generator(llama.base, llama.bank, max_batch=2)
-    ids = [generator.submit(request) for request in (Request((1, 2, 3) * 20, slot, 10), good, good)]
+    ids = [generator.submit(request) for request in (Request((1, 2, 3) * 20, slot, 10), short, long)]
     events = [token for _ in range(30) for token in generator.step()]
     llama.bank.remove("broken")
     assert [(token.token, token.finish) for token in events if token.request == ids[0]] == [(-1, "failed")]
-    for request_id in ids[1:]:
-        assert tuple(token.token for token in events if token.request == request_id) == expected
+    for request_id, tokens in zip(ids[1:], expected, strict=True):
+        assert tuple(token.token for token in events if token.request == request_id) == tokens
+
+
+def test_long_prompts_are_read_in_pieces_while_others_go_on(llama: Grown) -> None:
+    generator = Generator(llama.base, llama.bank, prefill_tokens=16)
+    running = generator.submit(Request((1, 2, 3), -1, 20))
+    generator.step()
+    reading = generator.submit(Request((4,) * 100, -1, 20))
+    steps = [{token.request for token in generator.step()} for _ in range(7)]
+    assert steps == [{running}] * 6 + [{running, reading}]
+    ahead = generator.submit(Request((5,) * 3, -1, 1), urgent=True)
+    assert {token.request for token in generator.step()} == {running, reading, ahead}
 
 
 def test_the_cache_bound_makes_requests_wait_and_refuses_what_never_fits(llama: Grown) -> None:

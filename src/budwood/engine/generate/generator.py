@@ -96,6 +96,8 @@ class Generator:
         self._by_slot: list[_Running] = []
         self._grammars: Grammars | None = None
         self._next_id = 0
+        self.tokens_made = 0
+        """New tokens so far, of all requests, cancelled ones included."""
 
     @property
     def active(self) -> int:
@@ -247,6 +249,7 @@ class Generator:
 
     def _advance(self, speakers: list[_Running], choice: Choice) -> list[Token]:
         events = []
+        self.tokens_made += len(speakers)
         for state, token, logprob, top in zip(speakers, choice.tokens, choice.logprobs, choice.top, strict=True):
             state.made += 1
             state.last = token
