@@ -93,6 +93,8 @@ def paired_bootstrap(
     _check(values.shape, bool(np.isfinite(values).all()), groups, alpha, resamples)
     sums, sizes = _by_group(values, groups)
     count = len(sums)
+    if values.min() == values.max():  # every draw has this mean, to the last digit
+        return Interval(float(values[0]), float(values[0]), float(values[0]), len(values), count)
     generator = np.random.Generator(np.random.PCG64(seed))
     means = np.empty(resamples)
     step = max(1, BLOCK // count)
