@@ -9,6 +9,7 @@ from torch import Tensor
 
 from budwood.engine.quant import Linear4bit, Workspace, dequantize, quantize
 from budwood.engine.quant.bnb_files import bnb_tensors, read_bnb
+from budwood.engine.quant.nf4 import CODE
 from budwood.errors import BaseError
 
 bnb: Any = pytest.importorskip("bitsandbytes", reason="the second witness for NF4")
@@ -55,6 +56,25 @@ def test_the_same_bytes(kind: str, shape: tuple[int, ...], double: bool) -> None
             assert ours.nested is not None
             assert torch.equal(state.offset, ours.nested.offset)
             assert torch.equal(state.state2.absmax, ours.nested.absmax)
+
+
+def test_a_ragged_tail_is_divided_and_a_whole_block_multiplied() -> None:
+    """The two differ in one nibble of ten million, so such a pair of numbers is looked for first."""
+    torch.manual_seed(0)
+    code = torch.tensor(CODE)
+    largest = torch.rand(200_000) + 0.5
+    value = largest * ((code[8] + code[9]) / 2)
+    value = torch.cat([value, torch.nextafter(value, largest), torch.nextafter(value, torch.zeros(1))])
+    largest = largest.repeat(3)
+    divided, multiplied = value / largest, value * (1.0 / largest)
+    threshold = (code[8] + code[9]) / 2
+    which = int(((divided > threshold) != (multiplied > threshold)).nonzero()[0])
+    for size, scaled in ((3, divided), (64, multiplied)):
+        weight = torch.zeros(size)
+        weight[0], weight[1] = value[which], largest[which]
+        ours = quantize(weight, double=False)
+        assert int(ours.packed[0] >> 4) == (9 if scaled[which] > threshold else 8)
+        assert torch.equal(theirs(weight, double=False)[0].reshape(-1), ours.packed)
 
 
 @pytest.mark.parametrize("threads", [1, 4])

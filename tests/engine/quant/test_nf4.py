@@ -37,6 +37,20 @@ def test_each_value_goes_to_the_nearest_level_and_a_tie_down() -> None:
     assert torch.equal(found, wanted)
 
 
+def test_every_value_near_a_threshold_or_a_bins_edge_is_put_where_bucketize_puts_it() -> None:
+    torch.manual_seed(0)
+    code = code_table(CPU)
+    thresholds = (code[:-1] + code[1:]) / 2
+    marks = torch.cat([thresholds, torch.arange(-128, 129) / 128])
+    up, down = torch.full_like(marks, 2), torch.full_like(marks, -2)
+    close = torch.cat([marks, torch.nextafter(marks, up), torch.nextafter(marks, down), torch.rand(200_000) * 2 - 1])
+    ones = torch.ones(close.numel())  # absmax of every block is 1, so that nothing is rescaled
+    blocks = torch.stack([close.clamp(-1, 1), ones], dim=1).reshape(-1)
+    wanted = torch.bucketize(close.clamp(-1, 1), thresholds)
+    packed = quantize(blocks, double=False).packed
+    assert torch.equal((packed >> 4).long(), wanted)
+
+
 def test_the_even_element_is_in_the_high_nibble_and_an_odd_end_is_filled_with_seven() -> None:
     quantized = quantize(torch.tensor([-1.0, 1.0, 1.0]), double=False)
     assert quantized.packed.tolist() == [0x0F, 0xF7]
