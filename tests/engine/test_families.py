@@ -14,7 +14,7 @@ from budwood.errors import BaseError
 
 LENGTHS = (9, 3, 14, 1, 9, 2, 12)
 # Float32: the same sums in another order; the largest values here are about 10.
-RELATIVE, ABSOLUTE = 1e-4, 2e-5
+RELATIVE, ABSOLUTE = 1e-5, 5e-6
 
 
 def rows(seed: int = 0) -> list[Encoded]:
