@@ -1,0 +1,51 @@
+"""One recipe on one store, and the base that it names."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from budwood.events import Event, Reporter
+from budwood.identity import Digest
+from budwood.recipe import Recipe
+
+if TYPE_CHECKING:
+    from budwood.engine.base import BaseIdentity, BaseRef
+    from budwood.engine.chat import ChatTemplate
+    from budwood.store import Store
+
+
+@dataclass(frozen=True)
+class Job:
+    """One recipe on one store, with who acts and who watches."""
+
+    recipe: Recipe
+    store: "Store"
+    report: Reporter
+    who: str = ""
+    reason: str = ""
+
+    @cached_property
+    def base(self) -> "OpenBase":
+        """The base's identity and chat template; its weights are hashed but not loaded."""
+        return open_base(self)
+
+    def say(self, stage: str, message: str) -> None:
+        self.report(Event(stage, message))
+
+
+@dataclass(frozen=True)
+class OpenBase:
+    ref: "BaseRef"
+    identity: "BaseIdentity"
+    template: "ChatTemplate"
+    object: Digest
+
+
+def open_base(job: Job) -> OpenBase:
+    from budwood.engine.base import identify_base, load_tokenizer, resolve_base
+    from budwood.engine.chat import chat_template
+    from budwood.train.base_object import ensure_base
+
+    ref = resolve_base(job.recipe.base.id, start=job.recipe.folder)
+    identity = identify_base(ref)
+    return OpenBase(ref, identity, chat_template(load_tokenizer(ref)), ensure_base(job.store, identity))

@@ -1,0 +1,71 @@
+"""What is there already: the snapshot of this very recipe, the release that is live, what training goes on from."""
+
+from budwood.errors import TrainingError
+from budwood.identity import Digest, digest_file, short
+from budwood.pipeline.job import Job
+
+
+def prepare_key(job: Job, onto: Digest | None) -> str:
+    """Ask by what prepare reads: sources as declared, their bytes, [prepare], and how the base counts tokens."""
+    from budwood.prepare.run import VERSION
+
+    recipe = job.recipe
+    files = [recipe.path(source.path) for source in recipe.source]
+    absent = [str(path) for path in files if not path.is_file()]
+    schema = recipe.prepare.answer_schema
+    inputs = ["absent: " + path for path in absent] or [digest_file(path) for path in files]
+    if schema and recipe.path(schema).is_file():
+        inputs.append(digest_file(recipe.path(schema)))
+    slice_read = {
+        "name": recipe.name,
+        "source": [source.model_dump(mode="json") for source in recipe.source],
+        "prepare": recipe.prepare.model_dump(mode="json"),
+        "onto": onto,
+        "tokenizer": job.base.identity.tokenizer_digest,
+        "template": job.base.template.digest,
+        "context": job.base.identity.context,
+    }
+    return job.store.action("prepare", VERSION, slice_read, inputs, 0)
+
+
+def prepared(job: Job) -> Digest | None:
+    """The snapshot of this very recipe and these very files, if it has been made, fresh or onto an earlier one."""
+    for onto in earlier_snapshots(job):
+        done = job.store.done(prepare_key(job, onto))
+        if done is not None:
+            return done
+    return None
+
+
+def earlier_snapshots(job: Job) -> list[Digest | None]:
+    """Snapshots that releases of this name were made from, oldest first, after None for "from scratch"."""
+    found: list[Digest | None] = [None]
+    for row in job.store.releases(job.recipe.name):
+        snapshot = Digest(job.store.manifest(row.digest).body["snapshot"])
+        if snapshot not in found:
+            found.append(snapshot)
+    return found
+
+
+def start_of(job: Job) -> Digest | None:
+    """The adapter or model of the release that training goes on from."""
+    wanted = job.recipe.train.continue_from
+    if not wanted:
+        return None
+    row = job.store.find_release(wanted)
+    result = job.store.manifest(row.digest).body["result"]
+    if result["digest"] is None:
+        raise TrainingError(f"{wanted} is a plain base: there is nothing to go on from.", where="[train] continue_from")
+    job.say("train", f"Going on from {row.name}@{row.version} ({short(row.digest)})")
+    return Digest(result["digest"])
+
+
+def live_release(job: Job) -> Digest | None:
+    rows = job.store.aliases(job.recipe.name)
+    return next((row.digest for row in rows if row.alias == job.recipe.release.alias), None)
+
+
+def alias_line(job: Job) -> str:
+    rows = [row for row in job.store.aliases(job.recipe.name) if row.alias == job.recipe.release.alias]
+    name = f"{job.recipe.name}@{job.recipe.release.alias}"
+    return f"{name} points to version {rows[0].version}" if rows else f"{name} points to nothing yet"

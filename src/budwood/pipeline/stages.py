@@ -1,0 +1,238 @@
+"""The stages in their order. Each does whatever has to come before it; what is done and unchanged is skipped."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from budwood.identity import Digest, short
+from budwood.pipeline.job import Job
+from budwood.pipeline.known import alias_line, earlier_snapshots, live_release, prepare_key, prepared, start_of
+from budwood.pipeline.probing import probes_of
+from budwood.pipeline.subjects import live_subject, plain_base, report_of, result_of
+
+if TYPE_CHECKING:
+    from budwood.evaluate.compare import Comparison
+    from budwood.evaluate.report import Report
+    from budwood.plan.make import Plan
+    from budwood.release.verdict import Verdict
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """Reports of one suite: of the result, of the plain base, and of the release that is live, if any."""
+
+    run: Digest
+    snapshot: Digest
+    candidate: "Report"
+    baseline: "Report"
+    champion: "Report | None"
+    comparison: "Comparison"
+    page: Path
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "run": self.run,
+            "snapshot": self.snapshot,
+            "report": self.candidate.digest,
+            "baseline": self.baseline.digest,
+            "champion": self.champion.digest if self.champion else None,
+            "metrics": dict(self.candidate.metrics),
+            "baseline_metrics": dict(self.baseline.metrics),
+            "comparison": self.comparison.as_dict(),
+            "page": str(self.page),
+        }
+
+
+@dataclass(frozen=True)
+class Released:
+    name: str
+    version: int
+    digest: Digest
+    verdict: Literal["PROMOTE", "REJECT", "INCONCLUSIVE"]
+    reasons: tuple[str, ...]
+    alias_now: str
+    page: Path
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "name": self.name,
+            "version": self.version,
+            "digest": self.digest,
+            "verdict": self.verdict,
+            "reasons": list(self.reasons),
+            "alias": self.alias_now,
+            "page": str(self.page),
+        }
+
+
+def plan(job: Job) -> "Plan":
+    """Predict and choose; uses the row lengths of the snapshot when there is one already."""
+    from budwood.plan.lengths import read_lengths
+    from budwood.plan.machine import read_machine
+    from budwood.plan.make import make_plan
+    from budwood.plan.shape import read_shape
+
+    snapshot = prepared(job)
+    lengths = None if snapshot is None else read_lengths(job.store.folder(snapshot), job.base.template.encode_row)
+    return make_plan(job.recipe, read_shape(job.base.ref.folder), lengths, read_machine())
+
+
+def prepare(job: Job) -> Digest:
+    """Make the snapshot, on top of an earlier one of the same name so that no row changes sides."""
+    from budwood.prepare.run import prepare as run_prepare
+
+    done = prepared(job)
+    if done is not None:
+        job.say("prepare", f"Unchanged: snapshot {short(done)} is used again")
+        return done
+    onto = earlier_snapshots(job)[-1]
+    if onto is not None:
+        job.say("prepare", f"Rows keep the splits of snapshot {short(onto)}")
+    digest = run_prepare(
+        job.recipe,
+        job.store,
+        token_length=job.base.template.token_length,
+        context=job.base.identity.context,
+        onto=onto,
+        report=job.report,
+    )
+    job.store.record(prepare_key(job, onto), digest)
+    return digest
+
+
+def train(job: Job) -> Digest:
+    """Train on the snapshot with what the plan chose."""
+    from budwood.train.run import train as run_train
+    from budwood.train.settings import TrainSettings
+
+    snapshot = prepare(job)
+    chosen = plan(job)
+    for line in chosen.why:
+        job.say("plan", line)
+    settings = TrainSettings.of(
+        job.recipe.train, method=chosen.method, learning_rate=chosen.learning_rate, seed=job.recipe.seed
+    )
+    return run_train(
+        job.recipe,
+        job.store,
+        snapshot,
+        job.base.ref,
+        settings=settings,
+        start=start_of(job),
+        report=job.report,
+        who=job.who,
+        identity=job.base.identity,
+        base_object=job.base.object,
+    )
+
+
+def evaluate(job: Job) -> Evaluated:
+    """Let base, result and the release that is live answer the same suite, and compare."""
+    from budwood.evaluate.answering import Answerers
+    from budwood.evaluate.compare import compare
+    from budwood.evaluate.report import load_report
+    from budwood.evaluate.suite import make_suite
+
+    run_digest = train(job)
+    snapshot = prepared(job)
+    assert snapshot is not None, "training has just read it"
+    suite = make_suite(job.recipe, job.store, snapshot)
+    result = result_of(job, run_digest)
+    live = live_subject(job)
+    standings = [plain_base(job, result), result]
+    if live is not None and live.subject.digest != result.subject.digest:
+        standings.append(live)
+    answerers = Answerers()
+    reports = [load_report(job.store, report_of(job, snapshot, suite, one, answerers)) for one in standings]
+    comparison = compare(
+        reports[1],
+        reports[0],
+        primary=job.recipe.evaluate.primary,
+        alpha=job.recipe.gate.alpha,
+        resamples=job.recipe.gate.resamples,
+    )
+    champion = reports[2] if len(reports) > 2 else None
+    page = _write_page(job, reports[1], reports[0], champion, comparison, None)
+    return Evaluated(run_digest, snapshot, reports[1], reports[0], champion, comparison, page)
+
+
+def release(job: Job) -> Released:
+    """Bind everything into a release with golden probes, and let the gate judge it."""
+    from budwood.release.make import Decoding, ResultRef, make_release
+
+    evaluated = evaluate(job)
+    verdict = _judge(job, evaluated)
+    page = _write_page(job, evaluated.candidate, evaluated.baseline, evaluated.champion, evaluated.comparison, verdict)
+    result = result_of(job, evaluated.run)
+    live = live_release(job)
+    digest, version = make_release(
+        job.recipe,
+        job.store,
+        base_identity=job.base.identity.as_body(),
+        base_object=job.base.object,
+        result=ResultRef(result.result_kind, result.subject.digest),
+        run=evaluated.run,
+        snapshot=evaluated.snapshot,
+        report=evaluated.candidate.digest,
+        verdict=verdict,
+        quantization=result.subject.quantization,
+        precision=result.subject.precision,
+        template_source=job.base.template.source,
+        decoding=Decoding(
+            temperature=job.recipe.evaluate.temperature,
+            max_new_tokens=job.recipe.evaluate.max_new_tokens,
+            stop_ids=job.base.template.stop_ids,
+        ),
+        probes=probes_of(job, evaluated.snapshot, result),
+        parent=live,
+        who=job.who,
+        reason=job.reason,
+    )
+    return Released(job.recipe.name, version, digest, verdict.verdict, verdict.reasons, alias_line(job), page)
+
+
+def run(job: Job, *, promote: bool) -> Released:
+    """Walk the whole way; move the alias when the gate says PROMOTE and `promote` is set."""
+    released = release(job)
+    if not promote or released.verdict != "PROMOTE" or released.digest == live_release(job):
+        return released
+    from budwood.release.promote import promote as move
+
+    alias = job.recipe.release.alias
+    move(job.store, f"{released.name}@{released.version}", alias, who=job.who, reason=job.reason)
+    return replace(released, alias_now=alias_line(job))
+
+
+def _write_page(
+    job: Job,
+    candidate: "Report",
+    baseline: "Report",
+    champion: "Report | None",
+    comparison: "Comparison",
+    verdict: "Verdict | None",
+) -> Path:
+    """Write the page beside the candidate's report; again with the verdict, once there is one."""
+    from budwood.evaluate.page import render_page
+
+    page = render_page(
+        name=job.recipe.name,
+        candidate=candidate,
+        baseline=baseline,
+        champion=champion,
+        comparison=comparison,
+        verdict=None if verdict is None else (verdict.verdict, verdict.reasons),
+    )
+    return job.store.attach(candidate.digest, "report.html", page.encode("utf-8", "replace"))
+
+
+def _judge(job: Job, evaluated: Evaluated) -> "Verdict":
+    from budwood.release.gate import judge, record_judgement
+    from budwood.release.report import read_report
+
+    candidate = read_report(job.store, evaluated.candidate.digest)
+    baseline = read_report(job.store, evaluated.baseline.digest)
+    champion = read_report(job.store, evaluated.champion.digest) if evaluated.champion else None
+    verdict = judge(candidate, baseline, champion, job.recipe.gate, primary=job.recipe.evaluate.primary)
+    uses = record_judgement(job.store, job.recipe.name, verdict, who=job.who, reason=job.reason)
+    job.say("release", f"{verdict.verdict}; this test set has been used by a gate {uses} time{'s' if uses > 1 else ''}")
+    return verdict
