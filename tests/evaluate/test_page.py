@@ -75,7 +75,13 @@ def test_the_verdict_comes_first_with_its_figures(report_of: Make) -> None:
 
 def test_without_a_verdict_the_page_says_so(report_of: Make) -> None:
     report = report_of(right)
-    assert "No gate has judged it yet." in page_of(report, report)
+    assert "No gate has judged it yet; <code>budwood release</code>" in page_of(report, report)
+
+
+def test_without_a_regression_what_still_fails_is_open(report_of: Make) -> None:
+    page = page_of(report_of(wrong_for(0)), report_of(wrong_for(0, 1)))
+    assert 'data-open="failing"' in page
+    assert "<b>0</b> Regressed against the base" in page
 
 
 def test_filters_count_and_regressed_is_open(report_of: Make) -> None:

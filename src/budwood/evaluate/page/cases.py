@@ -30,7 +30,7 @@ def case_list(facts: Facts) -> str:
         for case_id in one.ids:
             inside.setdefault(case_id, []).append(one.key)
     cards = _cards(facts, filters, inside)
-    opened = next((one.key for one in filters if one.key.startswith("regressed") and one.ids), filters[0].key)
+    opened = _opened(filters)
     buttons = "".join(_button(one, one.key == opened) for one in filters)
     notes = "".join(_note(one, sum(case_id in cards for case_id in one.ids), facts) for one in filters)
     return f"""<section id="cases" data-open="{opened}"><h2>Case by case</h2>
@@ -38,6 +38,16 @@ def case_list(facts: Facts) -> str:
 <input id="find" type="search" placeholder="find in these cases" aria-label="find in these cases"></div>
 {notes}<p class="hint" id="found" aria-live="polite"></p>
 {"".join(cards.values())}</section>"""
+
+
+def _opened(filters: Sequence[Filter]) -> str:
+    """What got worse, else what is still wrong, else what there is."""
+    full = [one.key for one in filters if one.ids]
+    for wanted in ("regressed", "failing", ""):
+        for key in full:
+            if key.startswith(wanted):
+                return key
+    return filters[0].key
 
 
 def _filters(facts: Facts) -> list[Filter]:

@@ -9,7 +9,7 @@ WORDS = {
     "PROMOTE": "The gate lets it go live.",
     "REJECT": "The gate holds it back.",
     "INCONCLUSIVE": "The evidence does not settle it.",
-    "": "No gate has judged it yet.",
+    "": "No gate has judged it yet; <code>budwood release</code> asks one.",
 }
 
 

@@ -151,7 +151,9 @@ def _slice(facts: Facts, name: str) -> str:
             f"{changes[value][0]:,}",
             *(figure(_in_slice(one, name, value, facts.primary)) for one in _all(facts)),
             *(signed(one.slices[name][value][1]) for one in facts.comparisons.values()),
-            share_bars([(_kind(place), _in_slice(one, name, value, facts.primary)) for place, one in enumerate(_all(facts))]),
+            share_bars(
+                [(who, _in_slice(one, name, value, facts.primary)) for who, one in zip(_who(facts), _all(facts), strict=True)]
+            ),
         ]
         for value in shown
     )
@@ -168,12 +170,7 @@ def _in_slice(report: Report, name: str, value: str, metric: str) -> float | Non
 
 
 def _shares(facts: Facts, key: str, name: str) -> str:
-    return share_bars([(_kind(place), one.summary[key].get(name)) for place, one in enumerate(_all(facts))])
-
-
-def _kind(place: int) -> str:
-    """Class of a bar: the others in their order, the candidate last."""
-    return ("base", "champion")[place] if place < 2 else "this"
+    return share_bars([(who, one.summary[key].get(name)) for who, one in zip(_who(facts), _all(facts), strict=True)])
 
 
 def _all(facts: Facts) -> list[Report]:
