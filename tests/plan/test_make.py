@@ -27,14 +27,14 @@ def peaks(plan: Plan) -> dict[str, float]:
     ("memory", "method", "reason"),
     [
         (10e9, "lora", "LoRA: the base fits unquantised"),
-        (2.6e9, "qlora", "QLoRA: the base fits only in 4 bits"),
+        (2.8e9, "qlora", "QLoRA: the base fits only in 4 bits"),
         (0.5e9, "qlora", "QLoRA: nothing is expected to fit"),
     ],
 )
 def test_auto_takes_the_fastest_that_fits(
     shape: BaseShape, machine: Machine, lengths: Lengths, memory: float, method: str, reason: str
 ) -> None:
-    # A small pass, so that the weights decide. Loading takes 2.1 GB with either method, LoRA's steps 2.35 GB.
+    # A small pass, so that the weights decide. Loading takes 2.25 GB with either method, LoRA's steps 2.5 GB.
     recipe = recipe_with(tokens_per_pass=512, tokens_per_step=512)
     heavy = replace(shape, parameters=400_000_000, linears={f"{i}.q_proj": (20_000, 1_000) for i in range(19)})
     plan = make_plan(recipe, heavy, lengths, replace(machine, memory_bytes=int(memory), free_bytes=int(memory)))

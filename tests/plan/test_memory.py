@@ -21,7 +21,7 @@ def test_lora_terms(shape: BaseShape) -> None:
         "activations": 4 * 2_000 * 2 * (12_000 + 3_000 + 500 + 12_000),
         "logits": 3 * 4 * 200 * 10_000,  # 200 supervised positions
         "buffers": 0,
-        "runtime": 0.5e9,
+        "runtime": 0.65e9,
     }
 
 
@@ -57,8 +57,8 @@ def test_bounds_are_ordered_and_add_up(shape: BaseShape) -> None:
 def test_loading_counts_where_it_is_the_peak(shape: BaseShape) -> None:
     few = replace(LOAD, tokens=10)
     terms = memory_terms("qlora", shape, few)
-    assert sum(term.bytes.expected for term in terms) < 1.3e9
-    assert peak("qlora", shape, few, terms).expected == 800e6 + 0.5e9
+    assert sum(term.bytes.expected for term in terms) < 1.4e9
+    assert peak("qlora", shape, few, terms).expected == 800e6 + 0.65e9
 
 
 def test_the_published_figure_for_eight_billion_parameters(shape: BaseShape) -> None:

@@ -108,6 +108,11 @@ def sums(count: int, *, seed: int) -> list[dict[str, Any]]:
     return rows
 
 
+@pytest.fixture
+def make_rows() -> Callable[..., list[dict[str, Any]]]:
+    return sums
+
+
 Snapshots = Callable[..., Digest]
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,6 +20,7 @@ from budwood.store import Store, open_store
 from budwood.train.run import train
 from budwood.train.settings import TrainSettings
 
+Rows = Callable[..., list[dict[str, Any]]]
 Train = Callable[[Store, Callable[[Event], None]], Digest]
 
 
@@ -106,20 +108,51 @@ def test_killed_around_the_rename_of_a_checkpoint(
     assert any(message.startswith(f"Going on from step {step} of") for message in resumed)
 
 
+def test_the_best_weights_outlive_an_interruption(
+    recipe: Recipe,
+    base_ref: BaseRef,
+    settings: TrainSettings,
+    make_snapshot: Callable[..., Digest],
+    make_rows: Rows,
+    store: Store,
+    tmp_path: Path,
+) -> None:
+    """Few rows and a high rate: the validation loss rises again, so that the best lies before the interruption."""
+    chosen = replace(settings, learning_rate=5e-2, schedule="constant", epochs=24.0, validations=12, checkpoint_every=1)
+    snapshot = make_snapshot(train=make_rows(8, seed=5))
+    root = copy_of(store, tmp_path / "stopped")
+
+    def run(opened: Store, report: Callable[[Event], None]) -> Digest:
+        return train(recipe, opened, snapshot, base_ref, settings=chosen, report=report, threads=1)
+
+    expected = run(store, silent)
+    body = store.manifest(expected).body
+    assert body["best_step"] < body["steps"]
+    with open_store(root) as opened:
+        with pytest.raises(Stop):
+            run(opened, stopping_at(body["steps"]))
+        assert run(opened, silent) == expected
+
+
+class Stop(Exception):
+    pass
+
+
+def stopping_at(step: int) -> Callable[[Event], None]:
+    def report(event: Event) -> None:
+        if event.message == "Training lora" and event.done == step:
+            raise Stop
+
+    return report
+
+
 def test_a_damaged_checkpoint_is_passed_over(store: Store, run_once: Train, tmp_path: Path) -> None:
     root = copy_of(store, tmp_path / "damaged")
-
-    class Stop(Exception):
-        pass
-
-    def stopping(event: Event) -> None:
-        if event.message == "Training lora" and event.done == 8:
-            raise Stop
 
     messages: list[str] = []
     with open_store(root) as opened:
         with pytest.raises(Stop):
-            run_once(opened, stopping)
+            run_once(opened, stopping_at(8))
         newest = max(root.glob("work/*/checkpoints/step-*"))
         data = bytearray((newest / "tensors.safetensors").read_bytes())
         data[-1] ^= 1
