@@ -1,0 +1,1 @@
+"""How the seedling, Budwood's embedded base, is made: text, tokenizer, network, training, probes."""
