@@ -8,7 +8,6 @@ the test file is then not read. Prints a Markdown table; asserts nothing.
 
 import argparse
 import shutil
-import sys
 import tempfile
 from pathlib import Path
 
@@ -68,4 +67,4 @@ def judge(recipe: Recipe, folder: Path) -> tuple[float, float]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()
