@@ -1,8 +1,9 @@
 """Attention of short rows as plain batched products, its scores made again in the backward pass.
 
-For what torch's own kernels do badly on a CPU: many short rows in half precision (a kernel works row by row and converts each
-one: 80 ms against 34 ms forward and backward for 50 rows of 50 to 110 tokens, 4 heads of 64, one core), and soft caps, which
-they do not have. Nothing but q, k and v is kept for the backward pass.
+For what torch's own kernels do badly on a CPU: many short rows in half precision, and soft caps, which they do not have.
+Nothing but q, k and v is kept for the backward pass. Measured forward and backward, CPU time of one busy core, median of 9,
+rows of 4,000 tokens together, 4 heads of 64: in bf16, rows of 50 to 110 tokens 79 ms (kernel) against 37 ms (here), of 200
+to 256 tokens 117 against 111, of 500 to 600 tokens 163 against 207; in float32 no faster than the kernel.
 """
 
 from collections.abc import Callable, Iterator
