@@ -166,7 +166,7 @@ def test_going_on_starts_from_the_earlier_adapter(job: Job, snapshot: Digest, se
         ({"rank": 8}, "was made with other settings: rank 4, now 8"),
         ({"alpha": 4.0}, "was made with other settings: alpha 8.0, now 4.0"),
         ({"method": "qlora"}, "was made with other settings: quantization 'none', now 'nf4'"),
-        ({"method": "full"}, "is a adapter, method full goes on from a model"),
+        ({"method": "full"}, "is an adapter, method full goes on from a model"),
         ({"target_modules": ("q_proj",)}, "has other target modules: 12 layers are in one of the two only"),
     ],
 )

@@ -19,6 +19,7 @@ from budwood.train.curve import Point
 from budwood.train.health import check_course, check_finite
 from budwood.train.optimiser import Optimiser
 from budwood.train.order import Step, plan_steps
+from budwood.train.pace import Pace
 from budwood.train.rows import TrainRow
 from budwood.train.schedule import learning_rate, validation_steps
 from budwood.train.settings import TrainSettings
@@ -120,7 +121,7 @@ class _Loop:
         self._optimiser = Optimiser(trainable.parameters, settings)
         self._dropout = torch.Generator().manual_seed(settings.seed)
         self._state = _State()
-        self._pace = _Pace(clock, self._steps, [len(row.encoded.ids) for row in rows])
+        self._pace = Pace(clock, self._steps, [len(row.encoded.ids) for row in rows])
 
     def resume(self) -> None:
         """Take up the newest checkpoint; without one, note what training starts from."""
@@ -240,47 +241,6 @@ class _Loop:
         self._dropout.set_state(saved.tensors["dropout"])
         curves = [Point(**point) for point in facts["curves"]]
         self._state = _State(saved.step, facts["tokens"], facts["supervised"], curves, best)
-
-
-class _Pace:
-    """Speed of the steps made in this process, and what is left by the tokens that are still to come."""
-
-    def __init__(self, clock: Callable[[], float], steps: Sequence[Step], lengths: Sequence[int]) -> None:
-        self._clock = clock
-        self._remaining = [0]
-        for step in reversed(steps):
-            self._remaining.append(self._remaining[-1] + sum(lengths[row] for row in step.rows))
-        self._remaining.reverse()
-        self._since: float | None = None
-        self._seconds = 0.0
-        self._tokens = 0
-
-    def start(self) -> None:
-        self._since = self._clock()
-
-    def pause(self) -> None:
-        self._since = None
-
-    def done(self, tokens: int) -> None:
-        assert self._since is not None
-        self._seconds += self._clock() - self._since
-        self._tokens += tokens
-
-    @property
-    def tokens_per_s(self) -> float | None:
-        return self._tokens / self._seconds if self._seconds > 0 else None
-
-    def left(self, step: int) -> str:
-        """Time until the last step, validations left out."""
-        rate = self.tokens_per_s
-        seconds = round(self._remaining[step] / rate) if rate else 0
-        if seconds < 60:
-            return f"{seconds} s"
-        return (
-            f"{seconds // 60} min {seconds % 60:02d} s"
-            if seconds < 3600
-            else f"{seconds // 3600} h {seconds % 3600 // 60:02d} min"
-        )
 
 
 def load_weights(trainable: Trainable, tensors: Mapping[str, Tensor]) -> None:

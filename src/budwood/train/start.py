@@ -25,7 +25,7 @@ def check_start(store: "Store", start: Digest, settings: TrainSettings, identity
     wanted = "model" if settings.method == "full" else "adapter"
     if manifest.kind != wanted:
         raise _refused(
-            f"{short(start)}… is a {manifest.kind}, method {settings.method} goes on from {_an(wanted)}",
+            f"{short(start)}… is {_an(manifest.kind)}, method {settings.method} goes on from {_an(wanted)}",
             "Set [train] method to what the earlier release was trained with.",
         )
     if manifest.body.get("base") != identity.weights_digest:
