@@ -4,6 +4,8 @@ HARDWARE ?= cpu
 VENV     := .venv
 BIN      := $(VENV)/bin
 STAMP    := $(VENV)/.installed-$(HARDWARE)
+# One thread a process and a process a core: tests are small, and threads that wait for each other waste both cores.
+PYTEST   := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
 
 .DEFAULT_GOAL := help
 .PHONY: help setup quickstart test test-slow accept check fix docs bench pins clean
@@ -24,13 +26,13 @@ quickstart: setup  ## the whole job on the bundled base: raw data to a served ad
 	@$(BIN)/python examples/support-triage/quickstart.py
 
 test: setup  ## the quick suite
-	$(BIN)/python -m pytest -m "not slow and not gpu"
+	$(PYTEST) -m "not slow and not gpu"
 
 test-slow: setup  ## what takes minutes: kills, real data, fuzzing
-	$(BIN)/python -m pytest -m "slow and not gpu"
+	$(PYTEST) -m "slow and not gpu"
 
 accept: setup  ## the main job, end to end
-	$(BIN)/python -m pytest tests/acceptance
+	$(PYTEST) tests/acceptance
 
 check: setup  ## formatting, lint, types, import rule
 	$(BIN)/ruff format --check .

@@ -14,6 +14,8 @@ tests read them.
       StoreError        objects, catalog, aliases, history
       ReleaseError      gates, promotions, probes
       ServeError        the server could not start or answer
+      GenerationError   a generation request that cannot be answered (engine.generate)
+      ApiError          a request to the server that is refused (serve.api)
 
 Room: knows nothing else of Budwood.
 """

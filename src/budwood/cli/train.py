@@ -26,8 +26,12 @@ def register(app: typer.Typer) -> None:
                 ("run", short(digest)),
                 ("method", body["method"]),
                 ("steps", f"{body['steps']:,} (kept: step {body['best_step']:,})"),
-                ("validation", f"{body['validation_loss']:.4f} nats per supervised token"),
+                ("validation", _loss(body["validation_loss"])),
                 ("result", f"{short(body['result'])} in {folder}"),
             ]
         )
         print_next(f"budwood evaluate {recipe} --store {store}")
+
+
+def _loss(value: float | None) -> str:
+    return "not measured: no validation rows" if value is None else f"{value:.4f} nats per supervised token"
