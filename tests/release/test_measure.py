@@ -15,7 +15,7 @@ from budwood.errors import ReleaseError
 from budwood.events import Event
 from budwood.release.measure import make_probes, measure
 
-PROMPTS = [list(range(start, start + 9)) for start in (20, 40, 60, 80)]
+PROMPTS = [list(range(start, start + 9)) for start in range(20, 500, 20)]
 
 
 @pytest.fixture(scope="module")
