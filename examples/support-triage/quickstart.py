@@ -102,8 +102,9 @@ def wait_for_url(process: subprocess.Popen[str]) -> str:
     for line in process.stdout:
         said.append(line)
         print(line, end="", flush=True)
-        if found := re.search(r"http://\S+:\d+", line):
-            return found[0]
+        # The line with the models comes once they are loaded and their probes have passed.
+        if found := re.search(r"(http://\S+:\d+)/v1 ", line):
+            return found[1]
     sys.exit("The server stopped before it listened:\n" + "".join(said))
 
 

@@ -34,9 +34,9 @@ def serving(store: Path, cwd: Path) -> Iterator[str]:
     try:
         assert process.stdout is not None
         line = process.stdout.readline()
-        found = re.search(r"http://\S+:\d+", line)
+        found = re.search(r"(http://\S+:\d+)/v1 ", line)
         assert found, line + (process.stderr.read() if process.stderr else "")
-        yield found[0]
+        yield found[1]
     finally:
         process.terminate()
         process.communicate(timeout=60)
