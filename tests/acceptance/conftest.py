@@ -33,7 +33,9 @@ def small_job(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("recipe.toml", "recipe-v2.toml"):
         text = (EXAMPLE / name).read_text("utf-8")
         assert "min_quality = " in text
-        lines = [line for line in text.splitlines() if not line.startswith(("min_quality", "epochs", "tokens_per", "max_cases"))]
+        lines = [
+            line for line in text.splitlines() if not line.startswith(("min_quality", "epochs", "tokens_per", "max_cases"))
+        ]
         text = "\n".join(lines).replace("[train]\n", "[train]\nepochs = 1\ntokens_per_step = 2048\ncheckpoint_every = 3\n")
         text = text.replace("[evaluate]\n", "[evaluate]\nmax_cases = 40\n", 1)
         (folder / name).write_text(text, "utf-8")
