@@ -137,16 +137,12 @@ def unknown(
 def _bounds(delta: Sequence[float], groups: Sequence[str], gate: GateSection, seed: int) -> Bounds:
     import numpy as np
 
-    from budwood.stats import paired_bootstrap, upper_rate
+    from budwood.stats import paired_interval
 
-    interval = paired_bootstrap(
+    interval = paired_interval(
         np.asarray(delta, dtype=np.float64), list(groups), resamples=gate.resamples, seed=seed, alpha=gate.alpha
     )
-    # Cases of one group rise and fall together, so the unseen is bounded by the number of groups.
-    unseen = upper_rate(0, len(set(groups)), gate.alpha)
-    low = interval.low if any(value < 0 for value in delta) else interval.low - unseen
-    high = interval.high if any(value > 0 for value in delta) else interval.high + unseen
-    return Bounds(interval.mean, max(low, -1.0), min(high, 1.0))
+    return Bounds(interval.mean, max(interval.low, -1.0), min(interval.high, 1.0))
 
 
 def _outcome(bounds: Bounds, limit: float, *, superior: bool) -> Outcome:
