@@ -20,12 +20,11 @@ from pathlib import Path
 
 import torch
 from tokenizers import Tokenizer
-from tools.seedling import contamination, probes, vocabulary
+from tools.seedling import blocklist, contamination, probes, vocabulary
 from tools.seedling.corpus import TOKENIZER_MIX, Corpus
 from tools.seedling.crew import Crew
 from tools.seedling.network import Network, Shape
 from tools.seedling.schedule import Schedule
-from tools.seedling.service import BLOCKED
 from tools.seedling.training import Trainer
 
 
@@ -34,7 +33,7 @@ def main() -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     torch.set_num_threads(args.threads)
     if args.collect:
-        collect(args.collect, args.seed)
+        collect(args.collect)
     elif args.probe:
         print(probes.report(args.out, args.prose, count=args.probe, device=torch.device(args.device)))
     elif args.overlap:
@@ -73,14 +72,12 @@ def train(trainer: Trainer, args: argparse.Namespace) -> None:
     trainer.run(args.steps + args.decay_steps, save_every=args.save_every, export_every=args.export_every)
 
 
-def collect(benchmark: Path, seed: int) -> None:
-    """Write the fingerprints of generated lines that a benchmark holds too; they are never drawn afterwards."""
-    if not benchmark.is_dir():
-        print(f"{benchmark} is not here: nothing to compare with, {BLOCKED.name} stays as it is")
-        return
-    found = contamination.collect(contamination.read_rows(benchmark), seed=seed, draws=600_000)
-    BLOCKED.write_text("\n".join(found) + "\n", encoding="utf-8")
-    print(f"{len(found)} fingerprints in {BLOCKED.name}")
+def collect(benchmark: Path) -> None:
+    """Write the fingerprints of the benchmark's rows: no document that holds one is drawn afterwards."""
+    rows = contamination.read_rows(benchmark)
+    if not rows:
+        raise SystemExit(f"{benchmark} has no CSV file with rows: {blocklist.FILE.name} stays as it is")
+    print(f"{blocklist.write(blocklist.build(rows), blocklist.FILE)} rows in {blocklist.FILE.name}")
 
 
 def overlap(trainer: Trainer, benchmark: Path, steps: int) -> None:

@@ -150,6 +150,7 @@ def release(store: Store, recipe: Recipe) -> Releaser:
             "quantization": "none",
             "precision": "float32",
             "template_source": TEMPLATE,
+            "system": "",
             "decoding": Decoding(0.0, 64, (2,)),
             "probes": PROBES,
             "parent": champion.digest if champion else None,

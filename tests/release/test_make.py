@@ -56,6 +56,7 @@ def test_a_release_that_has_gone_live_is_not_released_again(store: Store, releas
         {"quantization": "nf4"},
         {"precision": "bfloat16"},
         {"template_source": TEMPLATE + " "},
+        {"system": "Be brief."},
         {"decoding": Decoding(0.1, 64, (2,))},
         {"decision": "INCONCLUSIVE"},
     ],

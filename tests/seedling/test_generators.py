@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
-from tools.seedling import contamination, records, service, service_tasks, skills
+from tools.seedling import blocklist, contamination, records, service, service_tasks, skills
 from tools.seedling.chat import Chat
+from tools.seedling.corpus import Corpus
 from tools.seedling.wording import Pattern, say
 
 GENERATORS: tuple[Callable[[random.Random], Chat], ...] = (skills.task, records.task, service_tasks.task)
@@ -69,16 +71,35 @@ def test_json_answers_are_json_and_copy_from_the_text() -> None:
             assert value is None or value in prompt
 
 
-def test_blocked_lines_are_never_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    situation = service.Situation("n", "m", "d", ("(one|two)",))
-    monkeypatch.setattr(service, "blocked", lambda: frozenset({service.fingerprint("one")}))
-    rng = random.Random(0)
-    drawn = {service.normalise(service.message(rng, situation, plain=True).text) for _ in range(80)}
-    assert "two" in drawn
-    assert "one" not in drawn
+def test_a_document_that_holds_a_row_is_never_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = ["<|user|>Well, where is my CARD please?<|end|>", "<|user|>Help me<|end|>", "help me sort this out"]
+    listed = blocklist.build(["where is my card", "help me"])
+    monkeypatch.setattr(blocklist, "shipped", lambda: listed)
+    made = Corpus({"text": lambda rng: rng.choice(texts)})
+    drawn = made.documents(random.Random(0), {"text": 1})
+    assert {next(drawn) for _ in range(50)} == {"help me sort this out"}
+
+
+def test_the_blocklist_comes_back_from_its_file_as_it_was(tmp_path: Path) -> None:
+    made = blocklist.build(["where is my card", "where is my money now", "help me"])
+    assert blocklist.write(made, tmp_path / "blocked.txt") == 3
+    back = blocklist.read(tmp_path / "blocked.txt")
+    assert back.short == made.short
+    assert {head: sorted(rest) for head, rest in back.long.items()} == {h: sorted(r) for h, r in made.long.items()}
+
+
+def test_a_damaged_blocklist_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "blocked.txt").write_text("one two\n", encoding="utf-8")
+    with pytest.raises(ValueError, match="'one two' is neither"):
+        blocklist.read(tmp_path / "blocked.txt")
 
 
 def test_overlap_is_counted_by_row_and_by_run() -> None:
     rows = {"how do i do it", "a b c d e f g h i"}
-    found = contamination.measure(["<|user|>How do I do it?<|end|>", "z a b c d e f g h y", "nothing"], rows)
+    found = contamination.measure(["<|user|>Hi, how do I do it now?<|end|>", "z a b c d e f g h y", "nothing"], rows)
     assert (found.rows_found, found.rows_hit, found.runs_found) == (1, 1, 1)
+
+
+def test_the_header_of_a_benchmark_file_is_no_row(tmp_path: Path) -> None:
+    (tmp_path / "test.csv").write_text("text,category\nWhere is it?,a\n", encoding="utf-8")
+    assert contamination.read_rows(tmp_path) == {"where is it"}

@@ -130,7 +130,14 @@ class Nursery:
             return draft.commit(parents=[self.base_object()], body={"adapter": adapter})
 
     def release(
-        self, name: str, adapter: int | None, *, shift: float = 0.0, note: str = "", changes: dict[str, Any] | None = None
+        self,
+        name: str,
+        adapter: int | None,
+        *,
+        shift: float = 0.0,
+        note: str = "",
+        changes: dict[str, Any] | None = None,
+        system: str = "",
     ) -> ReleaseRow:
         """Register a release of an adapter, or of the base alone; `shift` spoils its probes, `changes` what it binds."""
         identity = self.soil.base.identity
@@ -142,6 +149,7 @@ class Nursery:
             "result": {"kind": "none" if adapter is None else "adapter", "digest": result},
             "decoding": {"temperature": 0.0, "max_new_tokens": 16, "stop_ids": list(self.soil.template.stop_ids)},
             "note": note,
+            "system": system,
         }
         with self.store.draft("release") as draft:
             (draft.folder / "release.json").write_text(json.dumps(body))

@@ -22,7 +22,7 @@ LogitGradient = Callable[[Tensor, Tensor, int], tuple[Tensor, Tensor]]
 class Shape:
     """Sizes of the network; the defaults are those of the seedling that ships."""
 
-    vocab_size: int = 6144
+    vocab_size: int = 7168
     hidden_size: int = 256
     intermediate_size: int = 704
     layers: int = 6

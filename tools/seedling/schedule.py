@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from tools.seedling.corpus import DRILLED, FINAL, GROUND, MIXED, SERVICE
+from tools.seedling.corpus import MAIN, OPENING
 
-PHASES = ((300, GROUND), (550, SERVICE), (650, DRILLED), (800, MIXED))  # (ends before this step, mixture); then FINAL
+OPENING_STEPS = 300
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,7 @@ class Schedule:
         return self.peak * max(0.0, 1 - (step - self.decay_from + 1) / (self.decay_steps + 1))
 
     def mixture(self, step: int) -> Mapping[str, int]:
-        return next((mixture for end, mixture in PHASES if step < end), FINAL)
+        return OPENING if step < OPENING_STEPS else MAIN
 
     def length(self, step: int) -> int:
         """Short rows while the network learns words, long ones at the end, so that late positions are trained too."""

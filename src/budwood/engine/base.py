@@ -45,6 +45,7 @@ __all__ = [
     "read_config",
     "resolve_base",
     "skeleton",
+    "without_bars",
 ]
 
 Quantization = Literal["none", "nf4"]
@@ -188,7 +189,7 @@ def load_base(
 
     known = identity or identify_base(ref)
     register_attention()
-    with _quiet():
+    with without_bars():
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             ref.folder,
             dtype=dtype,
@@ -277,7 +278,7 @@ def logits(model: nn.Module, hidden: Tensor) -> Tensor:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def without_bars() -> Iterator[None]:
     """Keep transformers' own bar off the terminal, and put its setting back."""
     import transformers.utils.logging
 

@@ -178,6 +178,7 @@ def release(job: Job) -> Released:
         quantization=result.subject.quantization,
         precision=result.subject.precision,
         template_source=job.base.template.source,
+        system=job.recipe.prepare.system,
         decoding=Decoding(
             temperature=job.recipe.evaluate.temperature,
             max_new_tokens=job.recipe.evaluate.max_new_tokens,

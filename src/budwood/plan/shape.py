@@ -57,15 +57,11 @@ def read_shape(folder: Path) -> BaseShape:
     Raises:
         BaseError: no config.json, or a family that is not supported.
     """
-    import torch
-    from transformers import AutoModelForCausalLM
-
-    from budwood.engine.base import BaseRef, read_config
+    from budwood.engine.base import BaseRef, skeleton
     from budwood.engine.lora import linear_shapes
 
-    config: Any = read_config(BaseRef(str(folder), folder, None))  # its fields are the family's
-    with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(config)  # type: ignore[no-untyped-call]  # transformers' own
+    model = skeleton(BaseRef(str(folder), folder, None))
+    config: Any = model.config  # its fields are the family's
     experts = int(getattr(config, "num_local_experts", 0) or getattr(config, "num_experts", 0) or 0)
     chosen = int(getattr(config, "num_experts_per_tok", 0) or 0)
     head_size = int(getattr(config, "head_dim", 0) or config.hidden_size // config.num_attention_heads)

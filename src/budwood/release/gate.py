@@ -17,7 +17,7 @@ from budwood.release.report import Case, Report
 from budwood.release.verdict import Check, Decision, Verdict
 from budwood.store import HistoryEvent, Store
 
-GATE_VERSION = 1
+GATE_VERSION = 2
 """Raised when the same reports and rules would be judged otherwise."""
 SEED = 0
 

@@ -49,6 +49,7 @@ def make_release(
     quantization: str,
     precision: str,
     template_source: str,
+    system: str,
     decoding: Decoding,
     probes: ProbeSet,
     parent: Digest | None,
@@ -73,6 +74,7 @@ def make_release(
         quantization: "none" or "nf4": the base under an adapter is only that base in this form.
         precision: compute dtype that it was trained in.
         template_source: the chat template; its digest must be the one in `base_identity`.
+        system: message that training put before conversations that had none; serving does the same. Empty: none.
         decoding: defaults of serving.
         probes: golden probes.
         parent: release that this one replaces or goes on from.
@@ -99,6 +101,7 @@ def make_release(
             "object": base_object,
         },
         "template": digest_bytes(template_source.encode("utf-8", "surrogatepass")),
+        "system": system,
         "result": {"kind": result.kind if result else "none", "digest": result.digest if result else None},
         "decoding": {
             "temperature": decoding.temperature,
@@ -125,13 +128,13 @@ def make_release(
     return digest, store.add_release(recipe.name, digest, who=who, reason=reason)
 
 
-_PARTS = ("name", "alias", "base", "template", "result", "decoding", "snapshot", "report", "run")
+_PARTS = ("name", "alias", "base", "template", "system", "result", "decoding", "snapshot", "report", "run")
 
 
 def _is_same(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     """Whether two bodies bind the same parts, judged under the same rules."""
     rules = [(body["verdict"] or {}).get("policy_digest") for body in (one, other)]
-    return rules[0] == rules[1] and all(one[key] == other[key] for key in _PARTS)
+    return rules[0] == rules[1] and all(one.get(key) == other.get(key) for key in _PARTS)
 
 
 def _check_name(name: str, base_id: str) -> None:

@@ -44,7 +44,12 @@ class Decoding:
 
 @dataclass(eq=False)
 class Live:
-    """A release that is loaded and has passed its probes. `slot` is its adapter's in the engine's bank; -1: base alone."""
+    """A release that is loaded and has passed its probes.
+
+    Args:
+        slot: its adapter's in the engine's bank; -1: base alone.
+        system: put before conversations that begin without a system message, as training did; empty: nothing.
+    """
 
     name: str
     version: int
@@ -57,6 +62,7 @@ class Live:
     engine_key: tuple[str, str]
     texts: "Texts"
     decoding: Decoding
+    system: str = ""
     in_flight: int = 0
 
     @property

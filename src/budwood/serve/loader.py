@@ -40,6 +40,7 @@ class ReleaseBody:
     kind: str
     result: str | None
     decoding: Decoding
+    system: str
 
     @property
     def engine_key(self) -> EngineKey:
@@ -156,6 +157,7 @@ class Loader:
             engine_key=body.engine_key,
             texts=engine.texts,
             decoding=body.decoding,
+            system=body.system,
         )
 
     def _engine(self, body: ReleaseBody, where: str) -> _Engine:
@@ -254,6 +256,7 @@ def read_body(body: Mapping[str, Any], *, where: str) -> ReleaseBody:
                 max_new_tokens=int(decoding["max_new_tokens"]),
                 stop_ids=tuple(int(token) for token in decoding["stop_ids"]),
             ),
+            system=str(body.get("system", "")),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ServeError(f"The release cannot be read: {error!r}.", where=where, mend="Make the release again.") from None

@@ -77,7 +77,10 @@ def store_model(store: "Store", model: "nn.Module", base: Base) -> Digest:
 
 def write_model(model: "nn.Module", base_folder: Path, folder: Path) -> None:
     """Write a folder that `resolve_base` and transformers load."""
-    model.save_pretrained(folder)  # type: ignore[operator]  # nn.Module types every attribute as Tensor | Module
+    from budwood.engine.base import without_bars
+
+    with without_bars():
+        model.save_pretrained(folder)  # type: ignore[operator]  # nn.Module types every attribute as Tensor | Module
     # transformers writes its own version and defaults into these two; the base's own say the same and do not change.
     (folder / "generation_config.json").unlink(missing_ok=True)
     config = json.loads((base_folder / "config.json").read_text("utf-8"))

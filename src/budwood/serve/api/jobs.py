@@ -40,6 +40,8 @@ async def chat_job(context: Context, live: Live, request: ChatRequest) -> Job:
         ApiError: 400 with the field that cannot be.
     """
     messages = [message.plain for message in request.messages]
+    if live.system and messages[0]["role"] != "system":
+        messages = [{"role": "system", "content": live.system}, *messages]
     characters = sum(len(message["content"]) for message in messages)
     prompt = await _encode(live, characters, lambda texts: texts.encode_chat(messages), "messages")
     schema = request.schema_text
