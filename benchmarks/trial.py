@@ -32,10 +32,14 @@ def changes_of(parser: ArgumentParser, pairs: list[str], *, tune: bool) -> dict[
     """The values of --set, which are for tuning alone: what is quoted is the recipe as it stands."""
     if pairs and not tune:
         parser.error("--set tries settings, which needs --tune; put the chosen ones into the recipe")
+    wrong = [pair for pair in pairs if "=" not in pair]
+    if wrong:
+        parser.error(f"--set takes KEY=VALUE, not {wrong[0]!r}, e.g. --set epochs=3")
     return dict(pair.split("=", 1) for pair in pairs)
 
 
 def changed(recipe: Recipe, method: str, changes: dict[str, str], *, seed: int | None = None) -> Recipe:
+    """The recipe with another method, other [train] values (as text, read like the recipe's) and another seed."""
     section = recipe.train.model_dump() | changes | {"method": method}
     train = type(recipe.train).model_validate(section, strict=False)
     return recipe.model_copy(update={"train": train, "seed": recipe.seed if seed is None else seed})

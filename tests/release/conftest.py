@@ -14,7 +14,7 @@ import pytest
 from budwood.engine.probes import Probe, ProbeSet
 from budwood.identity import Digest, digest_bytes
 from budwood.recipe import Recipe, recipe_from_mapping
-from budwood.release.make import Decoding, ResultRef, make_release
+from budwood.release.make import Decoding, Parts, ResultRef, make_release
 from budwood.release.report import Case, Report
 from budwood.release.verdict import Decision, Verdict
 from budwood.store import Kind, Store, open_store
@@ -154,10 +154,8 @@ def release(store: Store, recipe: Recipe) -> Releaser:
             "decoding": Decoding(0.0, 64, (2,)),
             "probes": PROBES,
             "parent": champion.digest if champion else None,
-            "who": "anna",
-            "reason": f"release {number}",
         }
-        digest, version = make_release(recipe, store, **(parts | changes))
+        digest, version = make_release(recipe, store, Parts(**(parts | changes)), who="anna", reason=f"release {number}")
         return Made(digest, version, base, adapter, snapshot, run, report)
 
     return make

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import json
 import random
+import re
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
-from tools.seedling import blocklist, contamination, records, service, service_tasks, skills
+from tools.seedling import blocklist, contamination, labels, records, service, service_tasks, skills
 from tools.seedling.chat import Chat
 from tools.seedling.corpus import Corpus
 from tools.seedling.wording import Pattern, say
+from tools.seedling.words import WordNet
 
 GENERATORS: tuple[Callable[[random.Random], Chat], ...] = (skills.task, records.task, service_tasks.task)
 
@@ -69,6 +73,20 @@ def test_json_answers_are_json_and_copy_from_the_text() -> None:
         prompt = "\n".join(content for _, content in chat[:-1])
         for value in json.loads(chat[-1][1]).values():
             assert value is None or value in prompt
+
+
+def test_a_label_and_its_words_say_the_same() -> None:
+    class Net:
+        def draw(self, rng: random.Random) -> SimpleNamespace:
+            return SimpleNamespace(words=(rng.choice(("late", "spare part", "déjà vu")),))
+
+    rng = random.Random(1)
+    turns = [labels.draw(rng, cast(WordNet, Net())) for _ in range(200)]
+    pairs = [pair for text in turns for pair in re.findall(r"<\|user\|>(.*?)<\|end\|><\|assistant\|>(.*?)<\|end\|>", text)]
+    assert len(pairs) > 200
+    for asked, answer in pairs:
+        words = re.split("[_ -]", answer)
+        assert re.split("[_ -]", asked.removesuffix(" stand for?"))[-len(words) :] == words
 
 
 def test_a_document_that_holds_a_row_is_never_drawn(monkeypatch: pytest.MonkeyPatch) -> None:

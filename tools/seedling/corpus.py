@@ -32,7 +32,7 @@ MAIN = {
     "skills": 8, "records": 15, "drills": 6, "labels": 4, "service": 49,
 }  # fmt: skip
 TOKENIZER_MIX = {
-    "python-docs": 5, "jargon": 5, "devil": 2, "entries": 18, "words": 10, "records": 4, "labels": 14, "drafts": 42,
+    "python-docs": 5, "jargon": 5, "devil": 2, "entries": 18, "words": 10, "records": 4, "labels": 14, "messages": 42,
 }  # fmt: skip
 TOKENIZER_FILES = ("account", "cards", "payments", "transfers")
 
@@ -47,7 +47,7 @@ class Corpus:
     def open(cls, folder: Path, *, held_out: bool = False) -> Corpus:
         net = words.WordNet(folder / prose.WORDNET)
         texts = {name: [d for d in docs if is_held_out(d) is held_out] for name, docs in prose.read_all(folder).items()}
-        drafts = service.situations(TOKENIZER_FILES)
+        banking = service.situations(TOKENIZER_FILES)
         made: dict[str, Source] = {
             "entries": lambda rng: words.entry(rng, net),
             "words": lambda rng: render(words.task(rng, net)),
@@ -55,7 +55,7 @@ class Corpus:
             "records": lambda rng: render(records.task(rng)),
             "drills": lambda rng: drills.draw(rng, net),
             "labels": lambda rng: labels.draw(rng, net),
-            "drafts": lambda rng: service.draft(rng, rng.choice(drafts), plain=False).text,
+            "messages": lambda rng: service.message(rng, rng.choice(banking), plain=False).text,
             "service": lambda rng: render(service_tasks.task(rng)),
         }
         return cls(made | {name: picker(docs) for name, docs in texts.items()})

@@ -10,7 +10,7 @@ import random
 import re
 
 from tools.seedling.chat import Chat, render
-from tools.seedling.service import draft, situations
+from tools.seedling.service import message, situations
 from tools.seedling.words import WordNet
 
 FORMS = (
@@ -26,7 +26,7 @@ BACK = ("Write in words: {}", "Read this label: {}", "Words of {}", "What does {
 def some_words(rng: random.Random, net: WordNet) -> list[str]:
     """One to five words: neighbours in a customer's sentence, or words from the dictionary."""
     if rng.random() < 0.7:
-        sentence = re.findall(r"[a-z]+", draft(rng, rng.choice(situations()), plain=True).text.lower())
+        sentence = re.findall(r"[a-z]+", message(rng, rng.choice(situations()), plain=True).text.lower())
         count = min(len(sentence), rng.randint(1, 5))
         start = rng.randint(0, len(sentence) - count)
         if count:

@@ -20,7 +20,7 @@ LogitGradient = Callable[[Tensor, Tensor, int], tuple[Tensor, Tensor]]
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """Sizes of the network; the defaults are those of the seedling that ships."""
+    """Sizes of the network; the defaults are what the pretraining script trains."""
 
     vocab_size: int = 7168
     hidden_size: int = 256

@@ -121,10 +121,6 @@ def message(
 
     `known` gives slots a value beforehand; slots that the wording does not use are in `values` all the same.
     """
-    return draft(rng, situation, plain=plain, known=known)
-
-
-def draft(rng: random.Random, situation: Situation, *, plain: bool, known: Mapping[str, str] | None = None) -> Message:
     values: dict[str, str] = dict(known or {})
     core = say(rng.choice(situation.wordings), rng, values)
     sentiment = rng.choices(("neutral", "negative", "positive"), (6, 3, 1))[0]

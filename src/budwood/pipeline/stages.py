@@ -158,16 +158,14 @@ def evaluate(job: Job) -> Evaluated:
 
 def release(job: Job) -> Released:
     """Bind everything into a release with golden probes, and let the gate judge it."""
-    from budwood.release.make import Decoding, ResultRef, make_release
+    from budwood.release.make import Decoding, Parts, ResultRef, make_release
 
     evaluated = evaluate(job)
     verdict = _judge(job, evaluated)
     page = _write_page(job, evaluated.candidate, evaluated.baseline, evaluated.champion, evaluated.comparison, verdict)
     result = result_of(job, evaluated.run)
     live = live_release(job)
-    digest, version = make_release(
-        job.recipe,
-        job.store,
+    parts = Parts(
         base_identity=job.base.identity.as_body(),
         base_object=job.base.object,
         result=ResultRef(result.result_kind, result.subject.digest),
@@ -186,9 +184,8 @@ def release(job: Job) -> Released:
         ),
         probes=probes_of(job, evaluated.snapshot, result),
         parent=live,
-        who=job.who,
-        reason=job.reason,
     )
+    digest, version = make_release(job.recipe, job.store, parts, who=job.who, reason=job.reason)
     return Released(job.recipe.name, version, digest, verdict.verdict, verdict.reasons, alias_line(job), page)
 
 

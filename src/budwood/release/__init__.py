@@ -2,7 +2,7 @@
 
     verdict = judge(read_report(store, candidate), read_report(store, baseline), None, recipe.gate, primary="exact")
     probes = choose_probes(measured, count=4)
-    digest, version = make_release(recipe, store, ...)
+    digest, version = make_release(recipe, store, Parts(...), who="anna", reason="weekly")
     promote(store, "support@2", "production", expect=None, who="anna", reason="weekly", override=None)
     rollback(store, "support", "production", to=None, who="anna", reason="refund answers too long")
 

@@ -35,35 +35,11 @@ class Decoding:
     stop_ids: tuple[int, ...]
 
 
-def make_release(
-    recipe: Recipe,
-    store: Store,
-    *,
-    base_identity: Mapping[str, Any],
-    base_object: Digest,
-    result: ResultRef | None,
-    run: Digest | None,
-    snapshot: Digest,
-    report: Digest | None,
-    verdict: Verdict | None,
-    quantization: str,
-    precision: str,
-    template_source: str,
-    system: str,
-    decoding: Decoding,
-    probes: ProbeSet,
-    parent: Digest | None,
-    who: str,
-    reason: str,
-) -> tuple[Digest, int]:
-    """Write the release object and register it under the recipe's name; return its digest and running number.
-
-    The same parts give the same release and the same number, also when the parent is that very release: what it is judged
-    against and what it replaces are circumstances, and going live must not make a second release of it.
+@dataclass(frozen=True)
+class Parts:
+    """All that a release binds.
 
     Args:
-        recipe: its name, alias and notes.
-        store: where all parts lie.
         base_identity: `BaseIdentity.as_body()`; id, revision and the three digests are bound.
         base_object: the base's object.
         result: adapter or model on it; None: the plain base is released.
@@ -78,6 +54,41 @@ def make_release(
         decoding: defaults of serving.
         probes: golden probes.
         parent: release that this one replaces or goes on from.
+    """
+
+    base_identity: Mapping[str, Any]
+    base_object: Digest
+    result: ResultRef | None
+    run: Digest | None
+    snapshot: Digest
+    report: Digest | None
+    verdict: Verdict | None
+    quantization: str
+    precision: str
+    template_source: str
+    system: str
+    decoding: Decoding
+    probes: ProbeSet
+    parent: Digest | None
+
+    @property
+    def objects(self) -> list[Digest]:
+        """The objects that it is made from."""
+        result = self.result.digest if self.result else None
+        every = [self.base_object, result, self.snapshot, self.report, self.run, self.parent]
+        return [digest for digest in every if digest is not None]
+
+
+def make_release(recipe: Recipe, store: Store, parts: Parts, *, who: str, reason: str) -> tuple[Digest, int]:
+    """Write the release object and register it under the recipe's name; return its digest and running number.
+
+    The same parts give the same release and the same number, also when the parent is that very release: what it is judged
+    against and what it replaces are circumstances, and going live must not make a second release of it.
+
+    Args:
+        recipe: its name, alias and notes.
+        store: where all parts lie.
+        parts: what it binds.
         who: person or program that makes it.
         reason: why.
 
@@ -85,47 +96,53 @@ def make_release(
         ReleaseError: parts that do not belong together, or a name that is the base model's.
         StoreError: a part is not in the store.
     """
-    _check_name(recipe.name, str(base_identity["id"]))
-    _check_parts(store, base_identity, base_object, result, run, snapshot, report, verdict)
-    body = {
-        "name": recipe.name,
-        "alias": recipe.release.alias,
-        "base": {
-            "id": base_identity["id"],
-            "revision": base_identity["revision"],
-            "weights_digest": base_identity["weights_digest"],
-            "tokenizer_digest": base_identity["tokenizer_digest"],
-            "template_digest": base_identity["template_digest"],
-            "quantization": quantization,
-            "precision": precision,
-            "object": base_object,
-        },
-        "template": digest_bytes(template_source.encode("utf-8", "surrogatepass")),
-        "system": system,
-        "result": {"kind": result.kind if result else "none", "digest": result.digest if result else None},
-        "decoding": {
-            "temperature": decoding.temperature,
-            "max_new_tokens": decoding.max_new_tokens,
-            "stop_ids": list(decoding.stop_ids),
-        },
-        "snapshot": snapshot,
-        "report": report,
-        "run": run,
-        "verdict": verdict.as_body() if verdict else None,
-        "parent": parent,
-        "notes": recipe.release.notes,
-    }
-    if parent is not None and _is_same(store.manifest(parent).body, body):
-        return parent, store.add_release(recipe.name, parent, who=who, reason=reason)
-    above = [base_object, result.digest if result else None, snapshot, report, run, parent]
+    _check_name(recipe.name, str(parts.base_identity["id"]))
+    _check_parts(store, parts)
+    body = _body(recipe, parts)
+    if parts.parent is not None and _is_same(store.manifest(parts.parent).body, body):
+        return parts.parent, store.add_release(recipe.name, parts.parent, who=who, reason=reason)
     with store.draft("release") as draft:
         readable = json.dumps(body, indent=2, ensure_ascii=False, sort_keys=True)
         (draft.folder / "release.json").write_bytes(readable.encode("utf-8", "surrogatepass") + b"\n")
-        (draft.folder / "probes.json").write_bytes(probes.encode())
-        (draft.folder / "template.jinja").write_bytes(template_source.encode("utf-8", "surrogatepass"))
-        parents = [digest for digest in above if digest is not None]
-        digest = draft.commit(parents=parents, body=body, attestation={"who": who, "reason": reason})
+        (draft.folder / "probes.json").write_bytes(parts.probes.encode())
+        (draft.folder / "template.jinja").write_bytes(_template(parts))
+        digest = draft.commit(parents=parts.objects, body=body, attestation={"who": who, "reason": reason})
     return digest, store.add_release(recipe.name, digest, who=who, reason=reason)
+
+
+def _body(recipe: Recipe, parts: Parts) -> dict[str, Any]:
+    bound = ("id", "revision", "weights_digest", "tokenizer_digest", "template_digest")
+    return {
+        "name": recipe.name,
+        "alias": recipe.release.alias,
+        "base": {
+            **{key: parts.base_identity[key] for key in bound},
+            "quantization": parts.quantization,
+            "precision": parts.precision,
+            "object": parts.base_object,
+        },
+        "template": digest_bytes(_template(parts)),
+        "system": parts.system,
+        "result": {
+            "kind": parts.result.kind if parts.result else "none",
+            "digest": parts.result.digest if parts.result else None,
+        },
+        "decoding": {
+            "temperature": parts.decoding.temperature,
+            "max_new_tokens": parts.decoding.max_new_tokens,
+            "stop_ids": list(parts.decoding.stop_ids),
+        },
+        "snapshot": parts.snapshot,
+        "report": parts.report,
+        "run": parts.run,
+        "verdict": parts.verdict.as_body() if parts.verdict else None,
+        "parent": parts.parent,
+        "notes": recipe.release.notes,
+    }
+
+
+def _template(parts: Parts) -> bytes:
+    return parts.template_source.encode("utf-8", "surrogatepass")
 
 
 _PARTS = ("name", "alias", "base", "template", "system", "result", "decoding", "snapshot", "report", "run")
@@ -147,33 +164,25 @@ def _check_name(name: str, base_id: str) -> None:
         )
 
 
-def _check_parts(
-    store: Store,
-    base_identity: Mapping[str, Any],
-    base_object: Digest,
-    result: ResultRef | None,
-    run: Digest | None,
-    snapshot: Digest,
-    report: Digest | None,
-    verdict: Verdict | None,
-) -> None:
+def _check_parts(store: Store, parts: Parts) -> None:
     """Refuse parts that were not made from each other: valid pieces of two releases are no release."""
-    _expect(store, base_object, "base")
-    _expect(store, snapshot, "snapshot")
-    known = store.manifest(base_object).body.get("weights_digest")
-    if known != base_identity["weights_digest"]:
-        raise _mismatch(f"base object {short(base_object)}… has weights {short(str(known))}…", "the base identity has others")
+    base, result, report, verdict = parts.base_object, parts.result, parts.report, parts.verdict
+    _expect(store, base, "base")
+    _expect(store, parts.snapshot, "snapshot")
+    known = store.manifest(base).body.get("weights_digest")
+    if known != parts.base_identity["weights_digest"]:
+        raise _mismatch(f"base object {short(base)}… has weights {short(str(known))}…", "the base identity has others")
     if result is not None:
         _expect(store, result.digest, result.kind)
-        _expect_parent(store, result.digest, base_object, result.kind)
-    if run is not None:
-        _expect(store, run, "run")
-        needed = [digest for digest in (result.digest if result else None, snapshot, base_object) if digest]
-        for digest in needed:
-            _expect_parent(store, run, digest, "run")
+        _expect_parent(store, result.digest, base, result.kind)
+    if parts.run is not None:
+        _expect(store, parts.run, "run")
+        for digest in (result.digest if result else None, parts.snapshot, base):
+            if digest:
+                _expect_parent(store, parts.run, digest, "run")
     if report is not None:
         _expect(store, report, "report")
-        _expect_parent(store, report, result.digest if result else base_object, "report")
+        _expect_parent(store, report, result.digest if result else base, "report")
     if verdict is not None and verdict.candidate != report:
         raise _mismatch(f"the verdict is about report {short(verdict.candidate)}…", f"the report is {short(report or 'none')}…")
 
