@@ -28,7 +28,7 @@ class Clock:
         self.now = datetime(2026, 9, 1, 14, 0, tzinfo=UTC)
 
     def __call__(self) -> datetime:
-        self.now += timedelta(seconds=1)
+        self.now += timedelta(milliseconds=1)
         return self.now
 
 

@@ -2,15 +2,17 @@
 
 import subprocess
 import sys
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from budwood.errors import ReleaseError, StoreError
+from budwood.identity import digest_json
 from budwood.release.make import Decoding
-from budwood.release.promote import promote, rollback, wait_for_servers
+from budwood.release.promote import followed, promote, rollback, wait_for_servers
 from budwood.release.status import status
-from budwood.store import Store
+from budwood.store import Store, open_store
 
 from .conftest import Releaser
 
@@ -195,6 +197,42 @@ def test_waiting_ends_with_the_time_and_names_who_lags(store: Store, release: Re
 def test_without_servers_there_is_nothing_to_wait_for(store: Store, release: Releaser) -> None:
     release(1)
     assert promote(store, "support@1", who="anna", reason="", wait_s=5).servers == ()
+
+
+def test_a_server_that_serves_nothing_yet_is_waited_for(store: Store, release: Releaser) -> None:
+    target = release(1).digest
+    store.server_beat("a")
+    world = World({2: [("a", target, True, "probes passed")]}, store)
+    states = wait_for_servers(store, "support", "production", target, wait_s=30, clock=lambda: world.time, sleep=world.sleep)
+    assert [(state.server_id, state.state) for state in states] == [("a", "follows")]
+    assert world.time == 2
+    store.server_beat("b")
+    states = wait_for_servers(store, "support", "production", target, wait_s=3, clock=lambda: world.time, sleep=world.sleep)
+    assert str(states[1]) == "server b: has not reported yet"
+    assert world.time == 5
+
+
+def no_sleep(seconds: float) -> None:
+    raise AssertionError(f"waited {seconds} s")
+
+
+def test_a_server_that_died_is_named_but_not_waited_for(tmp_path: Path) -> None:
+    now = [datetime(2026, 3, 3, 14, 0, tzinfo=UTC)]
+    with open_store(tmp_path / "store", clock=lambda: now[0]) as store:
+        digest = digest_json("another release")
+        for server in ("dead", "alive"):
+            store.observe(server, "support", "production", digest, True, "")
+        store.server_beat("dead without a word")
+        now[0] += timedelta(seconds=11)
+        store.server_beat("alive")
+        states = wait_for_servers(store, "support", "production", digest, wait_s=60, sleep=no_sleep)
+        assert [(state.server_id, state.state) for state in states] == [("alive", "follows"), ("dead", "lost")]
+        assert states[1].detail == f"not heard of since 2026-03-03T14:00:00, when it was at {digest[:12]}…"
+        assert followed(states)
+        now[0] += timedelta(days=2)
+        store.server_beat("alive")
+        assert [server.server_id for server in store.servers()] == ["alive"]
+        assert store.served_at("support", "production", now[0]) == {"alive": digest}
 
 
 def test_status_sets_desired_beside_observed(store: Store, release: Releaser) -> None:

@@ -21,6 +21,7 @@ import pytest
 from budwood.errors import ServeError
 from budwood.identity import Digest
 from budwood.recipe import ServeSection
+from budwood.release.promote import wait_for_servers
 from budwood.serve.run import Server, serve
 
 PATIENCE_S = 60.0
@@ -278,6 +279,16 @@ def test_an_alias_of_a_new_name_is_picked_up_and_the_server_starts_empty(nursery
         wait_for(lambda: bool(nursery.store.observed("support", "canary")))
         assert ask(server, "support@canary").json()["system_fingerprint"] == row.digest
         assert ask(server).status_code == 404
+
+
+def test_the_first_promotion_waits_for_a_server_that_has_nothing_to_serve_yet(nursery: Any) -> None:
+    row = nursery.release("support", 0)
+    with nursery.serving() as server:
+        nursery.promote(row)
+        states = wait_for_servers(nursery.store, "support", "production", row.digest, wait_s=PATIENCE_S)
+        assert [(state.server_id, state.state) for state in states] == [(server.id, "follows")]
+        assert ask(server).json()["system_fingerprint"] == row.digest
+    assert nursery.store.servers() == []
 
 
 def test_nf4_and_plain_bases_live_side_by_side(nursery: Any) -> None:

@@ -8,13 +8,13 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import create_engine
+from sqlalchemy import create_engine, text
 from sqlalchemy.dialects.postgresql.base import PGDialect
 from sqlalchemy.pool import NullPool
 from sqlalchemy.schema import CreateTable
 
 import budwood.store
-from budwood.store import Store
+from budwood.store import Store, open_store
 from budwood.store.schema import REVISION, metadata
 
 
@@ -48,3 +48,15 @@ def test_opening_a_store_imports_no_database_and_using_one_no_alembic(store: Sto
     )
     done = subprocess.run([sys.executable, "-c", script, str(store.root)], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_a_catalog_of_the_first_schema_is_brought_up_with_its_servers(tmp_path: Path) -> None:
+    root = tmp_path / "store"
+    with open_store(root) as store:
+        store.observe("host:8321:7", "support", "production", "a" * 64, True, "probes passed")
+    engine = create_engine(f"sqlite:///{root / 'catalog.sqlite'}", poolclass=NullPool)
+    with engine.begin() as connection:
+        connection.execute(text("DROP TABLE servers"))
+        connection.execute(text("UPDATE alembic_version SET version_num = '0001'"))
+    with open_store(root) as store:
+        assert [server.server_id for server in store.servers()] == ["host:8321:7"]

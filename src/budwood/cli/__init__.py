@@ -1,4 +1,5 @@
 """The command line: one module a command. Each parses, calls one function, prints; no logic lives here.
 
-Exit codes: 0 done; 1 the gate said REJECT; 2 the gate said INCONCLUSIVE; 3 refused, with a reason; 130 interrupted.
+Exit codes: 0 done; 1 the gate said REJECT, `verify` found faults, or not every server
+followed a move that was waited for; 2 the gate said INCONCLUSIVE; 3 refused, with a reason; 130 interrupted.
 """

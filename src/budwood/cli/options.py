@@ -14,6 +14,9 @@ RecipeArgument = Annotated[Path, typer.Argument(help="the recipe, a .toml file",
 StoreOption = Annotated[Path, typer.Option("--store", envvar="BUDWOOD_STORE", help="folder of the store; made on first use")]
 JsonOption = Annotated[bool, typer.Option("--json", help="print one JSON object instead of sentences")]
 ReasonOption = Annotated[str, typer.Option("--reason", help="why; kept in the history")]
+WaitOption = Annotated[
+    float, typer.Option("--wait", help="seconds to wait until every server has followed; exit code 1 if not all have")
+]
 WhoOption = Annotated[str, typer.Option("--who", help="who acts; kept in the history", show_default="the login name")]
 
 DEFAULT_STORE = Path(".budwood")

@@ -1,12 +1,15 @@
 """`budwood promote`: point an alias at a release."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from budwood.cli.options import DEFAULT_STORE, JsonOption, ReasonOption, StoreOption, WhoOption, acting, open_here
+from budwood.cli.options import DEFAULT_STORE, JsonOption, ReasonOption, StoreOption, WaitOption, WhoOption, acting, open_here
 from budwood.cli.output import print_json, print_next
 from budwood.identity import short
+
+if TYPE_CHECKING:
+    from budwood.release.promote import Moved
 
 
 def register(app: typer.Typer) -> None:
@@ -16,7 +19,7 @@ def register(app: typer.Typer) -> None:
         alias: Annotated[str, typer.Option("--alias", help="alias to move")] = "production",
         expect: Annotated[str, typer.Option("--expect", help="move only if the alias is still here")] = "",
         override: Annotated[str, typer.Option("--override", help="go against the verdict, for this reason")] = "",
-        wait: Annotated[float, typer.Option("--wait", help="seconds to wait until every server has followed")] = 0.0,
+        wait: WaitOption = 0.0,
         store: StoreOption = DEFAULT_STORE,
         who: WhoOption = "",
         reason: ReasonOption = "",
@@ -37,14 +40,27 @@ def register(app: typer.Typer) -> None:
         )
         if as_json:
             print_json(moved.as_dict())
-            return
+            raise typer.Exit(moved_code(moved))
         before = short(moved.before) if moved.before else "nothing"
         typer.echo(
             f"{moved.name}@{moved.alias} now points to version {moved.version} ({short(moved.digest)}); before: {before}."
         )
-        for line in moved.servers:
-            typer.echo(f"  {line}")
+        print_servers(moved)
         print_next(
             f"budwood rollback {moved.name} --alias {moved.alias} --store {store}",
             f"budwood history {moved.name} --store {store}",
         )
+        raise typer.Exit(moved_code(moved))
+
+
+def print_servers(moved: "Moved") -> None:
+    """One line a server, and what it means when not all have followed."""
+    for server in moved.servers:
+        typer.echo(f"  {server}")
+    if not moved.followed:
+        typer.echo("Not every server has followed: the alias has moved, and they keep what they have until they can.")
+
+
+def moved_code(moved: "Moved") -> int:
+    """Exit code of a move that was waited for: 0 when all servers that are heard of follow, else 1."""
+    return 0 if moved.followed else 1

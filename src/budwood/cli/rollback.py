@@ -4,8 +4,9 @@ from typing import Annotated
 
 import typer
 
-from budwood.cli.options import DEFAULT_STORE, JsonOption, ReasonOption, StoreOption, WhoOption, acting, open_here
+from budwood.cli.options import DEFAULT_STORE, JsonOption, ReasonOption, StoreOption, WaitOption, WhoOption, acting, open_here
 from budwood.cli.output import print_json, print_next
+from budwood.cli.promote import moved_code, print_servers
 from budwood.identity import short
 
 
@@ -15,7 +16,7 @@ def register(app: typer.Typer) -> None:
         name: Annotated[str, typer.Argument(help="name of the releases", show_default=False)],
         alias: Annotated[str, typer.Option("--alias", help="alias to move back")] = "production",
         to: Annotated[str, typer.Option("--to", help="a release that was live; default: the one before")] = "",
-        wait: Annotated[float, typer.Option("--wait", help="seconds to wait until every server has followed")] = 0.0,
+        wait: WaitOption = 0.0,
         store: StoreOption = DEFAULT_STORE,
         who: WhoOption = "",
         reason: ReasonOption = "",
@@ -27,8 +28,8 @@ def register(app: typer.Typer) -> None:
         moved = move(open_here(store), name, alias, to=to or None, who=acting(who), reason=reason, wait_s=wait)
         if as_json:
             print_json(moved.as_dict())
-            return
+            raise typer.Exit(moved_code(moved))
         typer.echo(f"{moved.name}@{moved.alias} is back at version {moved.version} ({short(moved.digest)}).")
-        for line in moved.servers:
-            typer.echo(f"  {line}")
+        print_servers(moved)
         print_next(f"budwood history {moved.name} --store {store}")
+        raise typer.Exit(moved_code(moved))

@@ -4,7 +4,7 @@ The move itself is the store's compare-and-swap; here it is decided whether it m
 """
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -18,10 +18,13 @@ POLL_S = 0.05
 
 @dataclass(frozen=True)
 class ServerState:
-    """How far one server has come: "follows", "failed" (its probes refused the release) or "waiting"."""
+    """How far one server has come.
+
+    "follows" · "failed": it refused the release · "waiting": not there yet · "lost": not heard of any more, so nobody waits.
+    """
 
     server_id: str
-    state: Literal["follows", "failed", "waiting"]
+    state: Literal["follows", "failed", "waiting", "lost"]
     detail: str
 
     def __str__(self) -> str:
@@ -42,8 +45,8 @@ class Moved:
 
     @property
     def followed(self) -> bool:
-        """Whether every known server answers from the release."""
-        return all(server.state == "follows" for server in self.servers)
+        """Whether every server that is heard of answers from the release."""
+        return followed(self.servers)
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self) | {"servers": [asdict(server) for server in self.servers], "followed": self.followed}
@@ -157,13 +160,13 @@ def wait_for_servers(
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> tuple[ServerState, ...]:
-    """Look until every server that has reported on this alias follows or has refused, or the time is over.
+    """Look until every server of this catalog follows or has refused, or the time is over.
 
-    Servers that never reported on the alias are unknown here; a server that stopped has taken its report back.
+    A server that stopped has taken itself off; one that died is not waited for.
     """
     deadline = clock() + wait_s
     while True:
-        states = tuple(server_state(row, digest) for row in store.observed(name, alias))
+        states = server_states(store, name, alias, digest)
         if all(state.state != "waiting" for state in states) or clock() >= deadline:
             return states
         sleep(POLL_S)
@@ -176,6 +179,26 @@ def _recorded(reason: str, override: str | None) -> str:
 def _finish(store: Store, row: ReleaseRow, alias: str, before: Digest | None, event: HistoryEvent, wait_s: float) -> Moved:
     servers = wait_for_servers(store, row.name, alias, row.digest, wait_s=wait_s) if wait_s > 0 else ()
     return Moved(row.name, alias, row.version, row.digest, before, event.seq, servers)
+
+
+def followed(servers: Sequence[ServerState]) -> bool:
+    """Whether all of these answer from the release; those that are lost answer nobody who follows the catalog."""
+    return all(server.state in ("follows", "lost") for server in servers)
+
+
+def server_states(store: Store, name: str, alias: str, digest: Digest) -> tuple[ServerState, ...]:
+    """How far each server of the catalog is from serving this release under this alias."""
+    reports = {row.server_id: row for row in store.observed(name, alias)}
+    states = []
+    for server in store.servers():
+        row = reports.get(server.server_id)
+        if server.alive:
+            nothing = ServerState(server.server_id, "waiting", "has not reported yet")
+            states.append(server_state(row, digest) if row else nothing)
+        elif row is not None:
+            detail = f"not heard of since {server.seen[:19]}, when it was at {short(row.digest)}…"
+            states.append(ServerState(server.server_id, "lost", detail))
+    return tuple(states)
 
 
 def server_state(row: ObservedRow, digest: Digest) -> ServerState:

@@ -4,7 +4,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from budwood.identity import Digest, short
-from budwood.release.promote import ServerState, server_state
+from budwood.release.promote import ServerState, followed, server_states
 from budwood.store import HistoryEvent, Store
 
 
@@ -25,8 +25,8 @@ class AliasStatus:
 
     @property
     def settled(self) -> bool:
-        """Whether every known server answers from the release that the alias points to."""
-        return all(server.state == "follows" for server in self.servers)
+        """Whether every server that is heard of answers from the release that the alias points to."""
+        return followed(self.servers)
 
     def line(self) -> str:
         """One line for people."""
@@ -70,7 +70,7 @@ def status(store: Store, name: str | None = None, *, events: int = 5) -> Status:
                 moved.who,
                 moved.reason,
                 moved.override,
-                tuple(server_state(seen, row.digest) for seen in store.observed(row.name, row.alias)),
+                server_states(store, row.name, row.alias, row.digest),
             )
         )
     about = [event for event in history if name is None or event.name == name]

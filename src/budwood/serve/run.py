@@ -81,6 +81,7 @@ class Server:
         from budwood.serve.follow import Follower
         from budwood.serve.loader import Loader
         from budwood.serve.metrics import Metrics
+        from budwood.serve.presence import Presence
 
         self._store = store
         self._report = report
@@ -105,9 +106,11 @@ class Server:
             healthy=lambda: self._loader.healthy,
             sync=lambda: self._follower.sync(retry=True),
         )
+        self._presence = Presence(store, server_id=self.id, report=report)
         self._http = _http_server(make_app(context), host)
         self._threads = [
             threading.Thread(target=self._run_http, name="http", daemon=True),
+            threading.Thread(target=self._presence.run, args=(self._stopping,), name="report presence", daemon=True),
             threading.Thread(
                 target=self._follower.run, args=(self._stopping, self._poll_s), name="follow the catalog", daemon=True
             ),
@@ -119,6 +122,8 @@ class Server:
         return self._follower.synced
 
     def start(self) -> None:
+        # Before anybody can be told that we are here: a promotion that comes right after waits for this server.
+        self._presence.beat()
         for thread in self._threads:
             thread.start()
         self._report(Event("serve", f"Listening on {self.url}"))

@@ -14,7 +14,7 @@ asks what a snapshot or a release means. All errors are `StoreError`. sqlalchemy
 from budwood.store.history import HistoryEvent
 from budwood.store.manifest import KINDS, FileEntry, Kind, Manifest
 from budwood.store.names import check_alias, check_digest, check_name
-from budwood.store.rows import ANY, AliasRow, Anything, ObservedRow, ReleaseRow
+from budwood.store.rows import ANY, AliasRow, Anything, ObservedRow, ReleaseRow, ServerRow
 from budwood.store.store import Store, open_store
 from budwood.store.tombstones import Tombstone
 from budwood.store.verify import VerifyReport
@@ -30,6 +30,7 @@ __all__ = [
     "Manifest",
     "ObservedRow",
     "ReleaseRow",
+    "ServerRow",
     "Store",
     "Tombstone",
     "VerifyReport",

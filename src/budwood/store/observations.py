@@ -4,9 +4,9 @@
 answered by those who answered.
 """
 
-from datetime import datetime
+from datetime import datetime, timedelta
 
-from sqlalchemy import delete, insert, select
+from sqlalchemy import Connection, delete, insert, select
 
 from budwood.errors import StoreError
 from budwood.identity import Digest
@@ -15,8 +15,13 @@ from budwood.store.history import iso
 from budwood.store.index import upsert
 from budwood.store.ledger import Clock
 from budwood.store.names import check_alias, check_digest, check_name
-from budwood.store.rows import ObservedRow
-from budwood.store.schema import observations, observed
+from budwood.store.rows import ObservedRow, ServerRow
+from budwood.store.schema import observations, observed, servers
+
+SILENCE_S = 10.0
+"""A server that has not been heard of for so long is taken for dead."""
+GONE_S = 24 * 3600.0
+"""After so long its last words are taken off the observed state; its past stays."""
 
 
 class Observations:
@@ -24,14 +29,31 @@ class Observations:
         self._catalog = catalog
         self._clock = clock
 
+    def beat(self, server_id: str) -> None:
+        """Note that a server is there, serving or not; servers that died long ago are taken off."""
+        _check_server(server_id)
+        now = self._clock()
+        with self._catalog.write() as connection:
+            _seen(connection, server_id, iso(now))
+            longest = iso(now - timedelta(seconds=GONE_S))
+            for row in connection.execute(select(servers).where(servers.c.seen < longest)).all():
+                _forget(connection, row.server_id, row.seen)
+
+    def servers(self) -> list[ServerRow]:
+        """Every server that has not taken itself off, by its id."""
+        limit = iso(self._clock() - timedelta(seconds=SILENCE_S))
+        with self._catalog.read() as connection:
+            found = connection.execute(select(servers).order_by(servers.c.server_id)).all()
+        return [ServerRow(row.server_id, row.since, row.seen, row.seen >= limit) for row in found]
+
     def put(self, server_id: str, name: str, alias: str, digest: str, ok: bool, detail: str) -> None:
         """Write what a server reports; a change of release or health is also kept for good."""
-        if not server_id or len(server_id) > 128:
-            raise StoreError("A server id has 1 to 128 characters.", mend="Start the server with another id.")
+        _check_server(server_id)
         key = {"server_id": server_id, "name": check_name(name), "alias": check_alias(alias)}
         state = {"digest": check_digest(digest), "ok": ok}
         now = iso(self._clock())
         with self._catalog.write() as connection:
+            _seen(connection, server_id, now)
             before = connection.execute(select(observed).filter_by(**key)).one_or_none()
             changed = before is None or (before.digest, before.ok) != (digest, ok)
             since = now if before is None or changed else before.since
@@ -51,11 +73,7 @@ class Observations:
     def forget(self, server_id: str) -> None:
         """Drop a server that stopped; its past changes stay, closed by one that says that it serves nothing."""
         with self._catalog.write() as connection:
-            mine = observed.c.server_id == server_id
-            for row in connection.execute(select(observed).where(mine)).all():
-                closing = {"server_id": server_id, "name": row.name, "alias": row.alias, "digest": None, "ok": False}
-                connection.execute(insert(observations).values({**closing, "at": iso(self._clock())}))
-            connection.execute(delete(observed).where(mine))
+            _forget(connection, server_id, iso(self._clock()))
 
     def at(self, name: str, alias: str, when: datetime) -> dict[str, Digest]:
         """What each server answered from at a moment: server → release.
@@ -75,3 +93,22 @@ class Observations:
                 elif row.digest in (None, found.get(row.server_id)):
                     found.pop(row.server_id, None)
         return found
+
+
+def _check_server(server_id: str) -> None:
+    if not server_id or len(server_id) > 128:
+        raise StoreError("A server id has 1 to 128 characters.", mend="Start the server with another id.")
+
+
+def _seen(connection: Connection, server_id: str, now: str) -> None:
+    known = connection.execute(select(servers.c.since).filter_by(server_id=server_id)).scalar()
+    upsert(connection, servers, {"server_id": server_id}, {"since": known or now, "seen": now})
+
+
+def _forget(connection: Connection, server_id: str, at: str) -> None:
+    mine = observed.c.server_id == server_id
+    for row in connection.execute(select(observed).where(mine)).all():
+        closing = {"server_id": server_id, "name": row.name, "alias": row.alias, "digest": None, "ok": False}
+        connection.execute(insert(observations).values({**closing, "at": at}))
+    connection.execute(delete(observed).where(mine))
+    connection.execute(delete(servers).where(servers.c.server_id == server_id))

@@ -42,6 +42,16 @@ class AliasRow:
 
 
 @dataclass(frozen=True)
+class ServerRow:
+    """A server that follows this catalog: running `since`, last `seen`; `alive`: it has been heard of within seconds."""
+
+    server_id: str
+    since: str
+    seen: str
+    alive: bool
+
+
+@dataclass(frozen=True)
 class ObservedRow:
     """What a server says that it serves: `since` this state, last `seen`; times are UTC, ISO 8601."""
 

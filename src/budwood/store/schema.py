@@ -5,7 +5,7 @@ Plain SQL that SQLite and PostgreSQL both speak: text, integers, booleans; times
 
 from sqlalchemy import Boolean, Column, Index, Integer, MetaData, String, Table, Text, UniqueConstraint
 
-REVISION = "0001"
+REVISION = "0002"
 """Newest migration; a test compares it with the folder."""
 
 metadata = MetaData()
@@ -74,6 +74,14 @@ history_head = Table(
     Column("id", Integer, primary_key=True, autoincrement=False),
     Column("seq", Integer, nullable=False),
     Column("digest", String(64), nullable=False),
+)
+
+servers = Table(
+    "servers",
+    metadata,
+    Column("server_id", String(128), primary_key=True),
+    Column("since", String(32), nullable=False),
+    Column("seen", String(32), nullable=False),
 )
 
 observed = Table(

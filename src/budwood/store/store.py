@@ -30,7 +30,7 @@ from budwood.store.leases import gate, leased_digests, sweep
 from budwood.store.manifest import Kind, Manifest
 from budwood.store.names import check_digest, check_key
 from budwood.store.parts import Parts, Settings
-from budwood.store.rows import ANY, AliasRow, Anything, ObservedRow, ReleaseRow
+from budwood.store.rows import ANY, AliasRow, Anything, ObservedRow, ReleaseRow, ServerRow
 from budwood.store.tombstones import Tombstone
 from budwood.store.verify import VerifyReport, check_objects, check_parents, check_pointers, check_tombstones
 
@@ -249,6 +249,13 @@ class Store:
 
     def observed(self, name: str | None = None, alias: str | None = None) -> list[ObservedRow]:
         return self._parts.observations.rows(name, alias)
+
+    def server_beat(self, server_id: str) -> None:
+        """Report that a server is there and follows this catalog, whether or not it serves anything yet."""
+        self._parts.observations.beat(server_id)
+
+    def servers(self) -> list[ServerRow]:
+        return self._parts.observations.servers()
 
     def forget_server(self, server_id: str) -> None:
         self._parts.observations.forget(server_id)
