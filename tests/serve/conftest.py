@@ -96,7 +96,7 @@ class Soil:
             tokens, _ = reference_generate(self.base, self.bank, self.slot(adapter), prompt, 6)
             logprobs = score(self.base, self.bank, self.slot(adapter), prompt, tokens)
             probes.append(Probe(tuple(prompt), tokens, tuple(value + shift for value in logprobs)))
-        return ProbeSet(1e-3, 1e-5, tuple(probes))
+        return ProbeSet(1e-3, 1e-5, tuple(probes), tolerances={"float32": 1e-3})
 
     def reference(self, adapter: int | None, prompt: Sequence[int], tokens: int) -> tuple[tuple[int, ...], tuple[float, ...]]:
         """Greedy tokens of one request alone, without cache, and how clear each choice was."""

@@ -101,11 +101,27 @@ def test_completions_take_text_and_tokens(client: openai.OpenAI, garden: Any) ->
     assert reply.choices[0].text == text
     by_ids = client.completions.create(model="support", prompt=prompt, max_tokens=12)
     assert by_ids.choices[0].text == text
-    # Its type says that a chunk always has a finish_reason; OpenAI's own have null until the last, and so have ours.
-    with openai.OpenAI(base_url=client.base_url, api_key="none", max_retries=0) as loose:
-        chunks = list(loose.completions.create(model="support", prompt=prompt, max_tokens=12, stream=True))
-    assert [chunk.choices[0].finish_reason is None for chunk in chunks] == [True] * (len(chunks) - 1) + [False]
-    assert "".join(chunk.choices[0].text for chunk in chunks) == text
+
+
+def test_a_completion_stream_is_strict_but_for_the_reason_that_is_not_there_yet(garden: Any) -> None:
+    # The client's type says that every chunk has a finish_reason; OpenAI's own have null until the last, and so have ours.
+    text, _, _ = expected(garden, 0, 12)
+    prompt = garden[0].soil.template.encode_prompt(MESSAGES)
+    body = {"model": "support", "prompt": prompt, "max_tokens": 12, "stream": True, "logprobs": 2}
+    body["stream_options"] = {"include_usage": True}
+    with httpx.stream("POST", f"{garden[1].url}/v1/completions", json=body, timeout=60) as reply:
+        lines = [line.removeprefix("data: ") for line in reply.iter_lines() if line]
+    assert lines.pop() == "[DONE]"
+    chunks = [json.loads(line) for line in lines]
+    assert chunks.pop()["choices"] == []
+    reasons = [chunk["choices"][0]["finish_reason"] for chunk in chunks]
+    assert reasons[:-1] == [None] * (len(chunks) - 1)
+    assert reasons[-1] in ("length", "stop")
+    for chunk in chunks:
+        chunk["choices"][0]["finish_reason"] = reasons[-1]
+        strict = openai.types.Completion.model_validate(chunk, strict=True)
+        assert strict.choices[0].logprobs is not None
+    assert "".join(chunk["choices"][0]["text"] for chunk in chunks) == text
 
 
 def test_logprobs_are_the_models(client: openai.OpenAI, garden: Any) -> None:
@@ -266,6 +282,7 @@ def formatted(schema: Any, **changes: Any) -> dict[str, Any]:
         ({"seed": 1 << 70}, "seed"),
         ({"best_of": 3}, "best_of"),
         ({"colour": "red"}, "colour"),
+        ({"top-p": 1}, "top-p"),
         ({"response_format": {"type": "xml"}}, "response_format.type"),
         ({"response_format": {"type": "json_schema"}}, "response_format.json_schema"),
         (formatted({}, name="a b"), "response_format.json_schema.name"),
@@ -299,6 +316,8 @@ def test_what_cannot_be_done_is_refused_with_the_field(garden: Any, changes: dic
         ({"prompt": None}, "prompt"),
         ({"echo": True}, "echo"),
         ({"suffix": "x"}, "suffix"),
+        ({"best_of": True}, "best_of"),
+        ({"best_of": 1, "n": 2}, "best_of"),
         ({"logprobs": 21}, "logprobs"),
         ({"response_format": {"type": "text"}}, "response_format"),
     ],
@@ -309,7 +328,9 @@ def test_completions_refuse_alike(garden: Any, changes: dict[str, Any], param: s
     assert param is None or reply.json()["error"]["param"] == param
 
 
-@pytest.mark.parametrize("model", ["nobody", "support@nowhere", "support@99", "support@", "@", "support@abcdef", "../etc"])
+@pytest.mark.parametrize(
+    "model", ["nobody", "support@nowhere", "support@99", "support@", "@", "support@abcdef", "../etc", "support@" + "9" * 240]
+)
 def test_an_unknown_model_is_404_and_names_the_nearest(client: openai.OpenAI, model: str) -> None:
     with pytest.raises(openai.NotFoundError) as caught:
         client.chat.completions.create(model=model, messages=MESSAGES)
@@ -339,8 +360,27 @@ def test_bodies_that_are_no_request(garden: Any, content: bytes, kind: str, stat
     assert reply.json()["error"]["message"]
 
 
+def test_an_error_names_the_release_that_it_was_about(garden: Any) -> None:
+    body = {"model": "support", "messages": [{"role": "user", "content": "x" * 600}]}
+    reply = httpx.post(f"{garden[1].url}/v1/chat/completions", json=body, timeout=60)
+    assert reply.status_code == 400
+    assert reply.headers["x-budwood-release"] == garden[0].store.find_release("support@production").digest
+
+
+def test_what_nobody_foresaw_is_an_error_with_a_request_id(garden: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def names() -> dict[str, Any]:
+        raise RuntimeError("no one thought of this")
+
+    monkeypatch.setattr(garden[1]._directory, "names", names)
+    reply = httpx.get(f"{garden[1].url}/v1/models", timeout=60)
+    assert (reply.status_code, reply.json()["error"]["code"]) == (500, "internal_error")
+    assert reply.headers["x-request-id"].startswith("req_")
+    assert "no one thought" not in reply.text
+
+
 def test_other_routes_methods_and_hosts_get_json_errors(garden: Any) -> None:
     url = garden[1].url
+    assert httpx.get(f"{url}/v1/models/support@{'9' * 5000}").status_code == 404
     assert httpx.get(f"{url}/nothing").json()["error"]["code"] == "no_such_route"
     assert httpx.get(f"{url}/v1/chat/completions").status_code == 405
     rebound = httpx.get(f"{url}/v1/models", headers={"host": "evil.example"})

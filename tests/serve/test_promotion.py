@@ -184,7 +184,7 @@ def test_probes_that_fail_keep_the_old_release_and_say_so(nursery: Any) -> None:
         ({"weights_digest": "0" * 64}, "binds base {id} with weights 000000000000, but what is found"),
         ({"tokenizer_digest": "0" * 64}, "another base than the one that is here: tokenizer 000000000000 (found"),
         ({"template_digest": "0" * 64}, "another base than the one that is here: chat template 000000000000 (found"),
-        ({"id": "/nowhere/at/all"}, "There is no base folder '/nowhere/at/all'"),
+        ({"id": "/nowhere/at/all"}, "'/nowhere/at/all' is a folder that is not there any more"),
         ({"quantization": "gptq"}, "quantization 'gptq' is not known"),
     ],
 )
@@ -272,8 +272,9 @@ def test_a_server_that_starts_keeps_the_previous_release_warm_and_unloads_older_
 def test_an_alias_of_a_new_name_is_picked_up_and_the_server_starts_empty(nursery: Any) -> None:
     with nursery.serving() as server:
         assert httpx.get(f"{server.url}/ready").status_code == 503
-        loading = ask(server)
-        assert (loading.status_code, loading.headers["retry-after"]) == (503, "1")
+        nothing = ask(server)
+        assert (nothing.status_code, nothing.json()["error"]["code"]) == (404, "model_not_found")
+        assert "No release is being served yet." in nothing.json()["error"]["message"]
         row = nursery.release("support", 0)
         nursery.promote(row, "canary")
         wait_for(lambda: bool(nursery.store.observed("support", "canary")))

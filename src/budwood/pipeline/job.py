@@ -48,4 +48,4 @@ def open_base(job: Job) -> OpenBase:
 
     ref = resolve_base(job.recipe.base.id, start=job.recipe.folder)
     identity = identify_base(ref)
-    return OpenBase(ref, identity, chat_template(load_tokenizer(ref)), ensure_base(job.store, identity))
+    return OpenBase(ref, identity, chat_template(load_tokenizer(ref)), ensure_base(job.store, identity, ref.folder))

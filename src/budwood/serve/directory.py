@@ -33,6 +33,10 @@ class UnknownModelError(ServeError):
     """No release of this server answers to that name."""
 
 
+class NotUpError(ServeError):
+    """The catalog has that name, but its release is being loaded, or did not come up."""
+
+
 @dataclass(frozen=True)
 class Decoding:
     """What a request gets that does not say otherwise."""
@@ -85,6 +89,7 @@ class Directory:
 
         Raises:
             UnknownModelError: nothing loaded here answers to it.
+            NotUpError: its release is not up.
         """
         with self._lock:
             live = self._find(model)
@@ -100,6 +105,7 @@ class Directory:
 
         Raises:
             UnknownModelError: nothing loaded here answers to it.
+            NotUpError: its release is not up.
         """
         with self._lock:
             return self._find(model)
@@ -109,12 +115,19 @@ class Directory:
         with self._lock:
             self._loaded[live.digest] = live
 
-    def flip(self, name: str, alias: str, live: Live) -> None:
-        """Point an alias to a loaded release, from the next request on."""
+    def flip(self, name: str, alias: str, digest: Digest) -> Live | None:
+        """Point an alias to a release, from the next request on; None, and nothing done, when that is not loaded."""
         with self._lock:
-            self._loaded[live.digest] = live
-            self._aliases[name, alias] = live
-            self._problems.pop((name, alias), None)
+            live = self._loaded.get(digest)
+            if live is not None:
+                self._aliases[name, alias] = live
+            return live
+
+    def drop(self, live: Live) -> None:
+        """Take out a release that cannot answer any more, with every alias that points to it."""
+        with self._lock:
+            self._loaded.pop(live.digest, None)
+            self._aliases = {alias: held for alias, held in self._aliases.items() if held is not live}
 
     def remove_alias(self, name: str, alias: str) -> None:
         with self._lock:
@@ -124,6 +137,10 @@ class Directory:
     def note_problem(self, name: str, alias: str, problem: str) -> None:
         with self._lock:
             self._problems[name, alias] = problem
+
+    def clear_problem(self, name: str, alias: str) -> None:
+        with self._lock:
+            self._problems.pop((name, alias), None)
 
     def take_idle(self, keep: set[Digest]) -> list[Live]:
         """Take out, and return, the releases that no alias needs, that are not to be kept, and that no request is using."""
@@ -169,7 +186,7 @@ class Directory:
             return live
         problem = self._problems.get((name, alias))
         if problem:
-            raise UnknownModelError(f"The model {model!r} cannot be served here: {problem}", where="model")
+            raise NotUpError(f"The model {model!r} cannot be served here: {problem}.", where="model")
         fitting = [live for live in self._loaded.values() if live.name == name and _fits(live, rest)]
         if len(fitting) == 1:
             return fitting[0]
@@ -186,9 +203,9 @@ class Directory:
 
 
 def _fits(live: Live, rest: str) -> bool:
-    if rest.isdecimal() and int(rest) == live.version:
+    if rest == str(live.version):
         return True
     concrete = _CONCRETE.fullmatch(rest)
     if concrete:
-        return int(concrete[1]) == live.version and live.digest.startswith(concrete[2])
+        return concrete[1] == str(live.version) and live.digest.startswith(concrete[2])
     return len(rest) >= 6 and live.digest.startswith(rest)

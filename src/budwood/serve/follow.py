@@ -3,11 +3,14 @@
 The alias in the catalog is the desired state; what is reported back is the observed one. A release that cannot be loaded or
 fails its probes changes nothing here: what was live stays live, and the reason is on record. It is tried again after a
 while, or when somebody asks.
+
+Two threads: `watch` flips aliases to releases that are loaded, and never waits for a load, so that a rollback is a pointer flip
+whatever else is going on; `run` brings up what is wanted and not loaded yet, and unloads what nobody needs.
 """
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -19,17 +22,25 @@ from budwood.serve.loader import Loader
 from budwood.serve.metrics import Metrics
 
 if TYPE_CHECKING:
-    from budwood.store import AliasRow, ReleaseRow, Store
+    from budwood.store import AliasRow, Store
 
 RETRY_S = 30.0
+"""A release that did not come up is tried again after this time, then after twice as long, and so on up to the longest."""
+LONGEST_RETRY_S = 600.0
+SAY_AGAIN_S = 60.0
+"""What this server serves is reported again after so long, should somebody have taken its report away."""
 Alias = tuple[str, str]
+Rows = Mapping[Alias, "AliasRow"]
+Report = tuple[Digest, bool, str]
+"""(release, whether it is served, in what words) as the catalog gets it."""
 
 
 @dataclass(frozen=True)
 class _Failure:
     """A release that did not come up: not tried again before `retry_at`."""
 
-    digest: Digest
+    reason: str
+    tries: int
     retry_at: float
 
 
@@ -38,7 +49,7 @@ class Follower:
 
     Args:
         store: desired state in, observed state out.
-        loader: brings releases up and down.
+        loader: brings releases up and down; used under one lock.
         directory: what requests see.
         metrics: counts flips and failures.
         server_id: under which this server reports.
@@ -64,104 +75,159 @@ class Follower:
         self._server_id = server_id
         self._report = report
         self._clock = clock
-        self._lock = threading.Lock()
-        self._failures: dict[Alias, _Failure] = {}
+        self._looking = threading.Lock()
+        self._loading = threading.Lock()
+        self._failures: dict[Digest, _Failure] = {}
         self._previous: dict[Alias, Digest] = {}
+        self._said: dict[Alias, tuple[Report, float]] = {}
         self._trouble = ""
         self.synced = threading.Event()
-        """Set after the first look at the catalog that went through."""
+        """Set after the first look at the catalog after which everything wanted was loaded or had failed."""
 
-    def run(self, stop: threading.Event, poll_s: float) -> None:
-        """Look at the catalog every `poll_s` seconds until `stop` is set."""
+    def watch(self, stop: threading.Event, poll_s: float) -> None:
+        """Flip aliases every `poll_s` seconds until `stop` is set."""
         while not stop.is_set():
-            self.sync()
+            self.look()
             stop.wait(poll_s)
 
-    def sync(self, *, retry: bool = False) -> None:
-        """Look at the catalog once and do what it says; `retry`: also try again what has failed."""
-        with self._lock:
+    def run(self, stop: threading.Event, poll_s: float) -> None:
+        """Bring up what is wanted every `poll_s` seconds until `stop` is set."""
+        while not stop.is_set():
+            self.sync(stop=stop)
+            stop.wait(poll_s)
+
+    def sync(self, *, retry: bool = False, stop: threading.Event | None = None) -> None:
+        """Do all that the catalog says; `retry`: also try again what has failed; `stop`: between two loads."""
+        with self._loading:
             if retry:
                 self._failures.clear()
+            if not self._bring_up(self._wanted, stop):
+                return
+            self.synced.set()
+            self._bring_up(self._warm, stop)
+            for live in self._directory.take_idle(set(self._previous.values())):
+                self._loader.unload(live)
+                self._report(Event("serve", f"{live.concrete} is unloaded"))
+            self._metrics.loaded.set(len(self._directory.loaded()))
+
+    def look(self) -> Rows | None:
+        """Point aliases to what the catalog wants, where that is loaded, and report how things stand.
+
+        Returns:
+            The aliases as the catalog has them; None when it could not be read or written.
+        """
+        with self._looking:
             try:
                 rows = {(row.name, row.alias): row for row in self._store.aliases()}
+                self._drop_dead()
                 for alias, row in rows.items():
-                    self._follow(alias, row)
+                    self._flip(alias, row)
                 for alias in self._directory.aliases().keys() - rows.keys():
                     self._directory.remove_alias(*alias)
-                self._warm(rows)
+                    self._previous.pop(alias, None)
+                for alias in self._said.keys() - rows.keys():
+                    del self._said[alias]
+                for alias, row in rows.items():
+                    self._say(alias, row)
                 self._trouble = ""
-                self.synced.set()
+                return rows
             except BudwoodError as error:
-                # A catalog that cannot be read now is no reason to stop serving what is loaded.
+                # A catalog that cannot be used now is no reason to stop serving what is loaded.
                 if str(error) != self._trouble:
                     self._trouble = str(error)
-                    self._report(Event("serve", f"The catalog cannot be read; serving what is loaded. {error}"))
+                    self._report(Event("serve", f"The catalog cannot be used; serving what is loaded. {error}"))
+                return None
 
-    def _follow(self, alias: Alias, row: "AliasRow") -> None:
+    def _flip(self, alias: Alias, row: "AliasRow") -> None:
         live = self._directory.aliases().get(alias)
-        failure = self._failures.get(alias)
         if live is not None and live.digest == row.digest:
-            if failure is not None:
-                # The alias went back to what never stopped being live here.
-                del self._failures[alias]
-                self._flip(alias, live)
             return
-        if failure is not None and failure.digest == row.digest and self._clock() < failure.retry_at:
-            return
-        try:
-            fresh = self._bring_up(self._release(row))
-        except (BudwoodError, OSError, RuntimeError, MemoryError) as error:
-            self._fail(alias, row, live, error)
+        fresh = self._directory.flip(*alias, row.digest)
+        if fresh is None:
             return
         if live is not None:
             self._previous[alias] = live.digest
-        self._failures.pop(alias, None)
-        self._flip(alias, fresh)
-
-    def _bring_up(self, row: "ReleaseRow") -> Live:
-        live = self._directory.loaded().get(row.digest)
-        if live is None:
-            live = self._loader.load(row)
-            self._directory.put(live)
-        return live
-
-    def _release(self, row: "AliasRow") -> "ReleaseRow":
-        return self._store.find_release(f"{row.name}@{row.version}")
-
-    def _flip(self, alias: Alias, live: Live) -> None:
-        self._directory.flip(*alias, live)
         self._metrics.flips.inc()
-        self._store.observe(self._server_id, *alias, live.digest, True, "probes passed")
-        self._report(Event("serve", f"{'@'.join(alias)} is now {live.concrete}"))
+        self._report(Event("serve", f"{'@'.join(alias)} is now {fresh.concrete}"))
 
-    def _fail(self, alias: Alias, row: "AliasRow", live: Live | None, error: Exception) -> None:
+    def _drop_dead(self) -> None:
+        """Take out what stands on an engine that has ended: it is loaded again, and its requests get an error meanwhile."""
+        for live in self._directory.loaded().values():
+            if not live.worker.alive:
+                self._directory.drop(live)
+                self._failures[live.digest] = _Failure("its engine has stopped and is started again", 0, self._clock())
+                self._report(Event("serve", f"{live.concrete}: its engine has stopped; loading it again"))
+
+    def _say(self, alias: Alias, row: "AliasRow") -> None:
+        """Write what is the case, unless that is what was written last: a report that failed is written at the next look."""
+        live = self._directory.aliases().get(alias)
+        failure = self._failures.get(row.digest)
+        title = f"release {row.version}-{short(row.digest)}"
         keeps = f"still serving {live.concrete}" if live is not None else "nothing is served under this alias"
-        reason = error.what if isinstance(error, BudwoodError) else f"{type(error).__name__}: {error}"
-        detail = f"{reason} ({keeps})"
-        self._failures[alias] = _Failure(row.digest, self._clock() + RETRY_S)
-        self._directory.note_problem(*alias, f"release {row.version}-{short(row.digest)} did not come up: {detail}")
-        self._metrics.load_failures.inc()
-        self._store.observe(self._server_id, *alias, row.digest, False, detail)
-        self._report(Event("serve", f"{'@'.join(alias)} stays as it is: {error}"))
+        if live is not None and live.digest == row.digest:
+            self._directory.clear_problem(*alias)
+            report = (row.digest, True, "probes passed")
+        elif failure is not None:
+            self._directory.note_problem(*alias, f"{title} did not come up: {failure.reason} ({keeps})")
+            report = (row.digest, False, f"{failure.reason} ({keeps})")
+        else:
+            self._directory.note_problem(*alias, f"{title} is being loaded ({keeps})")
+            return
+        said = self._said.get(alias)
+        if said is None or said[0] != report or self._clock() - said[1] >= SAY_AGAIN_S:
+            digest, ok, detail = report
+            self._store.observe(self._server_id, *alias, digest, ok, detail)
+            self._said[alias] = (report, self._clock())
 
-    def _warm(self, rows: dict[Alias, "AliasRow"]) -> None:
-        """Keep each alias's previous release loaded, so that going back is a pointer flip; unload what nobody needs."""
-        keep: set[Digest] = set()
+    def _bring_up(self, wanted: Callable[[Rows], Iterator[tuple[Digest, str]]], stop: threading.Event | None) -> bool:
+        """Load one after the other, looking at the catalog in between; False when it cannot be used or `stop` is set."""
+        while stop is None or not stop.is_set():
+            rows = self.look()
+            if rows is None:
+                return False
+            loaded = self._directory.loaded()
+            missing = next((one for one in wanted(rows) if one[0] not in loaded and self._may_try(one[0])), None)
+            if missing is None:
+                return True
+            self._load(*missing)
+        return False
+
+    def _wanted(self, rows: Rows) -> Iterator[tuple[Digest, str]]:
+        for row in rows.values():
+            yield row.digest, f"{row.name}@{row.version}"
+
+    def _warm(self, rows: Rows) -> Iterator[tuple[Digest, str]]:
+        """Each alias's previous release, so that going back is a pointer flip."""
         for alias in rows:
             if alias not in self._previous and alias in self._directory.aliases():
                 self._previous[alias] = self._find_previous(alias)
-            keep.add(self._previous.get(alias, Digest("")))
-        for digest in keep - {Digest("")} - self._directory.loaded().keys():
-            try:
-                self._bring_up(self._store.find_release(digest))
-            except (BudwoodError, OSError, RuntimeError, MemoryError) as error:
-                # Rolling back to it would fail as well, and would then be refused and said so: nothing to repair here.
-                self._previous = {alias: Digest("") if kept == digest else kept for alias, kept in self._previous.items()}
-                self._report(Event("serve", f"Previous release {short(digest)} cannot be kept warm: {error}"))
-        for live in self._directory.take_idle(keep):
-            self._loader.unload(live)
-            self._report(Event("serve", f"{live.concrete} is unloaded"))
-        self._metrics.loaded.set(len(self._directory.loaded()))
+            digest = self._previous.get(alias, Digest(""))
+            if digest:
+                yield digest, digest
+
+    def _may_try(self, digest: Digest) -> bool:
+        failure = self._failures.get(digest)
+        return failure is None or self._clock() >= failure.retry_at
+
+    def _load(self, digest: Digest, ref: str) -> None:
+        try:
+            live: Live = self._loader.load(self._store.find_release(ref))
+        except Exception as error:
+            # Whatever is wrong with one release must not end the server that answers from the others.
+            self._fail(digest, ref, error)
+            return
+        self._directory.put(live)
+        self._failures.pop(digest, None)
+
+    def _fail(self, digest: Digest, ref: str, error: Exception) -> None:
+        before = self._failures.get(digest)
+        tries = before.tries + 1 if before is not None else 1
+        reason = error.what if isinstance(error, BudwoodError) else f"{type(error).__name__}: {error}"
+        wait_s = min(RETRY_S * 2 ** (tries - 1), LONGEST_RETRY_S)
+        self._failures[digest] = _Failure(reason, tries, self._clock() + wait_s)
+        self._metrics.load_failures.inc()
+        shown = str(error) if isinstance(error, BudwoodError) else reason
+        self._report(Event("serve", f"{short(ref)} did not come up; trying again in {wait_s:.0f} s. {shown}"))
 
     def _find_previous(self, alias: Alias) -> Digest:
         """Where the alias pointed before, by the history: for a server that has just started."""

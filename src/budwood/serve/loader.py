@@ -1,14 +1,15 @@
 """From a release's digest to a release that may go live: files hashed again, base compared, adapter read, probes replayed.
 
 Engines are shared: one per base and quantisation, holding any number of adapters; a full model has its own. All of it
-happens in the thread that follows the catalog, except what touches an engine's tensors.
+happens in the thread that loads releases, except what touches an engine's tensors.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from budwood.errors import BudwoodError, ServeError
+from budwood.errors import ServeError
 from budwood.events import Event, Reporter
 from budwood.identity import Digest, digest_bytes, short
 from budwood.serve.directory import Decoding, Live
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from budwood.store import ReleaseRow, Store
 
 CALL_TIMEOUT_S = 600.0
+EMBEDDED = "seedling"
 EngineKey = tuple[str, str]
 """(weights digest of a base or digest of a full model, quantisation)."""
 
@@ -32,6 +34,7 @@ class ReleaseBody:
     """What a release binds, as far as serving needs it."""
 
     base_id: str
+    base_object: str | None
     revision: str | None
     weights_digest: str
     tokenizer_digest: str
@@ -111,7 +114,10 @@ class Loader:
 
     def unload(self, live: Live) -> None:
         """Give back a release's adapter, and its engine if that was the last one. No request may be using it."""
-        engine = self._engines[live.engine_key]
+        engine = self._engines.get(live.engine_key)
+        if engine is None or engine.worker is not live.worker:
+            # Its engine had stopped and is replaced: what was on it is gone with it.
+            return
         engine.releases -= 1
         self._leave(engine, live.adapter_key)
         self._drop_unused()
@@ -139,8 +145,8 @@ class Loader:
         slot = self._enter(engine, adapter_key)
         try:
             probes = read_probes(self._store.file(row.digest, "probes.json"))
-            worst = check_probes(engine.worker, slot, probes, where=where)
-        except BudwoodError:
+            worst = check_probes(engine.worker, slot, probes, precision=self._settings.precision, where=where)
+        except Exception:
             self._leave(engine, adapter_key)
             raise
         engine.releases += 1
@@ -162,11 +168,13 @@ class Loader:
 
     def _engine(self, body: ReleaseBody, where: str) -> _Engine:
         engine = self._engines.get(body.engine_key)
+        if engine is not None and not engine.worker.alive:
+            del self._engines[body.engine_key]
+            engine.texts.close()
+            engine = None
         if engine is None:
             self._report(Event("serve", f"Loading {body.base_id} for {where}"))
             engine = self._engines[body.engine_key] = self._start_engine(body, where)
-        if not engine.worker.alive:
-            raise ServeError("The engine of this base has stopped.", where=where, mend="Restart the server; see its log.")
         return engine
 
     def _start_engine(self, body: ReleaseBody, where: str) -> _Engine:
@@ -193,8 +201,7 @@ class Loader:
         for ref in self._bases:
             if identify_base(ref).weights_digest == body.weights_digest:
                 return ref
-        pinned = f"{body.base_id.partition('@')[0]}@{body.revision}" if body.revision else body.base_id
-        ref = resolve_base(pinned)
+        ref = resolve_base(self._place(body, where))
         found = identify_base(ref).weights_digest
         if found != body.weights_digest:
             raise ServeError(
@@ -204,6 +211,24 @@ class Loader:
                 mend="Put the base back that the release was made on, or release again on this one.",
             )
         return ref
+
+    def _place(self, body: ReleaseBody, where: str) -> str:
+        """Where the base of a release is to be found: by the name it is known under everywhere, or in a folder of its own."""
+        if body.revision:
+            return f"{body.base_id.partition('@')[0]}@{body.revision}"
+        if body.base_id == EMBEDDED:
+            return body.base_id
+        # A folder's name may start at a recipe that is elsewhere: where it was found is beside the base's object.
+        said = self._store.attestations(body.base_object) if body.base_object else []
+        places = [str(one["folder"]) for one in reversed(said) if "folder" in one] + [body.base_id]
+        found = next((place for place in places if Path(place).is_dir()), None)
+        if found is None:
+            raise ServeError(
+                f"The base {body.base_id!r} is a folder that is not there any more; looked in {', '.join(places)}.",
+                where=where,
+                mend="Put it back, or start the server with --recipe of a recipe that names where it is now.",
+            )
+        return found
 
     def _enter(self, engine: _Engine, key: str) -> int:
         """Slot of an adapter in the engine's bank, put there at first use; -1 without an adapter."""
@@ -244,6 +269,7 @@ def read_body(body: Mapping[str, Any], *, where: str) -> ReleaseBody:
         base, result, decoding = body["base"], body["result"], body["decoding"]
         found = ReleaseBody(
             base_id=str(base["id"]),
+            base_object=None if base.get("object") is None else str(base["object"]),
             revision=None if base.get("revision") is None else str(base["revision"]),
             weights_digest=str(base["weights_digest"]),
             tokenizer_digest=str(base["tokenizer_digest"]),

@@ -19,18 +19,26 @@ PROBE_TIMEOUT_S = 600.0
 """A probe waits for its turn beside live requests; this long means that the engine is stuck."""
 
 
-def check_probes(worker: Worker, slot: int, probes: "ProbeSet", *, where: str) -> float:
+def check_probes(worker: Worker, slot: int, probes: "ProbeSet", *, precision: str, where: str) -> float:
     """Replay all probes with the adapter in `slot`, and, if there is one, with the base alone as a counter-check.
+
+    Args:
+        worker: of the engine that will answer.
+        slot: the adapter's; -1: the base alone.
+        probes: of the release.
+        precision: in which this engine computes; the tolerance is that precision's own.
+        where: which release, for messages.
 
     Returns:
         The largest difference of a log-probability.
 
     Raises:
         ServeError: a difference is above the tolerance; or the base alone passes too, so that the probes prove nothing.
+        AdapterError: in this precision nothing tells this release from a wrong one.
     """
     from budwood.engine.probes import replay
 
-    result = replay(probes, lambda prompt, tokens: _score(worker, slot, prompt, tokens))
+    result = replay(probes, lambda prompt, tokens: _score(worker, slot, prompt, tokens), precision=precision)
     if not result.ok:
         raise ServeError(
             f"The golden probes {result.detail}.",
@@ -38,7 +46,7 @@ def check_probes(worker: Worker, slot: int, probes: "ProbeSet", *, where: str) -
             mend="This server does not compute what was trained: check base, precision and quantisation.",
         )
     if slot >= 0:
-        without = replay(probes, lambda prompt, tokens: _score(worker, -1, prompt, tokens))
+        without = replay(probes, lambda prompt, tokens: _score(worker, -1, prompt, tokens), precision=precision)
         if without.ok:
             raise ServeError(
                 f"The base alone {without.detail}: the adapter does nothing to the golden probes.",

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 BACKLOG = 2048
 GRACE_S = 30
 """How long requests in flight may go on after a stop; then they are cut."""
+STOP_S = GRACE_S + 15.0
+"""How long a stop waits for each part of the server."""
 MAX_HEADER_BYTES = 32 << 10
 
 
@@ -103,6 +105,7 @@ class Server:
             metrics=metrics,
             admission=Admission(settings.max_batch + settings.max_queue),
             state=self.state,
+            synced=self._follower.synced.is_set,
             healthy=lambda: self._loader.healthy,
             sync=lambda: self._follower.sync(retry=True),
         )
@@ -112,8 +115,9 @@ class Server:
             threading.Thread(target=self._run_http, name="http", daemon=True),
             threading.Thread(target=self._presence.run, args=(self._stopping,), name="report presence", daemon=True),
             threading.Thread(
-                target=self._follower.run, args=(self._stopping, self._poll_s), name="follow the catalog", daemon=True
+                target=self._follower.watch, args=(self._stopping, self._poll_s), name="follow the catalog", daemon=True
             ),
+            threading.Thread(target=self._follower.run, args=(self._stopping, self._poll_s), name="load releases", daemon=True),
         ]
 
     @property
@@ -134,9 +138,13 @@ class Server:
         self._http.should_exit = True
         for thread in self._threads:
             if thread.is_alive():
-                thread.join()
+                thread.join(STOP_S)
         self._socket.close()
-        self._loader.close()
+        if any(thread.is_alive() for thread in self._threads):
+            # A load cannot be interrupted, and ends with the process.
+            self._report(Event("serve", "A release is still being loaded; it is left behind"))
+        else:
+            self._loader.close()
         self._store.forget_server(self.id)
 
     def __enter__(self) -> Self:

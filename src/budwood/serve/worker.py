@@ -71,7 +71,7 @@ class Worker:
             self._post(lambda: self._drop(ticket))
 
     def call(self, function: Callable[[], T]) -> "Future[T]":
-        """Run a function between two steps; its result or BudwoodError is in the future.
+        """Run a function between two steps; its result or exception is in the future.
 
         Raises:
             ServeError: the worker has ended.
@@ -81,7 +81,7 @@ class Worker:
         def run() -> None:
             try:
                 future.set_result(function())
-            except (BudwoodError, RuntimeError, MemoryError) as error:
+            except Exception as error:
                 future.set_exception(error)
 
         self._post(run)
@@ -137,6 +137,10 @@ class Worker:
             ticket.id = self.generator.submit(ticket.request, urgent=ticket.urgent)
         except BudwoodError as error:
             ticket.sink(error)
+            return
+        except Exception as error:
+            # One request must not end the engine under all others.
+            ticket.sink(ServeError(f"The request could not be started: {type(error).__name__}: {error}."))
             return
         self._tickets[ticket.id] = ticket
 

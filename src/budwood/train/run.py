@@ -84,7 +84,7 @@ def train(
         BaseError, AdapterError: base or targets.
     """
     known = identity or identify_base(base_ref)
-    base = Base(base_ref, known, base_object or ensure_base(store, known))
+    base = Base(base_ref, known, base_object or ensure_base(store, known, base_ref.folder))
     if start is not None:
         check_start(store, start, settings, known)
     inputs = [snapshot, base.object, *([start] if start else [])]

@@ -18,9 +18,9 @@ from budwood.errors import BudwoodError
 from budwood.serve.api import generation
 from budwood.serve.api.body import read_json
 from budwood.serve.api.context import Context
-from budwood.serve.api.faults import ApiError, error_object
+from budwood.serve.api.faults import ApiError, engine_fault, error_object
 from budwood.serve.api.flight import Mailbox
-from budwood.serve.directory import Live, UnknownModelError
+from budwood.serve.directory import Live, NotUpError, UnknownModelError
 
 KNOWN_PATHS = ("/v1/chat/completions", "/v1/completions", "/v1/models", "/health", "/ready", "/metrics", "/admin/sync")
 
@@ -39,7 +39,6 @@ def make_app(context: Context) -> FastAPI:
     app.add_exception_handler(ApiError, _api_error)
     app.add_exception_handler(BudwoodError, _budwood_error)
     app.add_exception_handler(HTTPException, _http_error)
-    app.add_exception_handler(Exception, _unexpected_error)
     app.add_middleware(_Envelope, context=context)
     _add_generation(app, context)
     _add_models(app, context)
@@ -68,7 +67,7 @@ def _add_models(app: FastAPI, context: Context) -> None:
     async def model(name: str) -> Response:
         try:
             return JSONResponse(_model(name, context.directory.find(name)))
-        except UnknownModelError as error:
+        except (UnknownModelError, NotUpError) as error:
             raise ApiError(404, error.what, param="model", code="model_not_found", mend=error.mend) from None
 
 
@@ -115,7 +114,7 @@ async def _api_error(request: Request, error: Exception) -> Response:
 
 async def _budwood_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, BudwoodError)
-    return JSONResponse(error_object(ApiError(500, error.what, code="engine_stopped", mend=error.mend)), 500)
+    return JSONResponse(error_object(engine_fault(error)), 500)
 
 
 async def _http_error(request: Request, error: Exception) -> Response:
@@ -124,14 +123,8 @@ async def _http_error(request: Request, error: Exception) -> Response:
     return JSONResponse(error_object(fault), error.status_code, error.headers)
 
 
-async def _unexpected_error(request: Request, error: Exception) -> Response:
-    # The server's own log gets the traceback; the client gets no inside of ours.
-    fault = ApiError(500, "The server failed at this request; its log says why.", code="internal_error")
-    return JSONResponse(error_object(fault), 500)
-
-
 class _Envelope:
-    """Adds `x-request-id`, counts, and refuses hosts that are not this machine.
+    """Adds `x-request-id`, counts, answers what nobody foresaw, and refuses hosts that are not this machine.
 
     The last is against DNS rebinding: a web page whose name was made to point to 127.0.0.1 still sends its own host name.
     """
@@ -145,9 +138,12 @@ class _Envelope:
             await self._app(scope, receive, send)
             return
         request_id = f"req_{self._context.new_id()}"
+        begun = False
 
         async def send_with_id(message: Message) -> None:
+            nonlocal begun
             if message["type"] == "http.response.start":
+                begun = True
                 MutableHeaders(scope=message)["x-request-id"] = request_id
                 self._count(scope["path"], message["status"])
             await send(message)
@@ -156,7 +152,14 @@ class _Envelope:
             fault = ApiError(403, "The Host header names another machine than this one.", code="wrong_host")
             await JSONResponse(error_object(fault), 403)(scope, receive, send_with_id)
             return
-        await self._app(scope, receive, send_with_id)
+        try:
+            await self._app(scope, receive, send_with_id)
+        except Exception:
+            if not begun:
+                fault = ApiError(500, "The server failed at this request; its log says why.", code="internal_error")
+                await JSONResponse(error_object(fault), 500)(scope, receive, send_with_id)
+            # The server's own log gets the traceback; the client gets no inside of ours.
+            raise
 
     def _count(self, path: str, status: int) -> None:
         # Only paths of ours become labels: strangers must not be able to make new time series.

@@ -25,6 +25,7 @@ class Context:
         metrics: figures.
         admission: places; used in the event loop only.
         state: what `/ready` shows: {"ready": bool, …}.
+        synced: whether everything that the catalog wanted at the start is loaded or has failed.
         healthy: whether every engine lives.
         sync: looks at the catalog now; blocks.
         wall_clock: seconds since 1970, for `created`.
@@ -38,6 +39,7 @@ class Context:
     metrics: Metrics
     admission: Admission
     state: Callable[[], dict[str, Any]]
+    synced: Callable[[], bool]
     healthy: Callable[[], bool]
     sync: Callable[[], None]
     wall_clock: Callable[[], float] = time.time

@@ -48,6 +48,11 @@ def from_budwood(error: BudwoodError, *, param: str | None) -> ApiError:
     return error if isinstance(error, ApiError) else bad_request(error.what, param, mend=error.mend)
 
 
+def engine_fault(error: BudwoodError) -> ApiError:
+    """What the engine could not go on with is ours: 500."""
+    return ApiError(500, error.what, code="engine_stopped", mend=error.mend)
+
+
 def error_object(error: ApiError) -> dict[str, Any]:
     message = f"{error.what} {error.mend}".strip()
     return {"error": {"message": message, "type": _type(error.status), "param": error.param, "code": error.code}}

@@ -2,8 +2,8 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import ExitStack, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,12 +15,13 @@ from budwood.errors import BudwoodError
 from budwood.serve.api.answers import ChatShape, CompletionShape, Frame, Shape, Whole, usage
 from budwood.serve.api.choice import Choice
 from budwood.serve.api.context import Context
-from budwood.serve.api.faults import ApiError, error_object
+from budwood.serve.api.faults import ApiError, engine_fault, error_object
 from budwood.serve.api.flight import Flight
 from budwood.serve.api.jobs import Job, chat_job, completion_job
 from budwood.serve.api.schema import read_chat, read_completion
-from budwood.serve.directory import Live, UnknownModelError
+from budwood.serve.directory import Live, NotUpError, UnknownModelError
 
+RELEASE_HEADER = "x-budwood-release"
 CLIENT_GONE = 499
 """Status for our own figures; the client that closed its connection never sees it."""
 
@@ -41,7 +42,7 @@ class _Run:
 
     @property
     def headers(self) -> dict[str, str]:
-        return {"x-budwood-release": self.live.digest}
+        return {RELEASE_HEADER: self.live.digest}
 
     def note_token(self) -> None:
         if self.first_token_s is None:
@@ -75,6 +76,7 @@ async def _answer(
     with ExitStack() as hold:
         began = context.clock()
         live = _acquire(context, hold, model)
+        hold.enter_context(_naming(live))
         job = await make_job(live)
         _enter(context, hold, len(job.requests))
         frame = Frame(f"{prefix}-{context.new_id()}", int(context.wall_clock()), model, live.digest)
@@ -94,12 +96,25 @@ async def _answer(
 def _acquire(context: Context, hold: ExitStack, model: str) -> Live:
     try:
         return hold.enter_context(context.directory.acquire(model))
+    except NotUpError as error:
+        raise ApiError(503, error.what, param="model", code="not_up", headers={"retry-after": "1"}, mend=error.mend) from None
     except UnknownModelError as error:
-        if not context.state()["ready"]:
+        if not context.synced():
             raise ApiError(
                 503, "The server is still loading its releases.", code="loading", headers={"retry-after": "1"}
             ) from None
         raise ApiError(404, error.what, param="model", code="model_not_found", mend=error.mend) from None
+
+
+@contextmanager
+def _naming(live: Live) -> Iterator[None]:
+    """Name the release on errors too: what was refused or failed was so under it."""
+    try:
+        yield
+    except BudwoodError as error:
+        fault = error if isinstance(error, ApiError) else engine_fault(error)
+        fault.headers.setdefault(RELEASE_HEADER, live.digest)
+        raise fault from error
 
 
 def _enter(context: Context, hold: ExitStack, choices: int) -> None:
@@ -189,7 +204,7 @@ async def _events(run: _Run) -> AsyncIterator[bytes]:
             yield _event({**run.frame.of(run.shape.chunk, []), "usage": used})
     except BudwoodError as error:
         # The status line has gone out; the client's library raises on an event that has an error in it.
-        fault = error if isinstance(error, ApiError) else ApiError(500, error.what, code="engine_stopped", mend=error.mend)
+        fault = error if isinstance(error, ApiError) else engine_fault(error)
         yield _event(error_object(fault))
     yield b"data: [DONE]\n\n"
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from budwood.engine.generate import Request
 
 T = TypeVar("T")
+TURN_CHARACTERS = 100
 SEED_STEP = 0x9E3779B97F4A7C15
 """Distance of the seeds of a request's choices: choice 0 has the seed itself, and no two neighbours' seeds meet."""
 
@@ -42,7 +43,8 @@ async def chat_job(context: Context, live: Live, request: ChatRequest) -> Job:
     messages = [message.plain for message in request.messages]
     if live.system and messages[0]["role"] != "system":
         messages = [{"role": "system", "content": live.system}, *messages]
-    characters = sum(len(message["content"]) for message in messages)
+    # A turn costs more than its characters: the template renders every beginning of the conversation.
+    characters = sum(len(message["content"]) for message in messages) + TURN_CHARACTERS * len(messages)
     prompt = await _encode(live, characters, lambda texts: texts.encode_chat(messages), "messages")
     schema = request.schema_text
     if schema is not None:

@@ -201,6 +201,8 @@ def read_completion(values: Mapping[str, Any]) -> CompletionRequest:
         ApiError: 400 with `param`, for the first fault.
     """
     request = _validated(CompletionRequest, _without_neutral(values, _COMPLETION_NEUTRAL))
+    if values.get("best_of") is not None and (request.n or 1) > 1:
+        raise bad_request(f"best_of = 1 chooses one of fewer answers than n = {request.n}.", "best_of", mend="Leave it out.")
     if any(not prompt for prompt in request.prompts):
         raise bad_request("The prompt is empty.", "prompt")
     _check_stream(request)
@@ -214,9 +216,14 @@ def _check_stream(request: GenerationRequest) -> None:
 
 def _without_neutral(values: Mapping[str, Any], neutral: Mapping[str, tuple[Any, ...]]) -> dict[str, Any]:
     for key, allowed in neutral.items():
-        if key in values and values[key] not in allowed:
+        if key in values and not any(_same(values[key], value) for value in allowed):
             raise bad_request(f"{key} is not supported here.", key, code="unsupported_parameter", mend="Leave it out.")
     return {key: value for key, value in values.items() if key not in neutral}
+
+
+def _same(value: Any, wanted: Any) -> bool:
+    """Equal and of one type: true is no 1 here."""
+    return type(value) in ((int, float) if type(wanted) is int else (type(wanted),)) and bool(value == wanted)
 
 
 def _plain_message(message: Any, place: int) -> Any:
@@ -245,6 +252,9 @@ def _fault(details: list[ErrorDetails]) -> ApiError:
     detail = max(details, key=lambda item: len(_path(item)))
     param = _dotted(_path(detail))
     if detail["type"] == "extra_forbidden":
+        if param == "" or not str(detail["loc"][-1]).isidentifier():
+            # A name of the sender's, which need not look like one of ours.
+            param = _dotted([*_path(detail), str(detail["loc"][-1])])
         return bad_request(f"Unknown parameter {param!r}.", param, code="unknown_parameter", mend="Leave it out.")
     if detail["type"] == "missing":
         return bad_request(f"{param} is missing.", param, code="missing_required_parameter")
