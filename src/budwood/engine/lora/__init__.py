@@ -9,7 +9,8 @@
 
 `config`: settings · `adapter`: settings and pairs · `targets`: names → layers · `layer`, `product`, `segments`, `frozen`:
 the forward pass and its gradient · `bank`: many adapters, one base · `checkpoint`, `peft_config`, `tensor_file`,
-`untrusted`: PEFT's files, read strictly · `merge`: the delta added to the weights. Every error is an AdapterError.
+`untrusted`: PEFT's files, read strictly · `merge`: the delta added to the weights · `compose`: several adapters made into one.
+Every error is an AdapterError.
 """
 
 from budwood.engine.lora.adapter import Adapter, Pair, new_adapter
