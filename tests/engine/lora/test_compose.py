@@ -93,7 +93,7 @@ def test_dare_keeps_the_expected_delta_and_depends_on_the_seed_alone(two: list[A
 
 def test_one_adapter_alone_comes_out_as_itself(two: list[Adapter]) -> None:
     for method in ("linear", "concatenate", "svd"):
-        made = compose(two[:1], Settings(method, (1.0,))).adapter  # type: ignore[arg-type]
+        made = compose(two[:1], Settings(method, (1.0,))).adapter
         for path, wanted in deltas(two[0]).items():
             torch.testing.assert_close(deltas(made)[path], wanted, rtol=1e-5, atol=1e-6)
 
@@ -111,7 +111,7 @@ def test_the_same_names_mean_the_same_in_peft(
         warnings.simplefilter("ignore")
         model = peft.PeftModel.from_pretrained(model_of("llama"), tmp_path / "a", adapter_name="a")
         model.load_adapter(tmp_path / "b", adapter_name="b")
-        more = {"svd_rank": 4} if theirs.endswith("svd") else {}
+        more: dict[str, float] = {"svd_rank": 4} if theirs.endswith("svd") else {}
         more |= {"density": 0.4} if theirs == "ties_svd" else {}
         model.add_weighted_adapter(["a", "b"], list(WEIGHTS), "made", combination_type=theirs, **more)
     made = compose(two, Settings(ours, WEIGHTS, density=0.4)).adapter  # type: ignore[arg-type]
