@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -115,8 +116,11 @@ def test_a_missing_answer_is_an_error_and_leaves_nothing(store: Store, recipe: R
 
 
 def test_a_schema_that_is_none_is_refused_before_anything_is_answered(store: Store, tmp_path: Path, snapshot: Digest) -> None:
-    (tmp_path / "schema.json").write_text('{"type": "frob"}')
-    recipe = recipe_with(tmp_path, answer_schema="schema.json")
+    schema = '{"type": "frob"}'
+    (tmp_path / "schema.json").write_text(schema)
+    with pytest.raises(EvaluationError, match="no JSON Schema"):
+        make_suite(recipe_with(tmp_path, answer_schema="schema.json"), store, snapshot)
+    recipe = recipe_with(tmp_path)
     asked: list[str] = []
 
     def output(case: Case) -> str:
@@ -124,7 +128,7 @@ def test_a_schema_that_is_none_is_refused_before_anything_is_answered(store: Sto
         return ""
 
     subject = Subject("base", put(store, "base", body={"id": "b"}), "none", "float32")
-    suite = make_suite(recipe, store, snapshot)
+    suite = replace(make_suite(recipe, store, snapshot), schema=schema)
     with pytest.raises(EvaluationError, match="no JSON Schema"):
         evaluate(recipe, store, snapshot, suite, subject, answer=answers_of(output))
     assert asked == []

@@ -70,7 +70,7 @@ def test_what_fits_leaves_fifteen_percent_free(shape: BaseShape, machine: Machin
 def test_learning_rates_and_their_source(shape: BaseShape, machine: Machine, lengths: Lengths) -> None:
     small = replace(shape, parameters=7_000_000)
     large = replace(shape, hidden=8_000)
-    for base, method, rate in ((small, "lora", 2e-3), (small, "full", 2e-4), (large, "lora", 1e-4), (large, "full", 1e-5)):
+    for base, method, rate in ((small, "lora", 4e-3), (small, "full", 4e-4), (large, "lora", 1e-4), (large, "full", 1e-5)):
         plan = make_plan(recipe_with(method=method), base, lengths, machine)
         assert plan.learning_rate == pytest.approx(rate)
         assert plan.learning_rate_source
@@ -130,3 +130,15 @@ def test_a_plan_is_json(shape: BaseShape, machine: Machine, lengths: Lengths, re
 def test_targets_that_the_base_does_not_have_are_refused(shape: BaseShape, machine: Machine) -> None:
     with pytest.raises(AdapterError, match="q_prj"):
         make_plan(recipe_with(target_modules=["q_prj"]), shape, None, machine)
+
+
+@pytest.mark.parametrize(
+    ("train", "where"),
+    [({"rank": 4_001}, "[train] rank"), ({"target_modules": ["q_prj"]}, "[train] target_modules")],
+)
+def test_what_does_not_fit_the_base_is_told_with_its_key(
+    shape: BaseShape, machine: Machine, train: dict[str, Any], where: str
+) -> None:
+    with pytest.raises(AdapterError) as caught:
+        make_plan(recipe_with(**train), shape, None, machine)
+    assert caught.value.where == where

@@ -65,6 +65,25 @@ def test_an_unreadable_file(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None
     )
 
 
+@pytest.mark.parametrize(
+    ("path", "reason"),
+    [
+        ("x" * 5000, f"The source {'x' * 120!r}… (5,000 characters) cannot be opened: File name too long."),
+        ("a\0b", r"The source 'a\x00b' cannot be opened: embedded null byte."),
+    ],
+)
+def test_a_path_that_no_file_can_have(bench: Any, path: str, reason: str) -> None:
+    assert refused(bench, DataError, path) == f"{reason} In [[source]] path.\n    Check the path."
+
+
+@pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="needs /proc")
+def test_a_file_that_the_system_fails_to_read(bench: Any) -> None:
+    assert refused(bench, DataError, "/proc/self/mem") == (
+        "The source '/proc/self/mem' cannot be read: Input/output error. In [[source]] path.\n"
+        "    Look at the disk, or copy the file elsewhere."
+    )
+
+
 @pytest.mark.parametrize("content", [b"", b" \n\n", b"\xef\xbb\xbf"])
 def test_an_empty_file(bench: Any, content: bytes) -> None:
     (bench.folder / "empty.jsonl").write_bytes(content)
@@ -101,10 +120,10 @@ def test_a_row_without_an_answer_stops_when_asked_to(bench: Any) -> None:
     )
 
 
-def test_bytes_that_are_no_utf8_are_named_by_offset(bench: Any) -> None:
+def test_bytes_that_are_no_utf8_are_named_by_line_and_offset(bench: Any) -> None:
     (bench.folder / "latin.jsonl").write_bytes(GOOD.encode() + '{"prompt": "größer?", "completion": "x"}\n'.encode("latin-1"))
     assert refused(bench, DataError, "latin.jsonl") == (
-        f"latin.jsonl is not UTF-8: the byte at offset {len(GOOD) + 14} begins no character.\n"
+        f"latin.jsonl is not UTF-8: byte 0xf6 on line 2 (offset {len(GOOD) + 14}) begins no character.\n"
         "    It may be Windows-1252: convert it with `iconv -f WINDOWS-1252 -t UTF-8`, and look at the result."
     )
 
@@ -117,6 +136,36 @@ def test_a_broken_archive(bench: Any) -> None:
 def test_a_broken_parquet_file(bench: Any) -> None:
     (bench.folder / "rows.parquet").write_bytes(b"PAR1" + b"\x00" * 64)
     assert "rows.parquet is not readable Parquet" in refused(bench, DataError, "rows.parquet")
+
+
+def fail_in_polars(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
+    import polars
+
+    def read(_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(polars, "read_parquet", read)
+
+
+def test_a_parquet_file_over_which_its_reader_panics(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from polars.exceptions import PanicException
+
+    assert not issubclass(PanicException, Exception)
+    (bench.folder / "rows.parquet").write_bytes(b"PAR1" + b"\x00" * 64)
+    fail_in_polars(monkeypatch, PanicException("called `unwrap()`\non an `Err` value"))
+    assert refused(bench, DataError, "rows.parquet") == (
+        "rows.parquet is not readable Parquet: called `unwrap()` on an `Err` value.\n    Write the file again."
+    )
+
+
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit])
+def test_an_interruption_while_parquet_is_read_passes(
+    bench: Any, monkeypatch: pytest.MonkeyPatch, kind: type[BaseException]
+) -> None:
+    (bench.folder / "rows.parquet").write_bytes(b"PAR1" + b"\x00" * 64)
+    fail_in_polars(monkeypatch, kind())
+    with pytest.raises(kind):
+        bench.prepare("rows.parquet")
 
 
 def test_the_same_bytes_twice(bench: Any) -> None:
@@ -156,10 +205,28 @@ def test_what_a_recipe_asks_in_vain(
     assert text in refused(bench, kind, given, context=64, **section)
 
 
-def test_a_schema_that_is_none(bench: Any) -> None:
-    (bench.folder / "schema.json").write_text('{"type": "nonsense"}')
+@pytest.mark.parametrize(
+    ("schema", "said"),
+    [
+        ('{"type": "nonsense"}', "'schema.json' is no JSON Schema: \"nonsense\" is not valid"),
+        ("{", "'schema.json' is no JSON Schema: Expecting property name"),
+        ('{"not": ' * 3000 + "true" + "}" * 3000, "'schema.json' is no JSON Schema: maximum recursion depth exceeded"),
+        ('{"$ref": "file:///etc/hostname"}', "file:///etc/hostname lies outside the schema"),
+        ('{"$ref": "http://127.0.0.1:9/schema"}', "http://127.0.0.1:9/schema lies outside the schema"),
+    ],
+)
+def test_a_schema_that_is_none(bench: Any, schema: str, said: str) -> None:
+    (bench.folder / "schema.json").write_text(schema)
     (bench.folder / "rows.jsonl").write_text(GOOD)
-    assert "'schema.json' is no JSON Schema" in refused(bench, RecipeError, "rows.jsonl", answer_schema="schema.json")
+    text = refused(bench, RecipeError, "rows.jsonl", answer_schema="schema.json")
+    assert said in text
+    assert "[prepare] answer_schema" in text
+
+
+def test_a_schema_that_is_no_text(bench: Any) -> None:
+    (bench.folder / "schema.json").write_bytes(b'{"title": "caf\xe9"}')
+    (bench.folder / "rows.jsonl").write_text(GOOD)
+    assert "'schema.json' is not UTF-8" in refused(bench, RecipeError, "rows.jsonl", answer_schema="schema.json")
 
 
 def test_a_half_character_is_a_malformed_row(bench: Any) -> None:
@@ -184,3 +251,55 @@ def make_broken_link(path: Path) -> None:
 def test_a_link_to_nothing(bench: Any, make: Callable[[Path], None]) -> None:
     make(bench.folder / "link.jsonl")
     assert "There is no source 'link.jsonl'" in refused(bench, DataError, "link.jsonl")
+
+
+def csv_rows(count: int, *, broken: dict[int, str]) -> str:
+    """A CSV of `count` rows from line 2 on, some lines of it replaced."""
+    lines = ["prompt,completion", *(f"question number {number},answer {number}" for number in range(2, count + 2))]
+    for number, line in broken.items():
+        lines[number - 1] = line
+    return "\n".join(lines) + "\n"
+
+
+def test_rows_that_an_open_quote_swallows_are_missed(bench: Any) -> None:
+    (bench.folder / "rows.csv").write_text(csv_rows(6000, broken={4: 'a question,"an answer that is never closed'}))
+    text = refused(bench, DataError, "rows.csv")
+    assert text.startswith("4,039 of 6,000 rows of rows.csv cannot be read")
+    assert "line 4: no CSV: field larger than field limit (131072); the quote opened on line 4 takes in" in text
+
+
+def test_an_open_quote_at_the_end_takes_in_the_rest(bench: Any) -> None:
+    (bench.folder / "rows.csv").write_text(csv_rows(400, broken={399: 'a question,"an answer'}))
+    snapshot = bench.prepare("rows.csv", validation=0.0, test=0.0)
+    assert snapshot.body["counts"]["read"] == 400
+    assert len(snapshot.kept) + len(snapshot.rejected) == 400
+    assert snapshot.reasons() == {
+        399: ("read", "no CSV: unexpected end of data; the quote opened on line 399 takes in 3 lines"),
+        400: ("read", "in the broken record that begins on line 399"),
+        401: ("read", "in the broken record that begins on line 399"),
+    }
+
+
+@pytest.mark.parametrize(
+    ("lines", "opened"),
+    [
+        (['"two', 'lines","and an open one', "of the next", 'a"b'], 3),
+        (['say "hi","a ""quoted"" one', 'that goes on","open', 'x","y"z'], 4),
+        (['"one ""and"" two","a doubled one""', "of the next", '"y"z'], 2),
+    ],
+)
+def test_the_quote_that_is_to_blame_is_named(bench: Any, lines: list[str], opened: int) -> None:
+    broken = dict(enumerate(lines, start=2))
+    (bench.folder / "rows.csv").write_text(csv_rows(300, broken=broken))
+    snapshot = bench.prepare("rows.csv", validation=0.0, test=0.0, max_malformed=1.0)
+    assert snapshot.body["counts"]["read"] == 300
+    assert any(f"the quote opened on line {opened} takes in" in reason for _, reason in snapshot.reasons().values())
+
+
+def test_a_record_over_several_lines_with_a_column_too_few_counts_as_all_of_them(bench: Any) -> None:
+    (bench.folder / "rows.csv").write_text(csv_rows(300, broken={10: '"one column', 11: 'over two lines"'}))
+    snapshot = bench.prepare("rows.csv", validation=0.0, test=0.0)
+    assert snapshot.reasons() == {
+        10: ("read", "1 column where the header has 2; the quote opened on line 10 takes in 2 lines"),
+        11: ("read", "in the broken record that begins on line 10"),
+    }

@@ -86,6 +86,8 @@ def test_schema(output: str, good: bool) -> None:
         ('{"$ref": "file:///etc/hostname"}', "lies outside the schema"),
         ("[" * 100_000, "no JSON Schema"),
         ("[1]", "no JSON Schema"),
+        ('"{}"', "This is no JSON Schema: it is neither an object nor true or false."),
+        ('{"$ref": "#/$defs/absent"}', "Pointer '/$defs/absent' does not exist"),
     ],
 )
 def test_what_is_no_schema_is_refused(schema: str, words: str) -> None:

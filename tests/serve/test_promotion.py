@@ -395,7 +395,7 @@ from budwood.recipe import ServeSection
 from budwood.serve.run import serve
 from budwood.store import open_store
 with open_store(Path(sys.argv[1])) as store:
-    serve(store, ServeSection(port=0), ready=lambda url: print(url, flush=True))
+    serve(store, ServeSection(port=0), ready=lambda server: print(server.url, flush=True))
 print("bye", flush=True)
 """
 
@@ -424,8 +424,8 @@ def test_an_interrupt_ends_the_server_and_the_handlers_are_put_back(nursery: Any
     before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
     urls: list[str] = []
 
-    def interrupt(url: str) -> None:
-        urls.append(url)
+    def interrupt(server: Server) -> None:
+        urls.append(server.url)
         signal.raise_signal(signal.SIGINT)
 
     serve(nursery.store, nursery.settings(), ready=interrupt)

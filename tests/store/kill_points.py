@@ -84,9 +84,17 @@ def outcome(root: Path) -> dict[str, Any]:
             "objects": sorted(store.objects()),
             "production": store.aliases()[0].digest,
             "moves": sum(event.kind == "promoted" for event in store.history()),
+            "left": [name for stone in store.tombstones() for name in files_of(root, stone.digest)],
             "litter": [name for name in os.listdir(root / "tmp") if name.startswith(("draft", "trash"))],
         }
     return state
+
+
+def files_of(root: Path, digest: str) -> list[str]:
+    """What lies in an object's folder and beside it, its tombstone and attestations left out."""
+    folders = (root / "objects" / digest[:2] / digest, root / "attestations" / digest[:2] / digest / "files")
+    found = [path for folder in folders for path in folder.rglob("*") if path.is_file()]
+    return sorted(path.name for path in found if path.name != "tombstone.json")
 
 
 def main() -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from budwood.errors import StoreError
 from budwood.identity import Digest
-from budwood.store import Store, check_alias, check_name, open_store
+from budwood.store import HistoryEvent, Store, check_alias, check_name, open_store
 
 from .conftest import Clock, Maker, put
 
@@ -74,6 +74,26 @@ def test_a_wrong_reference_names_the_nearest(store: Store, releases: list[Digest
     with pytest.raises(StoreError) as caught:
         store.find_release(ref)
     assert words in caught.value.what
+
+
+def test_a_name_that_nobody_has_heard_of_names_the_nearest(store: Store, releases: list[Digest]) -> None:
+    store.add_event(HistoryEvent(0, "", "judged", "anna", "billing"))
+    store.check_known("support")
+    store.check_known("billing")
+    with pytest.raises(StoreError) as caught:
+        store.check_known("biling")
+    assert str(caught.value) == (
+        'No release "biling": unknown release name "biling". Nearest: billing.\n    Correct it, or read `budwood history`.'
+    )
+
+
+def test_the_place_of_an_alias_is_checked_in_the_words_of_a_move(store: Store, releases: list[Digest]) -> None:
+    store.check_place("support", "production", None)
+    store.move_alias("support", "production", releases[0], who="anna", reason="")
+    store.check_place("support", "production", releases[0])
+    for expect in (None, releases[1]):
+        with pytest.raises(StoreError, match="as --expect says; it moved today at 14:00 UTC by anna"):
+            store.check_place("support", "production", expect)
 
 
 def test_an_alias_moves_only_from_where_it_is_expected(store: Store, releases: list[Digest]) -> None:

@@ -1,10 +1,15 @@
 """Collection, removal, leases, full and read-only disks, locked catalogs."""
 
 import errno
+import fcntl
+import json
 import os
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -13,6 +18,8 @@ import pytest
 
 from budwood.errors import StoreError
 from budwood.store import Store, open_store
+from budwood.store.leases import gate
+from budwood.store.registry import Registry
 
 from .conftest import Clock, Maker, put
 
@@ -126,7 +133,141 @@ def test_a_planted_tombstone_is_noticed(store: Store, make: Maker) -> None:
         same = put(other, "snapshot")
         other.tombstone(same, who="x", reason="x")
         (folder / "tombstone.json").write_bytes((other.root / "objects" / same[:2] / same / "tombstone.json").read_bytes())
-    assert "has a tombstone, but no event says so" in store.verify().problems[0]
+    name = f"object {digest[:12]}…: "
+    assert store.verify().problems == (
+        f"{name}a.txt is still here after the removal; run the removal again",
+        f"{name}manifest.json is still here after the removal; run the removal again",
+        f"{name}has a tombstone, but no event says so; run the removal again",
+    )
+    store.collect(False)
+    assert (folder / "a.txt").exists(), "a tombstone that nobody has on record is not obeyed"
+
+
+def test_a_removal_that_was_cut_short_is_named_and_finished_by_a_collection(store: Store, make: Maker) -> None:
+    digest = make("snapshot", {"train.jsonl": "secret"})
+    store.attach(digest, "card.html", b"secret")
+    folder, beside = store.folder(digest), store.attachment(digest, "card.html")
+    whole = {path: path.read_bytes() for path in folder.iterdir()}
+    store.tombstone(digest, who="anna", reason="asked for")
+    for path, data in whole.items():
+        path.write_bytes(data)
+    beside.parent.mkdir()
+    beside.write_bytes(b"secret")
+    name = f"object {digest[:12]}…: "
+    again = "is still here after the removal; run the removal again"
+    assert store.verify().problems == (
+        f"{name}manifest.json {again}",
+        f"{name}train.jsonl {again}",
+        f"{name}attachment card.html {again}",
+    )
+    store.collect(True)
+    assert (folder / "train.jsonl").exists()
+    store.collect(False)
+    assert [path.name for path in folder.iterdir()] == ["tombstone.json"]
+    assert not beside.exists()
+    assert store.verify().ok
+
+
+@pytest.mark.parametrize(("key", "value"), [("reason", "spring cleaning"), ("parents", ["ab" * 32]), ("at", "2020-01-01")])
+def test_an_edited_tombstone_is_noticed_and_not_obeyed(store: Store, make: Maker, key: str, value: object) -> None:
+    digest = make()
+    path = store.folder(digest) / "tombstone.json"
+    stone = store.tombstone(digest, who="anna", reason="asked for")
+    path.write_text(json.dumps(json.loads(stone.encode()) | {key: value}))
+    edited = f"object {digest[:12]}…: its tombstone is not the one of event 1: it was edited"
+    assert store.verify().problems == (edited,)
+    with pytest.raises(StoreError, match="is not the one of event 1: it was edited"):
+        store.tombstone(digest, who="anna", reason="again")
+    path.write_bytes(stone.encode())
+    assert store.verify().ok
+
+
+def test_an_event_that_does_not_name_its_tombstone_is_accepted(store: Store, make: Maker) -> None:
+    digest = make()
+    stone = store.tombstone(digest, who="anna", reason="asked for")
+    assert stone.fits({})
+    assert stone.fits(store.history()[0].detail)
+    assert not replace(stone, reason="other").fits(store.history()[0].detail)
+
+
+def test_bytes_that_come_back_after_a_removal_are_noticed_and_removed_again(store: Store, make: Maker) -> None:
+    digest = make("snapshot", {"train.jsonl": "secret"})
+    folder = store.folder(digest)
+    whole = {path: path.read_bytes() for path in folder.iterdir()}
+    store.tombstone(digest, who="anna", reason="asked for")
+    (folder / "tombstone.json").unlink()
+    for path, data in whole.items():
+        path.write_bytes(data)
+    assert store.verify().problems == (f"object {digest[:12]}…: is here, but event 1 removed it; run the removal again",)
+    store.tombstone(digest, who="ben", reason="a backup brought it back")
+    assert store.verify().ok
+    assert [event.reason for event in store.history()] == ["asked for", "a backup brought it back"]
+
+
+@pytest.fixture
+def just_before(store: Store, monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[Store], object]], None]:
+    """Let somebody act once, just before the gate is shut."""
+
+    def arrange(act: Callable[[Store], object]) -> None:
+        @contextmanager
+        def late(tmp: Path, *, exclusive: bool) -> Iterator[None]:
+            if exclusive:
+                monkeypatch.undo()
+                with open_store(store.root) as somebody:
+                    act(somebody)
+            with gate(tmp, exclusive=exclusive):
+                yield
+
+        monkeypatch.setattr("budwood.store.store.gate", late)
+
+    return arrange
+
+
+def test_a_release_that_is_registered_just_before_a_collection_is_kept(
+    store: Store, make: Maker, just_before: Callable[[Callable[[Store], object]], None]
+) -> None:
+    release, loose = make("release"), make("adapter")
+    store.close()
+    just_before(lambda somebody: somebody.add_release("support", release, who="ben", reason=""))
+    assert store.collect(False, older_than_s=-60) == [loose]
+    assert store.verify().ok
+
+
+def test_a_release_that_goes_live_just_before_its_removal_is_kept(
+    store: Store, make: Maker, just_before: Callable[[Callable[[Store], object]], None]
+) -> None:
+    release = make("release")
+    store.add_release("support", release, who="anna", reason="")
+    just_before(lambda somebody: somebody.move_alias("support", "production", release, who="ben", reason=""))
+    with pytest.raises(StoreError, match="is live: support@production"):
+        store.tombstone(release, who="anna", reason="asked for")
+    assert store.verify().ok
+
+
+def test_names_pass_the_gate_so_that_a_collection_waits_for_them(
+    store: Store, make: Maker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    release = make("release")
+    shut: list[str] = []
+
+    def watch(name: str) -> None:
+        real = getattr(Registry, name)
+
+        def call(*arguments: Any, **keys: Any) -> Any:
+            with (store.root / "tmp" / ".gate").open("rb+") as file:
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    shut.append(name)
+            return real(*arguments, **keys)
+
+        monkeypatch.setattr(Registry, name, call)
+
+    watch("add")
+    watch("move")
+    store.add_release("support", release, who="anna", reason="")
+    store.move_alias("support", "production", release, who="anna", reason="")
+    assert shut == ["add", "move"]
 
 
 @pytest.mark.parametrize("call", ["fsync", "mkdir", "rename", "link"])

@@ -7,13 +7,13 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from budwood.errors import StoreError
 from budwood.identity import Digest
 from budwood.store import HistoryEvent, Store, open_store
-from budwood.store.history import GENESIS, Head, chain_faults, next_event
+from budwood.store.history import GENESIS, REPAIRED, Head, chain_faults, next_event, sort_accepted, state_of
 
 from .conftest import Clock, Maker
 
@@ -54,7 +54,7 @@ def test_each_event_names_its_predecessor(store: Store, moved: list[Digest]) -> 
     [
         (["UPDATE history SET who = 'ben' WHERE seq = 3"], "history: event 3 (promoted) was edited"),
         (["UPDATE history SET at = '2026-08-01T00:00:00.000000+00:00' WHERE seq = 4"], "event 4 (promoted) was edited"),
-        (["UPDATE history SET detail = 'no json' WHERE seq = 1"], "history: event 1 (released) was edited"),
+        (["UPDATE history SET detail = 'no json' WHERE seq = 1"], "history: event 1 cannot be read: detail is 'no json'"),
         (["UPDATE history SET override = 1 WHERE seq = 3"], "history: event 3 (promoted) was edited"),
         (["DELETE FROM history WHERE seq = 2"], "history: event 2 is missing before event 3"),
         (
@@ -167,6 +167,27 @@ def test_what_servers_acknowledged_at_a_moment(store: Store, clock: Clock, moved
     ]
 
 
+def test_a_server_that_was_killed_answered_nothing_from_then_on(store: Store, clock: Clock, moved: list[Digest]) -> None:
+    for server in ("killed", "alive"):
+        store.observe(server, "support", "production", moved[0], True, "")
+    last = clock.now
+    clock.now += timedelta(minutes=5)
+    store.server_beat("alive")
+    both = {"killed": moved[0], "alive": moved[0]}
+    assert store.served_at("support", "production", last + timedelta(seconds=9)) == both
+    assert store.served_at("support", "production", last + timedelta(seconds=11)) == {"alive": moved[0]}
+    assert store.served_at("support", "production", clock.now) == {"alive": moved[0]}
+
+
+def test_a_server_that_is_silent_for_a_day_is_off_the_records(store: Store, clock: Clock) -> None:
+    """Also where no other server is there that could take it off."""
+    store.server_beat("last")
+    clock.now += timedelta(hours=23)
+    assert [(server.server_id, server.alive) for server in store.servers()] == [("last", False)]
+    clock.now += timedelta(hours=2)
+    assert store.servers() == []
+
+
 def test_since_stays_while_a_server_repeats_itself(store: Store, moved: list[Digest]) -> None:
     store.observe("a", "support", "production", moved[0], True, "")
     first = store.observed()[0]
@@ -201,6 +222,21 @@ def test_mending_the_next_link_after_an_edit_shows_in_the_next_event() -> None:
     assert found == ["history: event 2 (judged) was edited"]
 
 
+def test_a_fault_is_accepted_only_by_an_event_that_says_what_it_looked_at() -> None:
+    first = chain_of([("judged", "anna")])[0]
+    edited = replace(first, who="eve")
+    head, now, fault = Head(1, first.digest), datetime(2026, 9, 2, tzinfo=UTC), "history: event 1 (judged) was edited"
+
+    def accepted_by(detail: dict[str, object]) -> tuple[list[str], list[str]]:
+        repair = next_event(head, None, now, HistoryEvent(0, "", REPAIRED, "carla", reason="known", detail=detail))
+        return sort_accepted([edited, repair], [fault])
+
+    assert accepted_by({"faults": [fault]}) == ([fault], [])
+    assert accepted_by({"faults": [fault], "state": state_of([first])}) == ([fault], [])
+    whole = accepted_by({"faults": [fault], "state": state_of([edited])})
+    assert whole == ([], [f"{fault} (accepted by carla in event 2: known)"])
+
+
 EVENTS = st.lists(st.tuples(st.sampled_from(["judged", "released"]), st.text(max_size=5)), min_size=2, max_size=6)
 
 
@@ -221,6 +257,7 @@ MUTATIONS: list[Callable[[list[HistoryEvent], int, int], list[HistoryEvent]]] = 
 ]
 
 
+@settings(deadline=None)
 @given(items=EVENTS, data=st.data())
 def test_a_chain_is_whole_as_written_and_broken_by_any_change(items: list[tuple[str, str]], data: st.DataObject) -> None:
     events = chain_of(items)

@@ -44,11 +44,18 @@ def test_a_killed_move_leaves_alias_and_history_agreeing(tmp_path: Path) -> None
 
 
 def test_a_killed_removal_is_finished_by_the_next(tmp_path: Path) -> None:
-    unrecorded = "has a tombstone, but no event says so"
-    for run in runs_of("tombstone", tmp_path):
-        assert all(unrecorded in problem for problem in run["after"]["problems"])
+    runs = runs_of("tombstone", tmp_path)
+    for run in runs:
+        after = run["after"]
+        unrecorded = [problem for problem in after["problems"] if "has a tombstone, but no event says so" in problem]
+        still_here = [problem for problem in after["problems"] if "is still here after the removal" in problem]
+        assert len(after["problems"]) == len(unrecorded) + len(still_here)
+        assert len(still_here) == len(after["left"])
         assert run["again"]["problems"] == []
+        assert run["again"]["left"] == []
         assert len(run["again"]["objects"]) == 3
+    assert any(run["after"]["left"] == ["page.html"] for run in runs)
+    assert any({"a.txt", "manifest.json", "page.html"} == set(run["after"]["left"]) for run in runs)
 
 
 def test_a_killed_collection_leaves_a_whole_store(tmp_path: Path) -> None:

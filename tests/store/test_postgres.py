@@ -6,10 +6,11 @@ from pathlib import Path
 from threading import Thread
 
 import pytest
-from sqlalchemy import create_engine, text
+from sqlalchemy import Connection, create_engine, text
 
 from budwood.errors import StoreError
-from budwood.store import Store, open_store
+from budwood.store import AliasRow, Store, open_store
+from budwood.store.registry import alias_rows
 from budwood.store.schema import metadata
 
 from .conftest import Clock, put
@@ -72,4 +73,21 @@ def test_everything_else_of_the_catalog(postgres: Store) -> None:
     postgres.forget_server("a")
     assert postgres.observed() == []
     postgres.tombstone(base, who="x", reason="asked for")
+    assert postgres.verify().ok
+
+
+def test_a_read_sees_one_state_of_the_catalog(postgres: Store, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A promotion between two statements of one look: by PostgreSQL's default the second would see it."""
+    release = put(postgres, "release")
+    postgres.add_release("support", release, who="x", reason="")
+
+    def late(connection: Connection) -> list[AliasRow]:
+        monkeypatch.undo()
+        with open_store(postgres.root, url=url, clock=Clock()) as other:
+            other.move_alias("support", "production", release, who="y", reason="")
+        return alias_rows(connection)
+
+    monkeypatch.setattr("budwood.store.state.alias_rows", late)
+    state = postgres._parts.read_state()
+    assert (len(state.events), len(state.aliases)) == (1, 0)
     assert postgres.verify().ok

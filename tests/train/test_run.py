@@ -226,6 +226,21 @@ def test_two_processes_do_not_train_the_same(job: Job, snapshot: Digest, setting
         train(job.recipe, job.store, snapshot, job.base_ref, settings=settings, report=again, threads=1)
 
 
+def test_a_lock_that_cannot_be_made_is_a_plain_error(
+    job: Job, snapshot: Digest, settings: TrainSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = Path.open
+
+    def full(path: Path, *arguments: Any, **options: Any) -> Any:
+        if path.name == "lock":
+            raise OSError(28, "No space left on device")
+        return opened(path, *arguments, **options)
+
+    monkeypatch.setattr(Path, "open", full)
+    with pytest.raises(TrainingError, match=r"The lock of the work folder could not be written: .*No space left"):
+        job.train(snapshot, settings)
+
+
 def test_the_settings_of_torch_are_put_back(job: Job, snapshot: Digest, settings: TrainSettings) -> None:
     before = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
     job.train(snapshot, replace(settings, epochs=0.2, validations=1))

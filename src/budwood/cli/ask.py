@@ -1,14 +1,20 @@
 """`budwood ask`: one question to a running server, and which release answered."""
 
 import json
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from budwood.cli.options import JsonOption
-from budwood.cli.output import print_json, print_next
+from budwood.cli.output import for_terminal, print_json, print_next
 from budwood.errors import ServeError
 from budwood.identity import short
+
+if TYPE_CHECKING:
+    from urllib.error import HTTPError
+
+TIMEOUT_S = 120
+LONGEST_REPLY_BYTES = 64 << 20
 
 
 def register(app: typer.Typer) -> None:
@@ -22,35 +28,77 @@ def register(app: typer.Typer) -> None:
     ) -> None:
         """Ask a running server one question; says which release answered."""
         messages = [{"role": "system", "content": system}] if system else []
-        answer = _post(
-            f"{url}/v1/chat/completions", {"model": model, "messages": [*messages, {"role": "user", "content": message}]}
-        )
+        answer = _post(url, {"model": model, "messages": [*messages, {"role": "user", "content": message}]})
+        text, release = _read(answer, url)
         if as_json:
             print_json(answer)
             return
-        typer.echo(answer["choices"][0]["message"]["content"])
-        typer.echo(f"\nAnswered by release {short(answer['system_fingerprint'])}.")
-        print_next(f"budwood lineage {short(answer['system_fingerprint'])}")
+        typer.echo(for_terminal(text))
+        typer.echo(f"\nAnswered by release {for_terminal(short(release))}.")
+        print_next(f"budwood lineage {for_terminal(short(release))}")
 
 
-def _post(url: str, body: dict[str, object]) -> dict[str, Any]:
+def _post(url: str, body: dict[str, object]) -> Any:
+    """Send the question and give the reply as JSON.
+
+    Raises:
+        ServeError: the URL is none, nobody answers there or breaks off, the server refuses, or its reply is no JSON.
+    """
+    from http.client import HTTPException, IncompleteRead, InvalidURL
     from urllib.error import HTTPError, URLError
     from urllib.request import Request, urlopen
 
-    request = Request(url, data=json.dumps(body).encode(), headers={"Content-Type": "application/json"})
+    no_url = ServeError(f"{url!r} is no URL of a server.", where="--url", mend="Write it as http://127.0.0.1:8321.")
+    if not url.startswith(("http://", "https://")):
+        raise no_url
+    # An argument that is no UTF-8 holds half characters; JSON spells them out, and the server refuses them by name.
+    data = json.dumps(body).encode()
     try:
-        with urlopen(request, timeout=120) as response:
-            answer: dict[str, Any] = json.load(response)
-            return answer
+        request = Request(f"{url}/v1/chat/completions", data=data, headers={"Content-Type": "application/json"})
+        with urlopen(request, timeout=TIMEOUT_S) as response:
+            reply = response.read(LONGEST_REPLY_BYTES)
+            if response.length:
+                raise IncompleteRead(reply, response.length)
     except HTTPError as error:
-        text = error.read().decode(errors="replace")
-        raise ServeError(f"The server answered {error.code}: {_message(text)}", mend="See GET /v1/models for names.") from None
+        raise ServeError(f"The server answered {error.code}: {_message(error)}", mend="See GET /v1/models for names.") from None
     except URLError as error:
         raise ServeError(f"No server answers at {url}: {error.reason}.", mend="Start one with `budwood serve`.") from None
+    except TimeoutError:
+        raise ServeError(
+            f"The server at {url} has not answered within {TIMEOUT_S} s.", mend="Look at its log; it may be busy."
+        ) from None
+    except (InvalidURL, ValueError):
+        raise no_url from None
+    except (HTTPException, OSError) as error:
+        raise ServeError(
+            f"The connection to {url} broke off: {error or type(error).__name__}.",
+            mend="Check that a Budwood server listens there, then ask again.",
+        ) from None
+    try:
+        return json.loads(reply)
+    except (ValueError, RecursionError):
+        raise _odd(url, "it is no JSON") from None
 
 
-def _message(text: str) -> str:
+def _read(answer: Any, url: str) -> tuple[str, str]:
+    """Take the text and the release out of a reply."""
+    try:
+        text, release = answer["choices"][0]["message"]["content"], answer["system_fingerprint"]
+    except (KeyError, IndexError, TypeError):
+        raise _odd(url, "it has no message or no system_fingerprint") from None
+    if not isinstance(text, str) or not isinstance(release, str):
+        raise _odd(url, "its message or system_fingerprint is no text")
+    return text, release
+
+
+def _odd(url: str, why: str) -> ServeError:
+    return ServeError(f"What {url} replied is no answer: {why}.", mend="Check that a Budwood server listens there.")
+
+
+def _message(error: "HTTPError") -> str:
+    """The reason that a refusal gives."""
+    text = error.read(LONGEST_REPLY_BYTES).decode(errors="replace")
     try:
         return str(json.loads(text)["error"]["message"])
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return text[:200]

@@ -25,6 +25,8 @@ def register(app: typer.Typer) -> None:
     ) -> None:
         """Print the append-only history, or what an alias pointed to at a moment."""
         opened = open_here(store)
+        if name:
+            opened.check_known(name)
         if at:
             _print_live_at(opened, name, alias, _moment(at), as_json=as_json)
             return

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from budwood.cli.options import DEFAULT_STORE, JsonOption, StoreOption, open_here
-from budwood.cli.output import print_json
+from budwood.cli.output import for_terminal, print_json
 from budwood.identity import short
 
 
@@ -24,20 +24,19 @@ def register(app: typer.Typer) -> None:
 
         opened = open_here(store)
         found = walk(opened, find_object(opened, ref))
-        origins = [
-            origin
-            for snapshot in found.snapshots[:1]
-            for origin in training_rows(opened, snapshot, limit=rows, row_id=row or None)
-            if rows
-        ]
+        data = found.data
+        readable = data is not None and data.forgotten is None
+        origins = training_rows(opened, data.digest, limit=rows, row_id=row or None) if data and readable else []
         if as_json:
             print_json({**found.as_dict(), "rows": [origin.as_dict() for origin in origins]})
             return
         for line in found.lines():
             typer.echo(line)
+        if data is not None and data.forgotten is not None:
+            typer.echo(f"\nIts rows are gone: snapshot {short(data.digest)} was removed: {data.forgotten}")
         for origin in origins:
             typer.echo(f"\nRow {short(origin.row_id)} ({origin.split}) from {origin.source} line {origin.line}")
             for role, content in origin.messages:
-                typer.echo(f"  {role}: {content if len(content) <= 300 else content[:300] + '…'}")
+                typer.echo(f"  {role}: {for_terminal(content if len(content) <= 300 else content[:300] + '…')}")
             if origin.touched:
                 typer.echo(f"  touched by: {', '.join(origin.touched)}")

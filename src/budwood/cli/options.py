@@ -7,11 +7,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from budwood.errors import StoreError
+
 if TYPE_CHECKING:
     from budwood.store import Store
 
 RecipeArgument = Annotated[Path, typer.Argument(help="the recipe, a .toml file", show_default=False)]
-StoreOption = Annotated[Path, typer.Option("--store", envvar="BUDWOOD_STORE", help="folder of the store; made on first use")]
+StoreOption = Annotated[
+    Path, typer.Option("--store", envvar="BUDWOOD_STORE", help="folder of the store; made by the first stage that runs")
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="print one JSON object instead of sentences")]
 ReasonOption = Annotated[str, typer.Option("--reason", help="why; kept in the history")]
 WaitOption = Annotated[
@@ -22,10 +26,22 @@ WhoOption = Annotated[str, typer.Option("--who", help="who acts; kept in the his
 DEFAULT_STORE = Path(".budwood")
 
 
-def open_here(store: Path) -> "Store":
-    """Open the store that a command works on."""
+def open_here(store: Path, *, create: bool = False) -> "Store":
+    """Open the store that a command works on; `create` makes it where there is none.
+
+    Raises:
+        StoreError: there is no store there, and the command would only read it; or something else is there.
+    """
     from budwood.store import open_store
 
+    if os.path.lexists(store) and not os.path.isdir(store):
+        raise StoreError(f"{str(store)!r} is no folder, so no store.", where="--store", mend="Move it away, or name another.")
+    if not create and not os.path.isdir(store / "objects"):
+        raise StoreError(
+            f"There is no store at {str(store)!r}.",
+            where="--store",
+            mend="Check the path, or make one with `budwood run RECIPE`.",
+        )
     return open_store(store)
 
 

@@ -1,14 +1,24 @@
 """What commands print: one JSON object, or sentences and tables that fit 80 columns."""
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import typer
 
+_UNSAFE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
+
 
 def print_json(value: Mapping[str, Any] | Sequence[Any]) -> None:
-    typer.echo(json.dumps(value, indent=2, ensure_ascii=False))
+    """Print a value as JSON; what is not safe to show is spelled as JSON spells it."""
+    text = json.dumps(value, indent=2, ensure_ascii=False)
+    typer.echo(_UNSAFE.sub(lambda found: json.dumps(found[0])[1:-1], text))
+
+
+def for_terminal(text: str) -> str:
+    """Make a stranger's text safe to show: control characters, which steer a terminal, and half characters are spelled out."""
+    return _UNSAFE.sub(lambda found: repr(found[0])[1:-1], text)
 
 
 def print_pairs(pairs: Sequence[tuple[str, str]]) -> None:

@@ -13,7 +13,7 @@ def register(app: typer.Typer) -> None:
         """Predict memory and time for LoRA, QLoRA and full fine-tuning, and choose when the recipe says auto."""
         from budwood import pipeline
 
-        with job_of(recipe, store) as job:
+        with job_of(recipe, store, with_data=False) as job:
             made = pipeline.plan(job)
         if as_json:
             print_json(made.as_dict())

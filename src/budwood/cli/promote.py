@@ -62,5 +62,5 @@ def print_servers(moved: "Moved") -> None:
 
 
 def moved_code(moved: "Moved") -> int:
-    """Exit code of a move that was waited for: 0 when all servers that are heard of follow, else 1."""
+    """Exit code of a move: 0 when every server on record follows, or nobody looked; else 1."""
     return 0 if moved.followed else 1

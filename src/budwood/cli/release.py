@@ -1,5 +1,6 @@
 """`budwood release`: bind result, base, report and probes into a deploy unit, and judge it."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import typer
@@ -33,12 +34,22 @@ def register(app: typer.Typer) -> None:
             print_json(released.as_dict())
         else:
             print_released(released)
-            print_next(f"budwood promote {released.name}@{released.version} --store {store}")
+            print_next(*next_commands(released, store))
         raise typer.Exit(verdict_code(released.verdict))
 
 
 def verdict_code(verdict: Literal["PROMOTE", "REJECT", "INCONCLUSIVE"]) -> int:
     return CODES[verdict]
+
+
+def next_commands(released: "Released", store: Path) -> list[str]:
+    """What is sensible after a verdict: to promote only what the gate lets through and is not live yet."""
+    if released.live:
+        return [f"budwood serve --store {store}", f"budwood status --store {store}"]
+    if released.verdict == "PROMOTE":
+        alias = "" if released.alias == "production" else f" --alias {released.alias}"
+        return [f"budwood promote {released.name}@{released.version}{alias} --store {store}"]
+    return [f"budwood status {released.name} --store {store}"]
 
 
 def print_released(released: "Released") -> None:

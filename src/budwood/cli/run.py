@@ -6,7 +6,7 @@ import typer
 
 from budwood.cli.options import DEFAULT_STORE, JsonOption, ReasonOption, RecipeArgument, StoreOption, WhoOption
 from budwood.cli.output import print_json, print_next
-from budwood.cli.release import print_released, verdict_code
+from budwood.cli.release import next_commands, print_released, verdict_code
 from budwood.cli.stage import job_of
 
 
@@ -32,5 +32,5 @@ def register(app: typer.Typer) -> None:
             print_json(released.as_dict())
         else:
             print_released(released)
-            print_next(f"budwood serve --store {store}", f"budwood status --store {store}")
+            print_next(*next_commands(released, store))
         raise typer.Exit(verdict_code(released.verdict))

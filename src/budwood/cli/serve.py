@@ -1,38 +1,58 @@
 """`budwood serve`: answer OpenAI's API with what the aliases point to."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from budwood.cli.display import display
 from budwood.cli.options import DEFAULT_STORE, StoreOption, open_here
+from budwood.cli.output import for_terminal
 from budwood.errors import ServeError
+
+if TYPE_CHECKING:
+    from budwood.engine.base import BaseRef
+    from budwood.recipe import Recipe
+    from budwood.serve.run import Server
 
 
 def register(app: typer.Typer) -> None:
     @app.command(name="serve", epilog="Example: budwood serve --port 8321")
     def serve(
         store: StoreOption = DEFAULT_STORE,
-        recipe: Annotated[Path | None, typer.Option("--recipe", help="take [serve] from this recipe")] = None,
+        recipe: Annotated[
+            Path | None, typer.Option("--recipe", help="take [serve] and the place of the base from this recipe")
+        ] = None,
         host: Annotated[str | None, typer.Option("--host", help="loopback address to bind")] = None,
-        port: Annotated[int | None, typer.Option("--port", help="0: any free port, printed at start")] = None,
+        port: Annotated[int | None, typer.Option("--port", min=0, max=65535, help="0: any free port, printed at start")] = None,
     ) -> None:
         """Serve every alias of the store on one OpenAI-compatible endpoint; it follows promotions and rollbacks as it runs."""
         from budwood.recipe import ServeSection, load_recipe
         from budwood.serve.run import serve as run
 
-        settings = load_recipe(recipe).serve if recipe else ServeSection()
+        chosen = load_recipe(recipe) if recipe else None
+        settings = chosen.serve if chosen else ServeSection()
         given = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
         settings = ServeSection.model_validate({**settings.model_dump(), **given})
         opened = open_here(store)
         if not opened.releases():
             raise ServeError(f"The store {str(store)!r} has no release.", mend="Make one with `budwood run RECIPE`.")
         with display() as report:
-            run(opened, settings, report=report, ready=lambda url: _print_ready(url, [row.name for row in opened.aliases()]))
+            run(opened, settings, bases=_bases(chosen), report=report, ready=_print_ready)
 
 
-def _print_ready(url: str, names: list[str]) -> None:
-    typer.echo(f"Listening on {url}/v1 (models: {', '.join(dict.fromkeys(names)) or 'none is promoted yet'}); Ctrl-C stops it.")
+def _bases(recipe: "Recipe | None") -> "list[BaseRef]":
+    """Where the recipe says that the base is: tried before where it was when a release was made."""
+    from budwood.engine.base import resolve_base
+
+    return [resolve_base(recipe.base.id, start=recipe.folder)] if recipe else []
+
+
+def _print_ready(server: "Server") -> None:
+    state = server.state()
+    names = list(dict.fromkeys(alias.partition("@")[0] for alias in state["aliases"]))
+    typer.echo(f"Listening on {server.url}/v1 (models: {', '.join(names) or 'none yet'}); Ctrl-C stops it.")
+    for alias, problem in state["problems"].items():
+        typer.echo(f"  {alias}: {for_terminal(problem)}")
     if names:
-        typer.echo(f'Try:  budwood ask {names[0]} "..." --url {url}')
+        typer.echo(f'Try:  budwood ask {names[0]} "..." --url {server.url}')

@@ -13,11 +13,16 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def job_of(recipe: Path, store: Path, *, who: str = "", reason: str = "") -> Iterator["Job"]:
-    """Read the recipe first, so that a mistake in it touches nothing; then open the store and draw progress."""
-    from budwood.pipeline import Job
+def job_of(recipe: Path, store: Path, *, who: str = "", reason: str = "", with_data: bool = True) -> Iterator["Job"]:
+    """Read the recipe and look at its sources first, so that a mistake touches nothing; then open the store, draw progress.
+
+    `with_data`: whether the stage needs the sources.
+    """
+    from budwood.pipeline import Job, check_sources
     from budwood.recipe import load_recipe
 
     checked = load_recipe(recipe)
+    if with_data:
+        check_sources(checked)
     with display() as report:
-        yield Job(recipe=checked, store=open_here(store), report=report, who=acting(who), reason=reason)
+        yield Job(recipe=checked, store=open_here(store, create=True), report=report, who=acting(who), reason=reason)

@@ -7,7 +7,7 @@ import typer
 
 from budwood.cli.options import DEFAULT_STORE, JsonOption, StoreOption, open_here
 from budwood.cli.output import print_json, print_next, print_table
-from budwood.identity import short
+from budwood.identity import Digest, short
 
 if TYPE_CHECKING:
     from budwood.store import ReleaseRow, Store
@@ -43,25 +43,31 @@ def register(app: typer.Typer) -> None:
 
 
 def _release(store: "Store", row: "ReleaseRow") -> dict[str, Any]:
-    body = store.manifest(row.digest).body
-    verdict, report = body.get("verdict"), body.get("report")
+    from budwood.release.status import body_or_reason, verdict_word
+
+    body, gone = body_or_reason(store, row.digest)
+    report = body.get("report") if body else None
     return {
         "name": row.name,
         "version": row.version,
         "digest": row.digest,
-        "verdict": verdict["verdict"] if verdict else "not judged",
-        "summary": _summary(store, report),
+        "verdict": verdict_word(body),
+        "summary": gone or _summary(store, report),
         "page": str(_page(store, report)) if report else None,
     }
 
 
 def _summary(store: "Store", report: str | None) -> str:
     """Name the primary metric of the release's report with its value."""
+    from budwood.release.status import body_or_reason
+
     if report is None:
         return "no report"
-    body = store.manifest(report).body
+    body, gone = body_or_reason(store, Digest(report))
+    if body is None:
+        return f"report {gone}"
     value = body["metrics"].get(body["primary"])
-    return f"{body['primary']} {value:.3f}" if value is not None else body["primary"]
+    return f"{body['primary']} {value:.3f}" if value is not None else str(body["primary"])
 
 
 def _page(store: "Store", report: str) -> Path:

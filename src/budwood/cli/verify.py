@@ -26,10 +26,17 @@ def register(app: typer.Typer) -> None:
         with display() as report:
             found = opened.verify(report)
         if as_json:
-            print_json({"ok": found.ok, "objects": found.objects, "events": found.events, "problems": list(found.problems)})
+            counts = {"ok": found.ok, "objects": found.objects, "events": found.events}
+            print_json({**counts, "problems": list(found.problems), "accepted": list(found.accepted)})
         else:
             for problem in found.problems:
                 typer.echo(f"  {problem}")
-            state = "everything is whole" if found.ok else f"{len(found.problems)} problems"
+            for fault in found.accepted:
+                typer.echo(f"  accepted: {fault}")
+            state = (
+                "everything is whole"
+                if found.ok
+                else f"{len(found.problems):,} problem{'s' if len(found.problems) > 1 else ''}"
+            )
             typer.echo(f"{found.objects:,} objects and {found.events:,} events checked: {state}.")
         raise typer.Exit(0 if found.ok else 1)

@@ -8,7 +8,7 @@
 Model code and tokenizers are transformers'. Errors: `BaseError`.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from importlib.resources import files
@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from budwood.engine.attention import NAME, register_attention
 from budwood.engine.families import SUPPORTED, check_family, check_settings, context_length, logit_softcap_of
+from budwood.engine.faults import check_head, check_loaded, check_shapes, check_sizes, config_fault, reading, tokenizer_fault
 from budwood.engine.packed import PackedBatch
 from budwood.engine.text_identity import template_digest, tokenizer_digest
 from budwood.engine.weights import read_json, read_tensors, weight_files, weights_digest
@@ -122,21 +123,25 @@ def identify_base(ref: BaseRef) -> BaseIdentity:
     """Read config and weights (not into memory at once) and name the base by its content.
 
     Raises:
-        BaseError: no config, an unsupported family or setting, no safetensors, broken files, or a chat template that cannot
-            be pinned.
+        BaseError: no config, an unsupported family or setting, no safetensors, broken or unreadable files, weights of other
+            shapes than the config says, or a chat template that cannot be pinned.
 
     Cost: every byte of the weights is hashed.
     """
     config = read_config(ref)
-    entries = read_tensors(weight_files(ref.folder))
+    with reading(ref.folder):
+        entries = read_tensors(weight_files(ref.folder))
+        check_shapes(_build(config, ref), entries, where=str(ref.folder))
+        weights, tokenizer = weights_digest(entries), tokenizer_digest(ref.folder)
+        template = template_digest(ref.folder)
     return BaseIdentity(
         id=ref.id,
         revision=ref.revision,
         model_type=config.model_type,
-        architecture=(config.architectures or [""])[0],
-        weights_digest=weights_digest(entries),
-        tokenizer_digest=tokenizer_digest(ref.folder),
-        template_digest=template_digest(ref.folder),
+        architecture=str((config.architectures or [""])[0]),
+        weights_digest=weights,
+        tokenizer_digest=tokenizer,
+        template_digest=template,
         parameters=sum(entry.elements for entry in entries),
         layers=int(config.num_hidden_layers),
         hidden=int(config.hidden_size),
@@ -149,18 +154,20 @@ def read_config(ref: BaseRef) -> "PreTrainedConfig":
     """Read config.json and refuse what cannot be done right.
 
     Raises:
-        BaseError: missing, not JSON, of an unsupported family, or with a setting that is not supported.
+        BaseError: missing, not JSON, of an unsupported family, or with a value that is impossible or not supported.
     """
     from transformers import AutoConfig
 
     path = ref.folder / "config.json"
     if not path.is_file():
         raise BaseError("The base has no config.json.", where=str(ref.folder), mend="Name a Hugging Face model folder.")
-    check_family(read_json(path).get("model_type"), where=str(path))
+    values = read_json(path)
+    check_family(values.get("model_type"), where=str(path))
+    check_sizes(values, where=str(path))
     try:
         config: PreTrainedConfig = AutoConfig.from_pretrained(ref.folder, local_files_only=True, trust_remote_code=False)
-    except (ValueError, TypeError, KeyError, OSError) as error:
-        raise BaseError(f"config.json cannot be read: {error}", where=str(path), mend="Download the base again.") from error
+    except Exception as error:  # a family's own checks fail in any way that its values bring about
+        raise config_fault(path, error) from error
     check_settings(config, where=str(path))
     return config
 
@@ -189,7 +196,7 @@ def load_base(
 
     known = identity or identify_base(ref)
     register_attention()
-    with without_bars():
+    with reading(ref.folder), without_bars():
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             ref.folder,
             dtype=dtype,
@@ -198,10 +205,11 @@ def load_base(
             trust_remote_code=False,
             use_safetensors=True,
             output_loading_info=True,
+            ignore_mismatched_sizes=True,  # they are refused below, in fewer words
         )
     model, info = loaded
-    _check_loaded(ref, info)
-    _check_head(ref, model)
+    check_loaded(info, where=str(ref.folder))
+    check_head(model, where=str(ref.folder))
     model.requires_grad_(False)
     model.eval()
     if quantization == "nf4":
@@ -213,12 +221,23 @@ def load_base(
 
 
 def skeleton(ref: BaseRef) -> nn.Module:
-    """Build a base's modules without any weights (meta tensors): for shapes and names."""
+    """Build a base's modules without any weights (meta tensors): for shapes and names.
+
+    Raises:
+        BaseError: as `read_config`, or the config describes no model that could be built.
+    """
+    return _build(read_config(ref), ref)
+
+
+def _build(config: "PreTrainedConfig", ref: BaseRef) -> nn.Module:
     from transformers import AutoModelForCausalLM
 
     make: Any = AutoModelForCausalLM  # from_config has no annotations
-    with torch.device("meta"):
-        model: nn.Module = make.from_config(read_config(ref))
+    try:
+        with torch.device("meta"):
+            model: nn.Module = make.from_config(config)
+    except Exception as error:  # as in `read_config`
+        raise config_fault(ref.folder / "config.json", error) from error
     return model
 
 
@@ -226,15 +245,18 @@ def load_tokenizer(ref: BaseRef) -> "PreTrainedTokenizerBase":
     """Load the tokenizer alone.
 
     Raises:
-        BaseError: the folder has none.
+        BaseError: the folder has none, or one that is broken.
     """
     from transformers import AutoTokenizer
 
     if not any((ref.folder / name).is_file() for name in ("tokenizer.json", "tokenizer.model", "vocab.json")):
         raise BaseError("The base has no tokenizer files.", where=str(ref.folder), mend="Add tokenizer.json to the folder.")
-    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
-        ref.folder, local_files_only=True, trust_remote_code=False
-    )
+    try:
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+            ref.folder, local_files_only=True, trust_remote_code=False
+        )
+    except Exception as error:  # several libraries read these files, and the one in Rust raises plain `Exception`
+        raise tokenizer_fault(ref.folder, error) from error
     return tokenizer
 
 
@@ -279,34 +301,16 @@ def logits(model: nn.Module, hidden: Tensor) -> Tensor:
 
 @contextmanager
 def without_bars() -> Iterator[None]:
-    """Keep transformers' own bar off the terminal, and put its setting back."""
+    """Keep transformers' own bar and reports off the terminal, and put its settings back."""
     import transformers.utils.logging
 
     logging: Any = transformers.utils.logging  # its switches have no annotations
-    shown = logging.is_progress_bar_enabled()
+    shown, level = logging.is_progress_bar_enabled(), logging.get_verbosity()
     logging.disable_progress_bar()
+    logging.set_verbosity_error()
     try:
         yield
     finally:
+        logging.set_verbosity(level)
         if shown:
             logging.enable_progress_bar()
-
-
-def _check_loaded(ref: BaseRef, info: Mapping[str, Any]) -> None:
-    absent, extra = sorted(info["missing_keys"]), sorted(info["unexpected_keys"])
-    wrong = sorted(str(key) for key in info.get("mismatched_keys", ()))
-    faults = [
-        f"{len(names)} {what}, first {names[0]}"
-        for names, what in ((absent, "tensors are missing"), (extra, "do not belong"), (wrong, "have another shape"))
-        if names
-    ]
-    if faults:
-        raise BaseError(
-            f"Weights and config do not fit: {'; '.join(faults)}.", where=str(ref.folder), mend="Download it again."
-        )
-
-
-def _check_head(ref: BaseRef, model: nn.Module) -> None:
-    # No supported family has one; a config that asks for it would otherwise lose it in `logits` and in the loss.
-    if getattr(model.get_output_embeddings(), "bias", None) is not None:  # type: ignore[operator]  # as in head_weight
-        raise BaseError("The output head has a bias, which is not supported.", where=str(ref.folder), mend="Use another base.")

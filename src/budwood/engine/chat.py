@@ -54,6 +54,9 @@ DEFAULT_TEMPLATE = (
 TEMPLATE_DATE = date(2024, 7, 26)
 """The day that templates which print today's date are held to: the one that Llama 3's template falls back to."""
 
+TOKENIZER = "the base's tokenizer"
+"""Where a template is from when the caller knows no file."""
+
 _CLOCK = re.compile(r"""strftime_now\(\s*(['"])(.*?)\1\s*\)""")
 
 
@@ -153,8 +156,6 @@ class ChatTemplate:
         Raises:
             DataError: the template refuses the conversation.
         """
-        from jinja2.exceptions import TemplateError
-
         try:
             text = self.tokenizer.apply_chat_template(
                 [dict(message) for message in messages],
@@ -162,9 +163,9 @@ class ChatTemplate:
                 tokenize=False,
                 add_generation_prompt=generation,
             )
-        except (TemplateError, TypeError, ValueError, KeyError) as error:
+        except Exception as error:  # a template is a stranger's program, and fails in any way that a program can
             raise DataError(
-                f"The chat template refuses this conversation: {error}.",
+                f"The chat template refuses this conversation: {str(error).rstrip('.') or type(error).__name__}.",
                 mend="Correct the roles and their order, or the base's template.",
             ) from error
         return str(text)
@@ -199,21 +200,21 @@ class ChatTemplate:
         return ends[self.leading] if len(ends) > self.leading else 0
 
 
-def chat_template(tokenizer: "PreTrainedTokenizerBase", source: str | None = None) -> ChatTemplate:
-    """Make the template of a tokenizer, or of another source with this tokenizer.
+def chat_template(tokenizer: "PreTrainedTokenizerBase", source: str | None = None, *, where: str = TOKENIZER) -> ChatTemplate:
+    """Make the template of a tokenizer, or of another source with this tokenizer; `where` it is from, for errors.
 
     Raises:
         BaseError: there are several, it cannot render a question and an answer, it does not close an answer with a control
             token, or it prints the date in a way that cannot be pinned.
     """
-    chosen = template_source(source or tokenizer.chat_template)
+    chosen = template_source(source or tokenizer.chat_template, where=where)
     tokens = ChatTokens(tokenizer)
-    leading, closing = _probe(tokenizer, chosen, tokens)
+    leading, closing = _probe(tokenizer, chosen, tokens, where)
     ends = () if tokenizer.eos_token_id is None else (int(tokenizer.eos_token_id),)
     return ChatTemplate(tokenizer, chosen, tuple(dict.fromkeys((closing, *ends))), source_digest(chosen), leading, tokens)
 
 
-def template_source(declared: Any) -> str:
+def template_source(declared: Any, *, where: str = TOKENIZER) -> str:
     """Give the Jinja text that is used where a base declares this template, or None: the default, and no clock.
 
     Raises:
@@ -222,10 +223,10 @@ def template_source(declared: Any) -> str:
     if declared is not None and not isinstance(declared, str):
         raise BaseError(
             "The base has several chat templates.",
-            where="the base's tokenizer",
+            where=where,
             mend="Keep one, in chat_template.jinja.",
         )
-    return _without_clock(declared or DEFAULT_TEMPLATE)
+    return _without_clock(declared or DEFAULT_TEMPLATE, where)
 
 
 def source_digest(source: str) -> Digest:
@@ -233,7 +234,7 @@ def source_digest(source: str) -> Digest:
     return digest_bytes(source.encode("utf-8", "surrogatepass"))
 
 
-def _probe(tokenizer: "PreTrainedTokenizerBase", source: str, tokens: ChatTokens) -> tuple[int, int]:
+def _probe(tokenizer: "PreTrainedTokenizerBase", source: str, tokens: ChatTokens, where: str) -> tuple[int, int]:
     """Render a question and an answer: how many control tokens stand before the answer's text, and what closes it."""
     trial = ChatTemplate(tokenizer, source, (), Digest(""), 0, tokens)
     question, answer = {"role": "user", "content": "question"}, {"role": "assistant", "content": "answer"}
@@ -243,7 +244,7 @@ def _probe(tokenizer: "PreTrainedTokenizerBase", source: str, tokens: ChatTokens
     except DataError as error:
         raise BaseError(
             f"The base's chat template cannot render a question and an answer: {error.what}",
-            where="the base's tokenizer",
+            where=where,
             mend="Correct chat_template.jinja.",
         ) from error
     place = after.find(answer["content"], len(before))
@@ -251,7 +252,7 @@ def _probe(tokenizer: "PreTrainedTokenizerBase", source: str, tokens: ChatTokens
         raise BaseError(
             "The base's chat template renders an answer otherwise than its prompt promises: what add_generation_prompt "
             "gives is no prefix of the answered conversation.",
-            where="the base's tokenizer",
+            where=where,
             mend="Correct chat_template.jinja, so that add_generation_prompt adds exactly what comes before an answer.",
         )
     controls = [found for found in tokens.control_ends(after) if found[0] >= len(before)]
@@ -259,19 +260,19 @@ def _probe(tokenizer: "PreTrainedTokenizerBase", source: str, tokens: ChatTokens
     if len(controls) == leading:
         raise BaseError(
             "The base's chat template does not close an answer with a special token, so a model could never learn to stop.",
-            where="the base's tokenizer",
+            where=where,
             mend="Add eos_token after the assistant's content in chat_template.jinja.",
         )
     return leading, controls[leading][2]
 
 
-def _without_clock(source: str) -> str:
+def _without_clock(source: str, where: str) -> str:
     """Put a fixed date in the place of today's: a prompt must not change overnight, nor between training and serving."""
     fixed = _CLOCK.sub(lambda call: repr(TEMPLATE_DATE.strftime(call[2])), source)
     if re.search(r"strftime_now\s*\(", fixed):
         raise BaseError(
             "The base's chat template asks for the date in a way that cannot be fixed: strftime_now without literal format.",
-            where="the base's tokenizer",
+            where=where,
             mend="Write the date out in chat_template.jinja.",
         )
     return fixed

@@ -18,6 +18,7 @@ FILES = (
     "added_tokens.json",
     "special_tokens_map.json",
 )
+SETTINGS = "tokenizer_config.json"
 _SETTINGS = ("tokenizer_class", "added_tokens_decoder", "additional_special_tokens", "extra_special_tokens")
 
 
@@ -41,17 +42,23 @@ def template_digest(folder: Path) -> Digest:
     Raises:
         BaseError: as `template_source`, or the file is not UTF-8.
     """
-    separate = folder / "chat_template.jinja"
-    if not separate.is_file():
-        return source_digest(template_source(_config(folder).get("chat_template")))
+    file = template_file(folder)
+    if file.name == SETTINGS:
+        return source_digest(template_source(_config(folder).get("chat_template"), where=str(file)))
     try:
-        return source_digest(template_source(separate.read_text("utf-8")))
+        return source_digest(template_source(file.read_text("utf-8"), where=str(file)))
     except UnicodeDecodeError as error:
         raise BaseError(
             f"chat_template.jinja is not UTF-8: {error}.", where=str(folder), mend="Download the base again."
         ) from None
 
 
+def template_file(folder: Path) -> Path:
+    """The file that a base's chat template stands in, where it has one."""
+    separate = folder / "chat_template.jinja"
+    return separate if separate.is_file() else folder / SETTINGS
+
+
 def _config(folder: Path) -> dict[str, Any]:
-    path = folder / "tokenizer_config.json"
+    path = folder / SETTINGS
     return read_json(path) if path.is_file() else {}

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from budwood.errors import EvaluationError
 from budwood.identity import Digest, digest_bytes, digest_json, short
 from budwood.recipe import Recipe
-from budwood.scorers import Scorer, scorer_named
+from budwood.scorers import Scorer, compile_schema, scorer_named
 from budwood.scorers.json_answers import parse
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def make_suite(recipe: Recipe, store: "Store", snapshot: Digest) -> Suite:
 
     Raises:
         EvaluationError: no test rows, a row without an answer, an id twice, an unknown scorer, a primary scorer that does not
-            apply to every case, or a schema file that cannot be read.
+            apply to every case, or a schema file that cannot be read or holds none.
     """
     section = recipe.evaluate
     names = tuple(dict.fromkeys((section.primary, *section.scorers)))
@@ -136,9 +136,12 @@ def _schema(recipe: Recipe) -> str:
     name = recipe.evaluate.answer_schema or recipe.prepare.answer_schema
     if not name:
         return ""
+    where = "[evaluate] answer_schema"
     try:
-        return recipe.path(name).read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        text = recipe.path(name).read_text("utf-8")
+    except (OSError, ValueError) as error:
         raise EvaluationError(
-            f"The answer schema {name!r} cannot be read: {error}.", where="[evaluate] answer_schema", mend="Check the path."
+            f"The answer schema {name!r} cannot be read: {error}.", where=where, mend="Check the path."
         ) from None
+    compile_schema(text, where=where)
+    return text

@@ -8,7 +8,19 @@ function that answers. `job`: one recipe on one store · `known`: what is there 
     released = run(job, promote=True)
 """
 
-from budwood.pipeline.job import Job, OpenBase
+from budwood.pipeline.job import Job, OpenBase, check_sources
 from budwood.pipeline.stages import Evaluated, Released, evaluate, plan, prepare, release, run, train
 
-__all__ = ["Evaluated", "Job", "OpenBase", "Released", "evaluate", "plan", "prepare", "release", "run", "train"]
+__all__ = [
+    "Evaluated",
+    "Job",
+    "OpenBase",
+    "Released",
+    "check_sources",
+    "evaluate",
+    "plan",
+    "prepare",
+    "release",
+    "run",
+    "train",
+]

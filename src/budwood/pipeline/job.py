@@ -33,6 +33,18 @@ class Job:
         self.report(Event(stage, message))
 
 
+def check_sources(recipe: Recipe) -> None:
+    """Look whether every source can be opened, before anything is made for its sake.
+
+    Raises:
+        DataError: one is missing, a folder, or may not be read.
+    """
+    from budwood.prepare.files import check_file
+
+    for source in recipe.source:
+        check_file(recipe.path(source.path), shown=source.path)
+
+
 @dataclass(frozen=True)
 class OpenBase:
     ref: "BaseRef"
@@ -44,8 +56,10 @@ class OpenBase:
 def open_base(job: Job) -> OpenBase:
     from budwood.engine.base import identify_base, load_tokenizer, resolve_base
     from budwood.engine.chat import chat_template
+    from budwood.engine.text_identity import template_file
     from budwood.train.base_object import ensure_base
 
     ref = resolve_base(job.recipe.base.id, start=job.recipe.folder)
     identity = identify_base(ref)
-    return OpenBase(ref, identity, chat_template(load_tokenizer(ref)), ensure_base(job.store, identity, ref.folder))
+    template = chat_template(load_tokenizer(ref), where=str(template_file(ref.folder)))
+    return OpenBase(ref, identity, template, ensure_base(job.store, identity, ref.folder))

@@ -1,5 +1,7 @@
 """What is there already: the snapshot of this very recipe, the release that is live, what training goes on from."""
 
+from pathlib import Path
+
 from budwood.errors import TrainingError
 from budwood.identity import Digest, digest_file, short
 from budwood.pipeline.job import Job
@@ -10,12 +12,12 @@ def prepare_key(job: Job, onto: Digest | None) -> str:
     from budwood.prepare.run import VERSION
 
     recipe = job.recipe
-    files = [recipe.path(source.path) for source in recipe.source]
-    absent = [str(path) for path in files if not path.is_file()]
-    schema = recipe.prepare.answer_schema
-    inputs = ["absent: " + path for path in absent] or [digest_file(path) for path in files]
-    if schema and recipe.path(schema).is_file():
-        inputs.append(digest_file(recipe.path(schema)))
+    files = {source.path: _digest(recipe.path(source.path)) for source in recipe.source}
+    absent = [f"absent: {path}" for path, digest in files.items() if digest is None]
+    inputs = absent or [digest for digest in files.values() if digest is not None]
+    schema = _digest(recipe.path(recipe.prepare.answer_schema)) if recipe.prepare.answer_schema else None
+    if schema is not None:
+        inputs.append(schema)
     slice_read = {
         "name": recipe.name,
         "source": [source.model_dump(mode="json") for source in recipe.source],
@@ -28,9 +30,17 @@ def prepare_key(job: Job, onto: Digest | None) -> str:
     return job.store.action("prepare", VERSION, slice_read, inputs, 0)
 
 
+def _digest(path: Path) -> Digest | None:
+    """Hash a file; None where it cannot be read, which is the stage's own to say: it opens the file again."""
+    try:
+        return digest_file(path) if path.is_file() else None
+    except (OSError, ValueError):
+        return None
+
+
 def prepared(job: Job) -> Digest | None:
     """The snapshot of this very recipe and these very files, if it has been made, fresh or onto an earlier one."""
-    for onto in earlier_snapshots(job):
+    for onto in (None, *_snapshots(job)):
         done = job.store.done(prepare_key(job, onto))
         if done is not None:
             return done
@@ -38,13 +48,27 @@ def prepared(job: Job) -> Digest | None:
 
 
 def earlier_snapshots(job: Job) -> list[Digest | None]:
-    """Snapshots that releases of this name were made from, oldest first, after None for "from scratch"."""
-    found: list[Digest | None] = [None]
+    """Snapshots that releases of this name were made from, oldest first, after None for "from scratch".
+
+    Removed ones are left out, and said: a new snapshot can no longer keep its rows on the sides that they had there.
+    """
+    lost = "removed: splits are no longer inherited from there"
     for row in job.store.releases(job.recipe.name):
-        snapshot = Digest(job.store.manifest(row.digest).body["snapshot"])
-        if snapshot not in found:
+        if job.store.tombstone_of(row.digest) is not None:
+            job.say("prepare", f"Release {row.name}@{row.version} was {lost}")
+    found: list[Digest | None] = [None]
+    for snapshot in _snapshots(job):
+        if job.store.tombstone_of(snapshot) is None:
             found.append(snapshot)
+        else:
+            job.say("prepare", f"Snapshot {short(snapshot)} was {lost}")
     return found
+
+
+def _snapshots(job: Job) -> list[Digest]:
+    """Snapshots of this name's releases, removed ones too: what was prepared onto those is still found by their digest."""
+    rows = [row for row in job.store.releases(job.recipe.name) if job.store.tombstone_of(row.digest) is None]
+    return list(dict.fromkeys(Digest(job.store.manifest(row.digest).body["snapshot"]) for row in rows))
 
 
 def start_of(job: Job) -> Digest | None:

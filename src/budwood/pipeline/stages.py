@@ -4,8 +4,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from budwood.errors import DataError
 from budwood.identity import Digest, short
-from budwood.pipeline.job import Job
+from budwood.pipeline.job import Job, check_sources
 from budwood.pipeline.known import alias_line, earlier_snapshots, live_release, prepare_key, prepared, start_of
 from budwood.pipeline.probing import probes_of
 from budwood.pipeline.subjects import live_subject, plain_base, report_of, result_of
@@ -45,12 +46,16 @@ class Evaluated:
 
 @dataclass(frozen=True)
 class Released:
+    """A release and its verdict. `live`: the recipe's `alias` points to it; `alias_now` says in words where that points."""
+
     name: str
     version: int
     digest: Digest
     verdict: Literal["PROMOTE", "REJECT", "INCONCLUSIVE"]
     reasons: tuple[str, ...]
+    alias: str
     alias_now: str
+    live: bool
     page: Path
 
     def as_dict(self) -> dict[str, Any]:
@@ -61,6 +66,7 @@ class Released:
             "verdict": self.verdict,
             "reasons": list(self.reasons),
             "alias": self.alias_now,
+            "live": self.live,
             "page": str(self.page),
         }
 
@@ -74,7 +80,17 @@ def plan(job: Job) -> "Plan":
 
     snapshot = prepared(job)
     lengths = None if snapshot is None else read_lengths(job.store.folder(snapshot), job.base.template.encode_row)
-    return make_plan(job.recipe, read_shape(job.base.ref.folder), lengths, read_machine())
+    made = make_plan(job.recipe, read_shape(job.base.ref.folder), lengths, read_machine())
+    return made if lengths is not None else replace(made, warnings=(_without_data(job), *made.warnings))
+
+
+def _without_data(job: Job) -> str:
+    """Say that no row was looked at, and why."""
+    try:
+        check_sources(job.recipe)
+    except DataError as error:
+        return f"This predicts without data. {error.what}"
+    return "This predicts without data: the rows are not prepared yet."
 
 
 def prepare(job: Job) -> Digest:
@@ -102,10 +118,13 @@ def prepare(job: Job) -> Digest:
 
 def train(job: Job) -> Digest:
     """Train on the snapshot with what the plan chose."""
+    return _train_on(job, prepare(job))
+
+
+def _train_on(job: Job, snapshot: Digest) -> Digest:
     from budwood.train.run import train as run_train
     from budwood.train.settings import TrainSettings
 
-    snapshot = prepare(job)
     chosen = plan(job)
     for line in chosen.why:
         job.say("plan", line)
@@ -133,10 +152,11 @@ def evaluate(job: Job) -> Evaluated:
     from budwood.evaluate.report import load_report
     from budwood.evaluate.suite import make_suite
 
-    run_digest = train(job)
-    snapshot = prepared(job)
-    assert snapshot is not None, "training has just read it"
+    snapshot = prepare(job)
+    # Before training is paid for: whatever makes the comparison impossible.
     suite = make_suite(job.recipe, job.store, snapshot)
+    live_subject(job)
+    run_digest = _train_on(job, snapshot)
     result = result_of(job, run_digest)
     live = live_subject(job)
     standings = [plain_base(job, result), result]
@@ -186,19 +206,28 @@ def release(job: Job) -> Released:
         parent=live,
     )
     digest, version = make_release(job.recipe, job.store, parts, who=job.who, reason=job.reason)
-    return Released(job.recipe.name, version, digest, verdict.verdict, verdict.reasons, alias_line(job), page)
+    return Released(
+        name=job.recipe.name,
+        version=version,
+        digest=digest,
+        verdict=verdict.verdict,
+        reasons=verdict.reasons,
+        alias=job.recipe.release.alias,
+        alias_now=alias_line(job),
+        live=digest == live_release(job),
+        page=page,
+    )
 
 
 def run(job: Job, *, promote: bool) -> Released:
     """Walk the whole way; move the alias when the gate says PROMOTE and `promote` is set."""
     released = release(job)
-    if not promote or released.verdict != "PROMOTE" or released.digest == live_release(job):
+    if not promote or released.verdict != "PROMOTE" or released.live:
         return released
     from budwood.release.promote import promote as move
 
-    alias = job.recipe.release.alias
-    move(job.store, f"{released.name}@{released.version}", alias, who=job.who, reason=job.reason)
-    return replace(released, alias_now=alias_line(job))
+    move(job.store, f"{released.name}@{released.version}", released.alias, who=job.who, reason=job.reason)
+    return replace(released, alias_now=alias_line(job), live=released.digest == live_release(job))
 
 
 def _write_page(

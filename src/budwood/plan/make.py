@@ -87,7 +87,13 @@ def make_plan(recipe: Recipe, shape: BaseShape, lengths: Lengths | None, machine
     from budwood.engine.lora import target_paths
 
     section = recipe.train
-    targets = target_paths(shape.linears, section.target_modules, rank=section.rank)
+    targets = target_paths(
+        shape.linears,
+        section.target_modules,
+        rank=section.rank,
+        where="[train] target_modules",
+        rank_where="[train] rank",
+    )
     per_rank = sum(sum(shape.linears[path]) for path in targets)
     options = {method: _option(method, section, shape, per_rank, lengths, machine) for method in METHODS}
     rank = check_rank(section, per_rank, lengths) if lengths is not None and lengths.tokens else None

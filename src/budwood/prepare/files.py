@@ -5,7 +5,7 @@
         for line in file.lines(): ...         # text, unpacked and decoded
 
 A file is hashed and read through one descriptor, and refused when it changes in between. Text is UTF-8; UTF-16 with its
-mark is converted and said so; anything else is refused with the offset of the first byte that is no character.
+mark is converted and said so; anything else is refused with line and offset of the first byte that is no character.
 """
 
 import gzip
@@ -27,6 +27,8 @@ Layout = Literal["jsonl", "json", "csv", "parquet"]
 Compression = Literal["", "gzip", "zstd"]
 HEAD = 1 << 16
 """Bytes looked at to recognise a file."""
+LONGEST_SHOWN = 120
+"""Characters of a path that an error shows."""
 BOM = b"\xef\xbb\xbf"
 
 
@@ -62,12 +64,13 @@ class SourceFile:
                 if self.encoding != "utf-8":
                     yield from _decoded(stream, self.encoding)
                     return
-                for raw in stream:
-                    line = raw[3:] if offset == 0 and raw.startswith(BOM) else raw
+                for number, raw in enumerate(stream, start=1):
+                    line = raw[3:] if number == 1 and raw.startswith(BOM) else raw
                     try:
                         yield line.decode("utf-8")
                     except UnicodeDecodeError as error:
-                        raise self._not_text(line, offset + error.start + len(raw) - len(line)) from None
+                        place = f"on line {number:,} (offset {offset + error.start + len(raw) - len(line):,})"
+                        raise self._not_text(line, line[error.start], place) from None
                     offset += len(raw)
         except UnicodeError as error:
             raise DataError(f"{self.shown} is not {self.encoding}: {error}.", mend="Save the file as UTF-8.") from None
@@ -85,13 +88,13 @@ class SourceFile:
     def _broken(self, error: Exception) -> DataError:
         return DataError(f"{self.shown} cannot be read to its end: {error}.", mend="It may be cut short; fetch it again.")
 
-    def _not_text(self, line: bytes, offset: int) -> DataError:
+    def _not_text(self, line: bytes, byte: int, place: str) -> DataError:
         try:
             line.decode("cp1252")
             guess = "It may be Windows-1252: convert it with `iconv -f WINDOWS-1252 -t UTF-8`, and look at the result."
         except UnicodeDecodeError:
             guess = "Save the file as UTF-8."
-        return DataError(f"{self.shown} is not UTF-8: the byte at offset {offset:,} begins no character.", mend=guess)
+        return DataError(f"{self.shown} is not UTF-8: byte {byte:#04x} {place} begins no character.", mend=guess)
 
 
 @contextmanager
@@ -104,12 +107,17 @@ def open_file(path: Path, *, shown: str) -> Iterator[SourceFile]:
     handle = _open(path, shown)
     with handle:
         before = os.fstat(handle.fileno())
-        digest = _hash(handle)
+        digest = _hash(handle, shown)
         handle.seek(0)
         yield _recognise(handle, shown, digest, before.st_size)
         after = os.fstat(handle.fileno())
         if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
             raise DataError(f"{shown} changed while it was being read.", mend="Wait until it is written, then run again.")
+
+
+def check_file(path: Path, *, shown: str) -> None:
+    """Raise what `open_file` would before it looks inside."""
+    _open(path, shown).close()
 
 
 def _open(path: Path, shown: str) -> IO[bytes]:
@@ -128,13 +136,27 @@ def _open(path: Path, shown: str) -> IO[bytes]:
             f"The source {shown!r} may not be read.", where="[[source]] path", mend="Check its permissions."
         ) from None
     except (OSError, ValueError) as error:
-        raise DataError(f"The source {shown!r} cannot be opened: {error}.", where="[[source]] path") from None
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise DataError(
+            f"The source {_brief(shown)} cannot be opened: {reason}.", where="[[source]] path", mend="Check the path."
+        ) from None
 
 
-def _hash(handle: IO[bytes]) -> Digest:
+def _brief(shown: str) -> str:
+    return repr(shown) if len(shown) <= LONGEST_SHOWN else f"{shown[:LONGEST_SHOWN]!r}… ({len(shown):,} characters)"
+
+
+def _hash(handle: IO[bytes], shown: str) -> Digest:
     hasher = hashlib.sha256()
-    while piece := handle.read(1 << 20):
-        hasher.update(piece)
+    try:
+        while piece := handle.read(1 << 20):
+            hasher.update(piece)
+    except OSError as error:
+        raise DataError(
+            f"The source {shown!r} cannot be read: {error.strerror}.",
+            where="[[source]] path",
+            mend="Look at the disk, or copy the file elsewhere.",
+        ) from None
     return Digest(hasher.hexdigest())
 
 

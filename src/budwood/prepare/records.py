@@ -6,14 +6,15 @@
             case Malformed(line, reason, raw): ...
 
 JSONL and CSV are streamed; a JSON document and Parquet are read whole. In CSV a record may span lines (breaks in quotes):
-its line is the one that it begins on. In JSON and Parquet, which have no lines to speak of, it is the record's number.
+its line is the one that it begins on. One that is broken counts as all of them, each a `Malformed`. In JSON and Parquet,
+which have no lines to speak of, it is the record's number.
 """
 
 import csv
 import io
 import json
-from collections.abc import Iterator
-from typing import Any, NamedTuple, cast
+from collections.abc import Iterator, Sequence
+from typing import Any, Literal, NamedTuple, cast
 
 from budwood.errors import DataError
 from budwood.prepare.files import SourceFile
@@ -60,12 +61,40 @@ def _csv(file: SourceFile) -> Iterator[Record | Malformed]:
         except StopIteration:
             return
         except csv.Error as error:
-            yield Malformed(line, f"no CSV: {error}", "".join(taken))
+            yield from _broken(line, f"no CSV: {error}", taken, file.delimiter)
             continue
         if len(cells) == len(header):
             yield Record(line, dict(zip(header, cells, strict=True)))
         elif cells:
-            yield Malformed(line, f"{len(cells)} columns where the header has {len(header)}", "".join(taken))
+            reason = f"{len(cells)} column{'s' if len(cells) > 1 else ''} where the header has {len(header)}"
+            yield from _broken(line, reason, taken, file.delimiter)
+
+
+def _broken(line: int, reason: str, taken: Sequence[str], delimiter: str) -> Iterator[Malformed]:
+    """Give up every line that a broken record took: a quote that is never closed swallows rows, and they must be missed."""
+    if len(taken) > 1:
+        opened = line + _last_opening(taken, delimiter)
+        reason = f"{reason}; the quote opened on line {opened:,} takes in {len(taken):,} lines"
+    yield Malformed(line, reason, taken[0])
+    for number, text in enumerate(taken[1:], start=line + 1):
+        yield Malformed(number, f"in the broken record that begins on line {line:,}", text)
+
+
+def _last_opening(lines: Sequence[str], delimiter: str) -> int:
+    """Index of the line on which the last quoted field begins."""
+    opened = 0
+    state: Literal["between", "plain", "quoted", "closing"] = "between"
+    for number, line in enumerate(lines):
+        for sign in line:
+            if state == "quoted":
+                state = "closing" if sign == '"' else "quoted"
+            elif sign == '"' and state != "plain":
+                # Behind a closing quote it is the second of a doubled one: the field goes on.
+                opened = number if state == "between" else opened
+                state = "quoted"
+            else:
+                state = "between" if sign in (delimiter, "\n", "\r") else "plain"
+    return opened
 
 
 def _json(file: SourceFile) -> Iterator[Record | Malformed]:
@@ -86,10 +115,12 @@ def _parquet(file: SourceFile) -> Iterator[Record | Malformed]:
 
     try:
         frame = polars.read_parquet(io.BytesIO(file.content()))
-    except polars.exceptions.PolarsError as error:
-        raise DataError(f"{file.shown} is not readable Parquet: {error}.", mend="Write the file again.") from None
-    for number, values in enumerate(frame.iter_rows(named=True), start=1):
-        yield Record(number, values)
+        for number, values in enumerate(frame.iter_rows(named=True), start=1):
+            yield Record(number, values)
+    except (polars.exceptions.PolarsError, polars.exceptions.PanicException) as error:
+        # A panic, which some damaged files bring about, is no Exception: it would pass every handler on its way out.
+        reason = " ".join(str(error).split())[:200]
+        raise DataError(f"{file.shown} is not readable Parquet: {reason}.", mend="Write the file again.") from None
 
 
 def _tee(lines: Iterator[str], taken: list[str]) -> Iterator[str]:

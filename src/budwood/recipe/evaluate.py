@@ -1,8 +1,21 @@
 """[evaluate]: the suite made from the test split, and how answers are judged."""
 
-from pydantic import Field
+from typing import Annotated
 
-from budwood.recipe.section import Names, Section
+from pydantic import AfterValidator, Field
+
+from budwood.recipe.section import Names, Section, check_known
+
+SCORERS = ("exact", "normalised", "label", "json_exact", "json_fields", "numeric", "chrf", "bleu")
+"""Names of the scorers; tests/recipe/test_names.py holds them to `budwood.scorers`."""
+
+
+def _check_scorer(name: str) -> str:
+    return check_known(name, SCORERS, "scorer")
+
+
+def _check_scorers(names: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(map(_check_scorer, names))
 
 
 class StyleRules(Section):
@@ -23,8 +36,12 @@ class PolicyRules(Section):
 
 
 class EvaluateSection(Section):
-    primary: str = Field(default="exact", description="metric that the gate calls quality: a scorer's name")
-    scorers: Names = Field(default=("exact", "normalised", "json_fields", "chrf"), description="accuracy scorers")
+    primary: Annotated[str, AfterValidator(_check_scorer)] = Field(
+        default="exact", description="metric that the gate calls quality: a scorer's name"
+    )
+    scorers: Annotated[Names, AfterValidator(_check_scorers)] = Field(
+        default=("exact", "normalised", "json_fields", "chrf"), description="accuracy scorers"
+    )
     slice_by: Names = Field(default=(), description="columns or JSON answer fields to slice by")
     max_cases: int = Field(default=0, ge=0, description="first cases by hash of their id; 0: all test rows")
     max_new_tokens: int = Field(default=128, ge=1, description="longest answer in tokens")

@@ -18,5 +18,5 @@ class GateSection(Section):
     style_margin: float = Field(default=0.05, ge=0, le=1, description="largest rise of the style violation rate")
     latency_ratio: float = Field(default=3.0, gt=0, description="largest median seconds per token, against the champion")
     alpha: float = Field(default=0.05, gt=0, lt=0.5, description="one-sided error of each interval bound")
-    resamples: int = Field(default=4000, ge=200, description="bootstrap draws")
+    resamples: int = Field(default=4000, ge=200, le=100_000, description="bootstrap draws")
     min_cases: int = Field(default=30, ge=2, description="fewer cases are never evidence")

@@ -1,12 +1,12 @@
 """[prepare]: rules, duplicates, splits."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
-from budwood.recipe.section import Names, Section
+from budwood.recipe.section import LARGEST_SEED, Names, Section, check_known
 
-DEFAULT_RULES = (
+RULES = (
     "unicode",
     "control_characters",
     "whitespace",
@@ -18,11 +18,20 @@ DEFAULT_RULES = (
     "pii",
     "length",
 )
+"""All cleaning rules, in the order in which they apply unless the recipe says otherwise."""
+
+
+def _check_rules(names: tuple[str, ...]) -> tuple[str, ...]:
+    for number, name in enumerate(names):
+        check_known(name, RULES, "rule")
+        if name in names[:number]:
+            raise ValueError(f"The rule {name!r} is named twice")
+    return names
 
 
 class PrepareSection(Section):
     system: str = Field(default="", description="system message put before each row that has none")
-    rules: Names = Field(default=DEFAULT_RULES, description="cleaning rules, in order")
+    rules: Annotated[Names, AfterValidator(_check_rules)] = Field(default=RULES, description="cleaning rules, in order")
     answer_schema: str = Field(default="", description="JSON Schema file that every answer must satisfy; empty: none")
     labels: Names = Field(default=(), description="allowed answers; empty: any")
     pii: Literal["redact", "drop", "flag"] = Field(default="redact", description="what happens to personal data in a row")
@@ -34,7 +43,7 @@ class PrepareSection(Section):
     group_by: str = Field(default="", description="a column whose equal values must lie in one split")
     validation: float = Field(default=0.1, ge=0, lt=0.9, description="share of groups for choices made during training")
     test: float = Field(default=0.1, ge=0, lt=0.9, description="share of groups for the gate alone")
-    split_seed: int = Field(default=0, ge=0, description="key of the hash that assigns groups to splits")
+    split_seed: int = Field(default=0, ge=0, le=LARGEST_SEED, description="key of the hash that assigns groups to splits")
     max_tokens: int = Field(default=0, ge=0, description="longest row after its template; 0: the base's context")
     too_long: Literal["error", "reject"] = Field(
         default="reject", description="a row over max_tokens: stop, or reject it with a record; it is never cut"

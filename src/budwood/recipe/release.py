@@ -1,12 +1,17 @@
 """[release]: the deploy unit."""
 
-from pydantic import Field
+from typing import Annotated
 
+from pydantic import AfterValidator, Field
+
+from budwood.recipe.names import check_alias
 from budwood.recipe.section import Section
 
 
 class ReleaseSection(Section):
-    alias: str = Field(default="production", min_length=1, description="alias that `budwood run` promotes to on PROMOTE")
+    alias: Annotated[str, AfterValidator(check_alias)] = Field(
+        default="production", description="alias that `budwood run` promotes to on PROMOTE"
+    )
     probes: int = Field(default=4, ge=1, le=64, description="golden probes to keep")
     probe_tokens: int = Field(default=12, ge=1, le=256, description="tokens of each probe's answer")
     notes: str = Field(default="", description="for people who will read the history")

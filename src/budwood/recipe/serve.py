@@ -1,5 +1,7 @@
 """[serve]: the OpenAI-compatible endpoint."""
 
+from typing import Literal
+
 from pydantic import Field
 
 from budwood.recipe.section import Section
@@ -11,5 +13,5 @@ class ServeSection(Section):
     max_batch: int = Field(default=64, ge=1, description="requests decoded together")
     max_queue: int = Field(default=1024, ge=1, description="requests waiting; more are answered 429")
     max_new_tokens: int = Field(default=512, ge=1, description="ceiling of max_tokens")
-    precision: str = Field(default="float32", pattern="^(float32|bfloat16)$", description="compute dtype of the base")
+    precision: Literal["float32", "bfloat16"] = Field(default="float32", description="compute dtype of the base")
     poll_s: float = Field(default=0.1, gt=0, description="seconds between looks at the aliases")

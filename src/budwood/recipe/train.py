@@ -1,12 +1,25 @@
 """[train]: method, adapter, schedule."""
 
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from budwood.recipe.section import Names, Section
 
 Method = Literal["auto", "lora", "qlora", "full"]
+
+
+def _check_targets(value: Any) -> Any:
+    """Say once what is expected; of an alternative of two types, pydantic would tell each one's complaint."""
+    if value == "all-linear":
+        return value
+    if isinstance(value, str):
+        raise ValueError(f'write names as a list: target_modules = ["{value}"], or "all-linear"')
+    if not isinstance(value, list | tuple) or not all(isinstance(name, str) for name in value):
+        raise ValueError('write a list of names, e.g. ["q_proj", "v_proj"], or "all-linear"')
+    if not value:
+        raise ValueError('the list is empty: name at least one layer, or write "all-linear"')
+    return value
 
 
 class TrainSection(Section):
@@ -15,11 +28,11 @@ class TrainSection(Section):
     alpha: float = Field(default=32.0, gt=0, description="numerator of the scale alpha / rank")
     rslora: bool = Field(default=False, description="scale alpha / sqrt(rank) instead")
     dropout: float = Field(default=0.0, ge=0, lt=1, description="on the adapter's input")
-    target_modules: Names | Literal["all-linear"] = Field(
+    target_modules: Annotated[Names | Literal["all-linear"], BeforeValidator(_check_targets)] = Field(
         default="all-linear", description="linear layers that get a pair: names, or all-linear"
     )
-    epochs: float = Field(default=2.0, gt=0, description="passes over the training rows")
-    learning_rate: float = Field(default=0.0, ge=0, description="peak; 0: by method (LoRA 2e-3 on small bases, see plan)")
+    epochs: float = Field(default=2.0, gt=0, le=1000, description="passes over the training rows")
+    learning_rate: float = Field(default=0.0, ge=0, description="peak; 0: by method (LoRA 4e-3 on small bases, see plan)")
     schedule: Literal["constant", "linear", "cosine"] = Field(default="cosine", description="after the warm-up")
     warmup: float = Field(default=0.03, ge=0, lt=1, description="share of steps with a rising learning rate")
     weight_decay: float = Field(default=0.0, ge=0, description="decoupled, on matrices only")

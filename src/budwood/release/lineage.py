@@ -2,7 +2,7 @@
 
 tree = lineage(store, release_digest)
     for line in tree.lines(): print(line)
-for row in training_rows(store, tree.snapshots[0], limit=3): print(row.source, row.line)
+for row in training_rows(store, tree.data.digest, limit=3): print(row.source, row.line)
 """
 
 import json
@@ -16,6 +16,8 @@ from budwood.identity import Digest, short
 from budwood.store import Kind, Manifest, Store
 
 SPLITS = ("train", "validation", "test")
+DRAWN_DEPTH = 12
+"""Levels of the tree that are drawn: each release stands on the one before, and a long line of them says little."""
 
 
 @dataclass(frozen=True)
@@ -37,30 +39,34 @@ class Lineage:
     nodes: tuple[Node, ...]
 
     @property
-    def snapshots(self) -> tuple[Digest, ...]:
-        """Data it was made from, the nearest first; removed ones are left out."""
-        return tuple(node.digest for node in self.nodes if node.kind == "snapshot" and node.forgotten is None)
+    def data(self) -> Node | None:
+        """The snapshot that it is, or that it was made from itself, also when that was removed; None: no data went into it.
+
+        What an earlier release was made from is another release's data, however near it lies.
+        """
+        own = self.nodes[0]
+        by_digest = {node.digest: node for node in self.nodes}
+        near = [own, *(by_digest[parent] for parent in own.parents)]
+        return next((node for node in near if node.kind == "snapshot"), None)
 
     def lines(self) -> list[str]:
         """Draw the walk as an indented tree; what was shown before is named again, but not unfolded again."""
         by_digest = {node.digest: node for node in self.nodes}
         lines: list[str] = []
         shown: set[Digest] = set()
-
-        def draw(node: Node, indent: int) -> None:
+        # The next to draw is at the end; depth first, so that each stands under what was made from it.
+        waiting = [(node, 0) for node in self.nodes[:1]]
+        while waiting:
+            node, indent = waiting.pop()
             again = node.digest in shown
             gone = f" (removed: {node.forgotten})" if node.forgotten else ""
             more = " (see above)" if again and node.parents else ""
             lines.append(f"{'  ' * indent}{node.kind} {short(node.digest)} {node.title}{gone}{more}".rstrip())
-            if again:
-                return
             shown.add(node.digest)
-            for parent in node.parents:
-                draw(by_digest[parent], indent + 1)
-
-        if self.nodes:
-            draw(self.nodes[0], 0)
-        return lines
+            if not again and indent < DRAWN_DEPTH:
+                waiting += [(by_digest[parent], indent + 1) for parent in reversed(node.parents)]
+        left = len(self.nodes) - len(shown)
+        return [*lines, f"… and {left:,} more objects, further back"] if left else lines
 
     def as_dict(self) -> dict[str, Any]:
         keys = ("digest", "kind", "title", "depth", "forgotten")
@@ -128,7 +134,7 @@ def training_rows(
     Args:
         store: the store.
         snapshot: a snapshot object.
-        limit: at most so many rows.
+        limit: at most so many rows; 0: none, and only `row_id` is looked for.
         row_id: only rows whose id begins so; all splits are then searched.
         splits: files to read, in order.
 
@@ -138,14 +144,16 @@ def training_rows(
     manifest = store.manifest(snapshot)
     if manifest.kind != "snapshot":
         raise StoreError(f"{short(snapshot)}… is a {manifest.kind}, not a snapshot.", mend="Give the digest of a snapshot.")
-    found = _rows(store, snapshot, SPLITS if row_id else splits)
-    wanted = list(islice((row for row in found if row_id is None or row.row_id.startswith(row_id)), limit))
-    if row_id is not None and not wanted:
+    if row_id is None:
+        return list(islice(_rows(store, snapshot, splits), limit))
+    found = (row for row in _rows(store, snapshot, SPLITS) if row.row_id.startswith(row_id))
+    wanted = list(islice(found, max(limit, 1)))
+    if not wanted:
         raise StoreError(
             f"Snapshot {short(snapshot)}… has no row {row_id!r}.",
             mend="Rejected rows are in its rejected.jsonl, with the reason.",
         )
-    return wanted
+    return wanted[:limit]
 
 
 def _rows(store: Store, snapshot: str, splits: tuple[str, ...]) -> Iterator[RowOrigin]:

@@ -4,23 +4,28 @@ The move itself is the store's compare-and-swap; here it is decided whether it m
 """
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from budwood.errors import ReleaseError
 from budwood.identity import Digest, digest_json, short
-from budwood.store import ANY, HistoryEvent, ObservedRow, ReleaseRow, Store
+from budwood.release.permission import refusal
+from budwood.store import HistoryEvent, ObservedRow, ReleaseRow, ServerRow, Store
 from budwood.store.history import MOVES
+from budwood.store.rows import SILENCE_S
 
 POLL_S = 0.05
+Hearing = Literal["here", "silent", "lost"]
+"""Whether a server is heard of; "silent": not now, but too early to give it up."""
 
 
 @dataclass(frozen=True)
 class ServerState:
     """How far one server has come.
 
-    "follows" · "failed": it refused the release · "waiting": not there yet · "lost": not heard of any more, so nobody waits.
+    "follows" · "failed": it refused the release · "waiting": not there yet · "lost": not heard of any more; nobody waits for
+    it, and nobody knows what it answers from.
     """
 
     server_id: str
@@ -33,7 +38,10 @@ class ServerState:
 
 @dataclass(frozen=True)
 class Moved:
-    """A finished move. `before` is None when the alias is new; `servers` says what each known server did."""
+    """A finished move.
+
+    `before` is None when the alias is new; `servers` says what each known server did, if it was `waited` for them.
+    """
 
     name: str
     alias: str
@@ -42,14 +50,17 @@ class Moved:
     before: Digest | None
     seq: int
     servers: tuple[ServerState, ...]
+    waited: bool
 
     @property
     def followed(self) -> bool:
-        """Whether every server that is heard of answers from the release."""
+        """Whether no server was found that does not answer from the release; none is where nobody looked."""
         return followed(self.servers)
 
     def as_dict(self) -> dict[str, Any]:
-        return asdict(self) | {"servers": [asdict(server) for server in self.servers], "followed": self.followed}
+        """JSON values; "followed" is null where nobody looked."""
+        known = self.followed if self.waited else None
+        return asdict(self) | {"servers": [asdict(server) for server in self.servers], "followed": known}
 
 
 def promote(
@@ -81,22 +92,25 @@ def promote(
     """
     row = store.find_release(ref)
     body = store.manifest(row.digest).body
-    wanted = ANY if expect is None else _expected(store, row.name, expect)
-    now = _now(store, row.name, alias)
+    if expect is None:
+        now = _now(store, row.name, alias)
+    else:
+        now = _expected(store, row.name, expect)
+        store.check_place(row.name, alias, now)
     _check_parts_present(store, row)
     if override is not None and not override.strip():
         raise ReleaseError("The override has no reason.", where="--override", mend="Say why in a few words; it is recorded.")
-    refusal = None if now == row.digest else _refusal(store, row, body, alias, now)
-    if refusal is not None and override is None:
-        raise refusal
-    overridden = refusal is not None
+    refused = None if now == row.digest else refusal(store, row, body, alias, now)
+    if refused is not None and override is None:
+        raise refused
+    overridden = refused is not None
     verdict = body.get("verdict")
     event = store.move_alias(
         row.name,
         alias,
         row.digest,
-        # Whoever does not say what he expects means what the verdict was checked against a moment ago.
-        expect=now if wanted is ANY else wanted,
+        # The verdict was checked against this; whoever doesn't say what he expects means it too.
+        expect=now,
         who=who,
         reason=_recorded(reason, override if overridden else None),
         verdict=digest_json(verdict) if verdict else None,
@@ -116,8 +130,10 @@ def rollback(
     Raises:
         ReleaseError: nothing was live before, `to` never was, or its bytes are gone. There is no fallback to the base.
     """
-    moves = [event for event in store.history(name) if event.kind in MOVES and event.alias == alias]
-    now = _now(store, name, alias)
+    store.check_known(name)
+    moves = [event for event in store.history(name) if event.kind in MOVES and event.alias == alias and event.to]
+    # Where it is and where it was are read in one go; that it is still there is for the move to find out.
+    now = moves[-1].to if moves else None
     if now is None:
         raise ReleaseError(
             f'{name} has no alias "{alias}": nothing is live that could be rolled back.',
@@ -160,13 +176,15 @@ def wait_for_servers(
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> tuple[ServerState, ...]:
-    """Look until every server of this catalog follows or has refused, or the time is over.
+    """Look until every server of this catalog follows, has refused or is lost, or the time is over.
 
-    A server that stopped has taken itself off; one that died is not waited for.
+    A server that stopped has taken itself off. One that is silent is waited for until nothing has come from it for as long
+    as a living one is never silent, by our own clock: theirs may differ, and a catalog may be locked for a moment.
     """
+    listener = Listener(clock)
     deadline = clock() + wait_s
     while True:
-        states = server_states(store, name, alias, digest)
+        states = server_states(store, name, alias, digest, listener.hear)
         if all(state.state != "waiting" for state in states) or clock() >= deadline:
             return states
         sleep(POLL_S)
@@ -178,27 +196,60 @@ def _recorded(reason: str, override: str | None) -> str:
 
 def _finish(store: Store, row: ReleaseRow, alias: str, before: Digest | None, event: HistoryEvent, wait_s: float) -> Moved:
     servers = wait_for_servers(store, row.name, alias, row.digest, wait_s=wait_s) if wait_s > 0 else ()
-    return Moved(row.name, alias, row.version, row.digest, before, event.seq, servers)
+    return Moved(row.name, alias, row.version, row.digest, before, event.seq, servers, wait_s > 0)
 
 
 def followed(servers: Sequence[ServerState]) -> bool:
-    """Whether all of these answer from the release; those that are lost answer nobody who follows the catalog."""
-    return all(server.state in ("follows", "lost") for server in servers)
+    """Whether all of these answer from the release. A lost one may be cut off from the catalog alone, and answer still."""
+    return all(server.state == "follows" for server in servers)
 
 
-def server_states(store: Store, name: str, alias: str, digest: Digest) -> tuple[ServerState, ...]:
+class Listener:
+    """Who is heard of, by the listener's own clock."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._last: dict[str, tuple[str, float, bool]] = {}
+
+    def hear(self, server: ServerRow) -> Hearing:
+        """Take in what the records say of a server now; to be called again and again."""
+        now = self._clock()
+        seen, since, here = self._last.get(server.server_id, (server.seen, now, server.alive))
+        if server.seen != seen:
+            seen, since, here = server.seen, now, True
+        self._last[server.server_id] = (seen, since, here)
+        if now - since >= SILENCE_S:
+            return "lost"
+        return "here" if here else "silent"
+
+
+def hear_once(server: ServerRow) -> Hearing:
+    """Take the records at their word."""
+    return "here" if server.alive else "lost"
+
+
+def server_states(
+    store: Store, name: str, alias: str, digest: Digest, hear: Callable[[ServerRow], Hearing] = hear_once
+) -> tuple[ServerState, ...]:
     """How far each server of the catalog is from serving this release under this alias."""
     reports = {row.server_id: row for row in store.observed(name, alias)}
     states = []
     for server in store.servers():
-        row = reports.get(server.server_id)
-        if server.alive:
+        row, hearing = reports.get(server.server_id), hear(server)
+        if hearing == "here":
             nothing = ServerState(server.server_id, "waiting", "has not reported yet")
             states.append(server_state(row, digest) if row else nothing)
-        elif row is not None:
-            detail = f"not heard of since {server.seen[:19]}, when it was at {short(row.digest)}…"
-            states.append(ServerState(server.server_id, "lost", detail))
+        else:
+            states.append(_unheard(server, row, lost=hearing == "lost"))
     return tuple(states)
+
+
+def _unheard(server: ServerRow, row: ObservedRow | None, *, lost: bool) -> ServerState:
+    last = f"when it was at {short(row.digest)}…" if row else "and before that it reported nothing"
+    detail = f"not heard of since {server.seen[:19]}, {last}"
+    if lost:
+        detail += "; it counts as not following until it is heard of again, or for a day of silence"
+    return ServerState(server.server_id, "lost" if lost else "waiting", detail)
 
 
 def server_state(row: ObservedRow, digest: Digest) -> ServerState:
@@ -227,37 +278,6 @@ def _check_parts_present(store: Store, row: ReleaseRow) -> None:
     for digest in (body["base"]["object"], body["result"]["digest"]):
         if digest is not None:
             store.manifest(digest)
-
-
-def _refusal(store: Store, row: ReleaseRow, body: Mapping[str, Any], alias: str, now: Digest | None) -> ReleaseError | None:
-    """Say why the verdict does not allow this move; None when it does."""
-    verdict = body.get("verdict")
-    title = f"{row.name}@{row.version} ({short(row.digest)}…)"
-    mend = "Nothing was changed. To go against the verdict, repeat with --override REASON; it is recorded."
-    if verdict is None:
-        return ReleaseError(f"{title} was never judged by a gate.", where=f"the release {short(row.digest)}…", mend=mend)
-    if verdict["verdict"] != "PROMOTE":
-        reasons = "".join(f"\n    {reason}" for reason in verdict["reasons"][:3])
-        return ReleaseError(f"The verdict on {title} is {verdict['verdict']}, not PROMOTE.{reasons}", mend=mend)
-    if alias != body.get("alias", alias):
-        return None
-    live = _subject(store, now) if now is not None else None
-    if live not in (verdict["champion_subject"], _subject(store, row.digest)):
-        judged = f"against {short(verdict['champion_subject'])}…" if verdict["champion_subject"] else "with nothing live"
-        place = f"at release {short(now)}…" if now else "not there"
-        return ReleaseError(
-            f"The verdict on {title} was given {judged}, but {row.name}@{alias} is {place} by now.",
-            mend="Nothing was changed. Let the gate judge again against what is live: `budwood release RECIPE`; "
-            "or repeat with --override REASON.",
-        )
-    return None
-
-
-def _subject(store: Store, release: Digest) -> str | None:
-    """What answers in a release: its adapter or model, or the base object."""
-    body = store.manifest(release).body
-    subject: str | None = body["result"]["digest"] or body["base"]["object"]
-    return subject
 
 
 def _previous(moves: list[HistoryEvent]) -> Digest | None:

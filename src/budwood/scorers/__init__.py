@@ -13,17 +13,19 @@ Errors: `EvaluationError` for an unknown scorer or a schema that is none.
 from budwood.scorers.accuracy import SCORERS, Scorer, scorer_named
 from budwood.scorers.operation import flags
 from budwood.scorers.policy import Finder, broken_policies
-from budwood.scorers.schema import SchemaCheck, compile_schema
+from budwood.scorers.schema import Schema, SchemaCheck, compile_schema, read_schema
 from budwood.scorers.style import broken_styles
 
 __all__ = [
     "SCORERS",
     "Finder",
+    "Schema",
     "SchemaCheck",
     "Scorer",
     "broken_policies",
     "broken_styles",
     "compile_schema",
     "flags",
+    "read_schema",
     "scorer_named",
 ]

@@ -37,7 +37,7 @@ def serve(
     *,
     bases: Sequence["BaseRef"] = (),
     report: Reporter = silent,
-    ready: Callable[[str], None] | None = None,
+    ready: Callable[["Server"], None] | None = None,
     stop: threading.Event | None = None,
 ) -> None:
     """Serve what the aliases of a store point to, until SIGTERM, SIGINT or `stop`.
@@ -47,7 +47,7 @@ def serve(
         settings: the recipe's [serve].
         bases: places where a base may be found besides the one that a release names.
         report: told of loading, flips and failures, from several threads.
-        ready: called once with the server's URL when the aliases have been followed for the first time.
+        ready: called once with the server when the aliases have been followed for the first time.
         stop: set it to stop the server from another thread.
 
     Raises:
@@ -59,7 +59,7 @@ def serve(
         while not (waiting.wait(0.1) or stop.is_set()):
             server.check_alive()
         if ready is not None and not stop.is_set():
-            ready(server.url)
+            ready(server)
         while not stop.wait(1.0):
             server.check_alive()
         report(Event("serve", "Stopping: no new connections, requests in flight finish"))

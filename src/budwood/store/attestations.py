@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from budwood.errors import StoreError
 from budwood.identity import Digest, canonical_json, short
 from budwood.store.durable import sync, write_file
 from budwood.store.names import check_digest, check_paths
+from budwood.store.objects import walk
 
 FILES = "files"
 
@@ -66,9 +68,21 @@ class Attestations:
                 sync(path)
                 os.replace(path, target)
 
+    def attachments(self, digest: str) -> list[str]:
+        """List the unhashed files beside an object."""
+        folder = self._folder(digest) / FILES
+        plain, odd = walk(folder) if folder.is_dir() else (set(), set())
+        return sorted(plain | odd)
+
     def drop(self, digest: Digest, *, attachments_only: bool = False) -> None:
+        """Delete what lies beside an object.
+
+        Raises:
+            OSError: something could not be deleted.
+        """
         folder = self._folder(digest) / FILES if attachments_only else self._folder(digest)
-        shutil.rmtree(folder, ignore_errors=True)
+        with suppress(FileNotFoundError):
+            shutil.rmtree(folder)
 
     def _folder(self, digest: str) -> Path:
         checked = check_digest(digest)

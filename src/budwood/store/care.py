@@ -11,7 +11,7 @@ from budwood.errors import StoreError
 from budwood.identity import Digest, short
 from budwood.store.attestations import Attestations
 from budwood.store.collect import unreferenced
-from budwood.store.durable import write_file
+from budwood.store.durable import sync, write_file
 from budwood.store.history import HistoryEvent, iso
 from budwood.store.index import Index
 from budwood.store.ledger import Ledger
@@ -43,11 +43,24 @@ def doomed(
 def remove(
     objects: Objects, attestations: Attestations, index: Index, digests: Sequence[Digest], trash: Callable[[], Path]
 ) -> None:
-    """Take objects out, one rename each; cut short, what is left is a whole store with fewer objects."""
+    """Take objects out, one rename each; cut short, what is left is a whole store with fewer objects.
+
+    The index forgets them first: an object that it doesn't know is entered again, one that it knows must be there.
+    """
+    index.remove(digests)
     for digest in digests:
         objects.take_out(digest, trash())
         attestations.drop(digest)
-    index.remove(digests)
+
+
+def finish_removals(objects: Objects, attestations: Attestations, events: Sequence[HistoryEvent]) -> None:
+    """Delete what removals that were cut short have left; a tombstone that is not the recorded one is not obeyed."""
+    recorded = _removals(events)
+    for digest in objects.digests():
+        stone = objects.tombstone(digest)
+        event = recorded.get(digest)
+        if stone is not None and event is not None and stone.fits(event.detail):
+            _delete(objects, attestations, stone)
 
 
 def bury(
@@ -58,21 +71,46 @@ def bury(
     wanted: Tombstone,
     scratch: Callable[[], Path],
 ) -> Tombstone:
-    """Mark, put on record, delete; whatever step a crash comes after, running it again finishes it."""
+    """Mark, put on record, delete; whatever step a crash comes after, running it again finishes it.
+
+    Raises:
+        StoreError: the object is live, or its tombstone is not the one on record.
+    """
     digest = wanted.digest
     tombstone = objects.tombstone(digest)
+    marked = False
     if tombstone is None:
         _refuse_live(objects, aliases, digest)
         tombstone = wanted
         path = scratch()
         write_file(path, tombstone.encode())
         path.rename(objects.folder(digest) / TOMBSTONE)
-    if not any(event.kind == "forgotten" and event.to == digest for event in ledger.events()):
+        marked = True
+    # On disk before it is on record: an event without its tombstone would read as bytes that somebody put back.
+    sync(objects.folder(digest))
+    event = _removals(ledger.events()).get(digest)
+    if event is not None and not marked and not tombstone.fits(event.detail):
+        raise StoreError(
+            f"The {TOMBSTONE} of {short(digest)}… is not the one of event {event.seq}: it was edited.",
+            where=str(objects.folder(digest)),
+            mend="Nothing was changed. Restore that file from a backup, then run the removal again.",
+        )
+    if event is None or marked:
         with ledger.transaction() as entry:
-            entry.append(HistoryEvent(0, "", "forgotten", tombstone.who, to=digest, reason=tombstone.reason))
-    objects.bury(tombstone)
-    attestations.drop(digest, attachments_only=True)
+            detail = {"tombstone": tombstone.own_digest}
+            entry.append(HistoryEvent(0, "", "forgotten", tombstone.who, to=digest, reason=tombstone.reason, detail=detail))
+    _delete(objects, attestations, tombstone)
     return tombstone
+
+
+def _removals(events: Sequence[HistoryEvent]) -> dict[Digest, HistoryEvent]:
+    """The last removal of each object."""
+    return {event.to: event for event in events if event.kind == "forgotten" and event.to}
+
+
+def _delete(objects: Objects, attestations: Attestations, stone: Tombstone) -> None:
+    objects.bury(stone)
+    attestations.drop(stone.digest, attachments_only=True)
 
 
 def make_tombstone(objects: Objects, digest: Digest, *, who: str, reason: str, now: datetime) -> Tombstone:

@@ -48,8 +48,12 @@ class Catalog:
     @contextmanager
     def read(self) -> Iterator[Connection]:
         """Open a transaction that sees one state of the catalog."""
-        with self._in_our_words(), self._engine.connect() as connection, connection.begin():
-            yield connection
+        with self._in_our_words(), self._engine.connect() as connection:
+            if connection.dialect.name == "postgresql":
+                # Its default shows each statement the newest state, so that two of them may not fit together.
+                connection = connection.execution_options(isolation_level="REPEATABLE READ")
+            with connection.begin():
+                yield connection
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
@@ -164,6 +168,8 @@ def _engine_for(url: URL, read_only: bool, wait_s: float = 0.0) -> Engine:
     def _on_connect(connection: Any, record: Any) -> None:
         # Transactions are begun by us, below; the driver's own rules would let reads run outside of them.
         connection.isolation_level = None
+        # A text that is no UTF-8 was put there by somebody else; it's shown as it is, for the check to find, and no crash.
+        connection.text_factory = lambda data: data.decode("utf-8", "backslashreplace")
         if not read_only:
             connection.execute("PRAGMA journal_mode=WAL")
             connection.execute("PRAGMA synchronous=FULL")

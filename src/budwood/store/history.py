@@ -19,6 +19,10 @@ GENESIS = Digest("0" * 64)
 
 MOVES = ("promoted", "rolled_back")
 """Kinds of events that move an alias."""
+REPAIRED = "repaired"
+"""Kind of the event with which somebody goes on after damage to the history."""
+UNREADABLE = "unreadable"
+"""The one key in the `detail` of an event whose row holds something that cannot be read: field → what is there."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +31,10 @@ class Head:
 
     seq: int = 0
     digest: Digest = GENESIS
+
+
+UNREADABLE_HEAD = Head(-1, Digest(""))
+"""What a head file says that is there but cannot be read."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +80,11 @@ class HistoryEvent:
         fields = {key: value for key, value in vars(self).items() if key != "digest"}
         return digest_json({**fields, "detail": dict(self.detail)})
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether the event is what was written."""
+        return self.compute_digest() == self.digest
+
     def as_dict(self) -> dict[str, Any]:
         """JSON values, with the field names that people expect."""
         values = dict(vars(self))
@@ -108,10 +121,18 @@ def chain_faults(events: Sequence[HistoryEvent], table: Head | None, file: Head 
             faults.append(f"history: event {previous.seq + 1} is missing before event {event.seq}")
         elif event.previous != previous.digest:
             faults.append(f"history: event {event.seq} does not follow event {previous.seq}: reordered, replaced or removed")
-        if event.compute_digest() != event.digest:
-            faults.append(f"history: event {event.seq} ({event.kind}) was edited")
+        if not event.is_whole:
+            faults.append(_event_fault(event))
         previous = Head(event.seq, event.digest)
     return faults + _head_faults(events, previous, table, file)
+
+
+def _event_fault(event: HistoryEvent) -> str:
+    odd = event.detail.get(UNREADABLE)
+    if isinstance(odd, Mapping) and len(event.detail) == 1:
+        fields = ", ".join(f"{key} is {value}" for key, value in odd.items())
+        return f"history: event {event.seq} cannot be read: {fields}"
+    return f"history: event {event.seq} ({event.kind}) was edited"
 
 
 def _head_faults(events: Sequence[HistoryEvent], last: Head, table: Head | None, file: Head | None) -> list[str]:
@@ -121,6 +142,8 @@ def _head_faults(events: Sequence[HistoryEvent], last: Head, table: Head | None,
         return [f"history: the head row says event {table.seq} ({short(table.digest)}…), the last event here is {last.seq}"]
     if file is None:
         return ["history: the file history.head is gone"]
+    if file == UNREADABLE_HEAD:
+        return ["history: the file history.head cannot be read"]
     known = {event.seq: event.digest for event in events} | {0: GENESIS}
     if known.get(file.seq) != file.digest:
         return [
@@ -130,13 +153,35 @@ def _head_faults(events: Sequence[HistoryEvent], last: Head, table: Head | None,
     return []
 
 
-def replay_aliases(events: Sequence[HistoryEvent]) -> dict[tuple[str, str], Digest]:
-    """Walk the moves: (name, alias) → the release it must point to now."""
-    places: dict[tuple[str, str], Digest] = {}
-    for event in events:
-        if event.kind in MOVES and event.name and event.alias and event.to:
-            places[event.name, event.alias] = event.to
-    return places
+def state_of(events: Sequence[HistoryEvent]) -> Digest:
+    """Name the events as they stand, damaged ones included: one more change gives another name."""
+    return digest_json([[event.seq, event.digest, event.compute_digest()] for event in events])
+
+
+def sort_accepted(events: Sequence[HistoryEvent], faults: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Tell faults that still count from those that somebody went on after; those of ends that were cut off are told too.
+
+    A fault is accepted only as long as the events before the acceptance stand as they stood then, so that a second change
+    at the same place isn't taken for the first.
+    """
+    named: dict[str, str] = {}
+    accepted: set[str] = set()
+    for number, event in enumerate(events):
+        if event.kind != REPAIRED or not event.is_whole:
+            continue
+        told = [str(fault) for fault in event.detail.get("faults", ())]
+        named |= {fault: f"{fault} (accepted by {event.who} in event {event.seq}: {event.reason})" for fault in told}
+        if event.detail.get("state") == state_of(events[:number]):
+            accepted |= set(told)
+    left = [fault for fault in faults if fault not in accepted]
+    return left, [line for fault, line in named.items() if fault not in left]
+
+
+def last_moves(events: Sequence[HistoryEvent]) -> dict[tuple[str, str], HistoryEvent]:
+    """Walk the moves: (name, alias) → the event that put it where it must be now."""
+    return {
+        (event.name, event.alias): event for event in events if event.kind in MOVES and event.name and event.alias and event.to
+    }
 
 
 def live_at(events: Sequence[HistoryEvent], name: str, alias: str, when: datetime) -> Digest | None:

@@ -32,7 +32,7 @@ class Index:
 
     def known(self) -> set[Digest]:
         with self._catalog.read() as connection:
-            return {Digest(row.digest) for row in connection.execute(select(objects.c.digest))}
+            return set(object_rows(connection))
 
     def children(self, digest: str) -> list[Digest]:
         query = select(parents.c.child).where(parents.c.parent == digest).order_by(parents.c.child)
@@ -49,9 +49,15 @@ class Index:
         with self._catalog.write() as connection:
             upsert(connection, actions, {"key": key}, {"digest": digest, "at": at})
 
-    def results(self) -> dict[str, Digest]:
-        with self._catalog.read() as connection:
-            return {row.key: Digest(row.digest) for row in connection.execute(select(actions.c.key, actions.c.digest))}
+
+def object_rows(connection: Connection) -> dict[Digest, str]:
+    """Every object that was entered → its kind."""
+    return {Digest(row.digest): row.kind for row in connection.execute(select(objects.c.digest, objects.c.kind))}
+
+
+def action_rows(connection: Connection) -> dict[str, Digest]:
+    """Every action that was done → its result."""
+    return {row.key: Digest(row.digest) for row in connection.execute(select(actions.c.key, actions.c.digest))}
 
 
 def upsert(connection: Connection, table: Table, key: Mapping[str, Any], values: Mapping[str, Any]) -> None:

@@ -12,19 +12,18 @@ import fcntl
 import json
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import replace
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
-from sqlalchemy import Connection, Row, delete, insert, select, update
+from sqlalchemy import Connection, delete, insert, select, update
 
 from budwood.errors import StoreError
 from budwood.identity import Digest, canonical_json, short
 from budwood.store.catalog import Catalog
-from budwood.store.durable import replace_file
-from budwood.store.history import Head, HistoryEvent, chain_faults, next_event
+from budwood.store.durable import replace_file, storing
+from budwood.store.event_rows import from_row, last_event, read_events, to_row
+from budwood.store.history import REPAIRED, UNREADABLE_HEAD, Head, HistoryEvent, chain_faults, next_event, state_of
 from budwood.store.schema import history, history_head
 
 Clock = Callable[[], datetime]
@@ -42,14 +41,14 @@ class Entry:
     def append(self, event: HistoryEvent) -> HistoryEvent:
         """Number, date, bind and write one event; its own `seq`, `at`, `previous` and `digest` do not matter."""
         bound = next_event(self.head, self._last_at, self._clock(), event)
-        self.connection.execute(insert(history).values(**_to_row(bound)))
+        self.connection.execute(insert(history).values(**to_row(bound)))
         self.head, self._last_at = Head(bound.seq, bound.digest), bound.at
         self.connection.execute(update(history_head).where(history_head.c.id == 1).values(seq=bound.seq, digest=bound.digest))
         return bound
 
     def event(self, seq: int) -> HistoryEvent:
         """Read one event of this history."""
-        return _from_row(self.connection.execute(select(history).where(history.c.seq == seq)).one())
+        return from_row(self.connection.execute(select(history).where(history.c.seq == seq)).one())
 
 
 class Ledger:
@@ -73,59 +72,66 @@ class Ledger:
             entry = Entry(connection, head, last_at, self._clock)
             yield entry
         if entry.head != head:
-            self._write_file(entry.head)
+            self._follow(entry.head)
 
     def events(self) -> list[HistoryEvent]:
         """Read all events in the order of their numbers."""
         with self._catalog.read() as connection:
-            return _events(connection)
-
-    def faults(self) -> list[str]:
-        """Check the whole chain and both heads."""
-        with self._catalog.read() as connection:
-            return chain_faults(_events(connection), _head_row(connection), self.read_file())
+            return read_events(connection)
 
     def repair(self, *, who: str, reason: str) -> HistoryEvent:
-        """Go on from what is there, and put on record what was wrong; the faults stay visible."""
+        """Go on from what is there, and put on record what was wrong; the faults stay visible.
+
+        Raises:
+            StoreError: the catalog or the head file cannot be written. Nothing was changed.
+        """
+        scratch = self._scratch()
         with self._catalog.write() as connection:
-            events = _events(connection)
-            faults = chain_faults(events, _head_row(connection), self.read_file())
+            events = read_events(connection)
+            faults = chain_faults(events, head_row(connection), self.read_file())
             head = Head(events[-1].seq, events[-1].digest) if events else Head()
             connection.execute(delete(history_head))
             connection.execute(insert(history_head).values(id=1, seq=head.seq, digest=head.digest))
             entry = Entry(connection, head, events[-1].at if events else None, self._clock)
-            event = entry.append(HistoryEvent(0, "", "repaired", who, reason=reason, detail={"faults": faults}))
-        self._write_file(entry.head, force=True)
+            detail = {"faults": faults, "state": state_of(events)}
+            event = entry.append(HistoryEvent(0, "", REPAIRED, who, reason=reason, detail=detail))
+            # Inside the transaction: a head file that cannot be put right leaves everything as it was.
+            with storing("the file history.head", self._file.parent):
+                self._write_file(entry.head, scratch, force=True)
         return event
 
     def found(self) -> None:
         """Make the head file of a new history; without it a removed file could not be told from a new store."""
         if not self._file.exists():
             with self._catalog.read() as connection:
-                head = _head_row(connection)
+                head = head_row(connection)
             if head == Head():
-                self._write_file(Head(), force=True)
+                self._follow(Head())
 
     def read_file(self) -> Head | None:
+        """Read the head as the file has it; None: there is no file."""
         try:
             value = json.loads(self._file.read_bytes())
-            return Head(int(value["seq"]), Digest(str(value["digest"])))
+            head = Head(int(value["seq"]), Digest(str(value["digest"])))
+            return head if head.seq >= 0 else UNREADABLE_HEAD
         except FileNotFoundError:
             return None
-        except (ValueError, KeyError, TypeError):
-            return Head(-1, Digest("unreadable"))
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
+            return UNREADABLE_HEAD
 
     def _checked_head(self, connection: Connection) -> tuple[Head, str | None]:
-        row = _head_row(connection, lock=True)
-        last = _last_event(connection)
+        row = head_row(connection, lock=True)
+        last = last_event(connection)
         at_end = Head(last.seq, last.digest) if last else Head()
         file = self.read_file()
         faults = []
-        if row != at_end or (last is not None and last.compute_digest() != last.digest):
+        if row != at_end or (last is not None and not last.is_whole):
             faults.append(f"the catalog's last event is {at_end.seq} ({short(at_end.digest)}…) and not what was written")
         elif file is None and at_end.seq > 0:
             faults.append("the file history.head is gone")
-        elif file is not None and (file.seq < 0 or file.seq > at_end.seq or (file.seq == at_end.seq and file != at_end)):
+        elif file == UNREADABLE_HEAD:
+            faults.append("the file history.head cannot be read")
+        elif file is not None and (file.seq > at_end.seq or (file.seq == at_end.seq and file != at_end)):
             faults.append(f"history.head knows event {file.seq}, the catalog ends at {at_end.seq}")
         if faults:
             raise StoreError(
@@ -136,51 +142,24 @@ class Ledger:
             )
         return at_end, last.at if last else None
 
-    def _write_file(self, head: Head, *, force: bool = False) -> None:
-        """Follow the catalog. A crash or a full disk here leaves the file behind, which is no fault: the move is done."""
+    def _follow(self, head: Head) -> None:
+        """Let the file follow the catalog. A full disk here leaves it behind, which is no fault: the move is done."""
+        with suppress(OSError):
+            self._write_file(head, self._scratch())
+
+    def _write_file(self, head: Head, scratch: Path, *, force: bool = False) -> None:
+        handle = os.open(self._file.parent / "tmp" / ".head", os.O_RDWR | os.O_CREAT, 0o644)
         try:
-            handle = os.open(self._file.parent / "tmp" / ".head", os.O_RDWR | os.O_CREAT, 0o644)
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX)
-                known = self.read_file()
-                if force or known is None or head.seq > known.seq:
-                    data = canonical_json({"seq": head.seq, "digest": head.digest})
-                    replace_file(self._file, data, scratch=self._scratch())
-            finally:
-                os.close(handle)
-        except OSError:
-            return
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            known = self.read_file()
+            if force or known is None or head.seq > known.seq:
+                data = canonical_json({"seq": head.seq, "digest": head.digest})
+                replace_file(self._file, data, scratch=scratch)
+        finally:
+            os.close(handle)
 
 
-def _head_row(connection: Connection, *, lock: bool = False) -> Head | None:
+def head_row(connection: Connection, *, lock: bool = False) -> Head | None:
     query = select(history_head.c.seq, history_head.c.digest).where(history_head.c.id == 1)
     row = connection.execute(query.with_for_update() if lock else query).one_or_none()
     return None if row is None else Head(row.seq, Digest(row.digest))
-
-
-def _events(connection: Connection) -> list[HistoryEvent]:
-    return [_from_row(row) for row in connection.execute(select(history).order_by(history.c.seq))]
-
-
-def _last_event(connection: Connection) -> HistoryEvent | None:
-    row = connection.execute(select(history).order_by(history.c.seq.desc()).limit(1)).one_or_none()
-    return None if row is None else _from_row(row)
-
-
-def _to_row(event: HistoryEvent) -> dict[str, Any]:
-    row = dict(vars(event))
-    row["from_digest"], row["to_digest"] = row.pop("from_"), row.pop("to")
-    row["detail"] = canonical_json(dict(event.detail)).decode("utf-8")
-    return row
-
-
-def _from_row(row: Row[*tuple[Any, ...]]) -> HistoryEvent:
-    values = dict(row._mapping)
-    values["from_"], values["to"] = values.pop("from_digest"), values.pop("to_digest")
-    try:
-        values["detail"] = json.loads(values["detail"])
-    except ValueError:
-        # Somebody wrote into the table: the chain check names the event, reading must not stop before it.
-        values["detail"] = {"unreadable": values["detail"]}
-    event = HistoryEvent(**values)
-    return event if isinstance(event.detail, dict) else replace(event, detail={"unreadable": str(event.detail)})

@@ -95,7 +95,7 @@ def read_manifest(data: bytes, digest: Digest) -> Manifest:
         files = tuple(FileEntry(item["path"], check_digest(item["sha256"]), int(item["size"])) for item in value["files"])
         parents = tuple(check_digest(parent) for parent in value["parents"])
         kind, body = value["kind"], value["body"]
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise StoreError(
             f"The manifest of {short(digest)}… is not one of ours: {error!r}.", mend="Remove that object."
         ) from None

@@ -103,7 +103,7 @@ def _plain(name: str, what: str) -> str:
             mend="Use 1 to 64 characters, with a letter or digit at both ends.",
         )
     if name in _RESERVED:
-        raise StoreError(f'"{name}" is reserved and cannot be a {what}.', mend="Choose another word.")
+        raise StoreError(f'"{name}" is reserved: no {what} may have it.', mend="Choose another word.")
     return name
 
 

@@ -40,19 +40,35 @@ class Objects:
             if shelf.is_dir():
                 yield from (Digest(entry.name) for entry in sorted(shelf.iterdir()) if self._is_ours(entry))
 
-    def strangers(self) -> list[str]:
-        """List what lies in `objects/` and is no object."""
-        found = [shelf.name for shelf in self.root.iterdir() if not shelf.is_dir()]
-        for shelf in self.root.iterdir():
-            if shelf.is_dir():
-                found += [f"{shelf.name}/{entry.name}" for entry in shelf.iterdir() if not self._is_ours(entry)]
-        return sorted(found)
+    def survey(self) -> tuple[list[Digest], list[str]]:
+        """List all objects and tombstones as `digests` does, and apart from them a fault for whatever else is there.
+
+        A folder that cannot be listed is such a fault and no exception: what lies beside it is still found.
+        """
+        ours: list[Digest] = []
+        faults: list[str] = []
+        try:
+            for shelf in sorted(self.root.iterdir()):
+                try:
+                    entries = sorted(shelf.iterdir())
+                    ours += [Digest(entry.name) for entry in entries if self._is_ours(entry)]
+                    faults += [
+                        f"objects/{shelf.name}/{entry.name} is no object" for entry in entries if not self._is_ours(entry)
+                    ]
+                except NotADirectoryError:
+                    faults.append(f"objects/{shelf.name} is no object")
+                except OSError as error:
+                    faults.append(f"objects/{shelf.name} cannot be listed: {error.strerror}")
+        except OSError as error:
+            faults.append(f"objects/ cannot be listed: {error.strerror}")
+        return ours, faults
 
     def manifest(self, digest: str) -> Manifest:
         """Read a manifest and check that it is the one the digest names.
 
         Raises:
-            StoreError: no such object, its bytes were removed (the reason is given), or the manifest was altered.
+            StoreError: no such object, its bytes were removed (the reason is given), or the manifest is missing, altered or
+                cannot be read.
         """
         folder = self.folder(digest)
         tombstone = self.tombstone(digest)
@@ -61,18 +77,45 @@ class Objects:
         try:
             data = (folder / MANIFEST).read_bytes()
         except (FileNotFoundError, NotADirectoryError):
+            if folder.is_dir():
+                raise StoreError(
+                    f"The object {short(digest)}… has no {MANIFEST}.", where=str(folder), mend=f"{_RESTORE} {_VERIFY}"
+                ) from None
             raise StoreError(
                 f"There is no object {short(digest)}… in this store.",
                 where=str(self.root),
                 mend="`budwood history` lists releases; run the stage that makes it, or open the store that holds it.",
             ) from None
+        except OSError as error:
+            raise StoreError(
+                f"The {MANIFEST} of {short(digest)}… cannot be read: {error.strerror}.",
+                where=str(folder),
+                mend=f"Check the disk and the permissions of that folder. {_RESTORE}",
+            ) from error
         return read_manifest(data, Digest(digest))
 
     def tombstone(self, digest: str) -> Tombstone | None:
+        """Read what stays of a removed object; None when it was not removed.
+
+        Raises:
+            StoreError: there is a file, but it cannot be read or is about another object.
+        """
+        path = self.folder(digest) / TOMBSTONE
         try:
-            return read_tombstone((self.folder(digest) / TOMBSTONE).read_bytes())
+            return read_tombstone(path.read_bytes(), Digest(digest))
         except (FileNotFoundError, NotADirectoryError):
             return None
+        except OSError as error:
+            raise StoreError(
+                f"The {TOMBSTONE} of {short(digest)}… cannot be read: {error.strerror}.",
+                where=str(path),
+                mend="Check the disk and the permissions of that file, or restore it from a backup.",
+            ) from error
+
+    def remains(self, digest: Digest) -> list[str]:
+        """List the files of an object that lie beside its tombstone: what a removal that was cut short has left."""
+        plain, odd = walk(self.folder(digest))
+        return sorted((plain | odd) - {TOMBSTONE})
 
     def resolve(self, prefix: str) -> Digest:
         """Find the one object whose digest begins with `prefix` (6 digits or more).
@@ -103,19 +146,21 @@ class Objects:
             manifest = self.manifest(digest)
         except StoreError as error:
             return [error.what]
+        return self.file_faults(digest, manifest)
+
+    def file_faults(self, digest: Digest, manifest: Manifest) -> list[str]:
+        """Hash the files of an object whose manifest has been read; see `faults`."""
         folder = self.folder(digest)
         wanted = {entry.path: entry for entry in manifest.files}
-        found, odd = walk(folder)
+        try:
+            found, odd = walk(folder)
+        except OSError as error:
+            return [f"its folder cannot be listed: {error.strerror}"]
         faults = [f"{path} is missing" for path in sorted(wanted.keys() - found)]
         faults += [f"{path} is extra" for path in sorted(found - wanted.keys() - set(OUR_FILES))]
         faults += [f"{path} is not a plain file" for path in sorted(odd)]
-        for path in sorted(wanted.keys() & found):
-            entry, file = wanted[path], folder / path
-            if file.stat().st_size != entry.size:
-                faults.append(f"{path} has {file.stat().st_size:,} bytes, not {entry.size:,}")
-            elif digest_file(file) != entry.sha256:
-                faults.append(f"{path} was altered")
-        return faults
+        checked = (_file_fault(folder, wanted[path]) for path in sorted(wanted.keys() & found))
+        return faults + [fault for fault in checked if fault is not None]
 
     def place(self, ready: Path, digest: Digest, trash: Path) -> None:
         """Rename a finished folder into its place; an object that is already there and whole stays.
@@ -163,11 +208,31 @@ class Objects:
         return len(name) == 64 and name[:2] == entry.parent.name and set(name) <= set("0123456789abcdef") and entry.is_dir()
 
 
+_RESTORE = "Restore the object from a backup, or make it again."
+_VERIFY = "`budwood verify` lists all damage."
+
+
+def _file_fault(folder: Path, entry: FileEntry) -> str | None:
+    """Say what is wrong with one file that is there."""
+    file = folder / entry.path
+    try:
+        size_bytes = file.stat().st_size
+        if size_bytes != entry.size:
+            return f"{entry.path} has {size_bytes:,} bytes, not {entry.size:,}"
+        return None if digest_file(file) == entry.sha256 else f"{entry.path} was altered"
+    except OSError as error:
+        return f"{entry.path} cannot be read: {error.strerror}"
+
+
 def walk(folder: Path) -> tuple[set[str], set[str]]:
-    """List the plain files under `folder`, and apart from them links, devices and whatever else is not one."""
+    """List the plain files under `folder`, and apart from them links, devices and whatever else is not one.
+
+    Raises:
+        OSError: a folder cannot be listed; taken for an empty one, it would hide what lies in it.
+    """
     plain: set[str] = set()
     odd: set[str] = set()
-    for here, folders, names in os.walk(folder, followlinks=False):
+    for here, folders, names in os.walk(folder, onerror=_raise, followlinks=False):
         for name in [*names, *folders]:
             path = Path(here) / name
             mode = path.lstat().st_mode
@@ -176,6 +241,10 @@ def walk(folder: Path) -> tuple[set[str], set[str]]:
             elif not stat.S_ISDIR(mode):
                 odd.add(path.relative_to(folder).as_posix())
     return plain, odd
+
+
+def _raise(error: OSError) -> None:
+    raise error
 
 
 def seal(folder: Path, manifest_bytes: bytes, entries: tuple[FileEntry, ...]) -> None:

@@ -15,13 +15,11 @@ from budwood.store.history import iso
 from budwood.store.index import upsert
 from budwood.store.ledger import Clock
 from budwood.store.names import check_alias, check_digest, check_name
-from budwood.store.rows import ObservedRow, ServerRow
+from budwood.store.rows import SILENCE_S, ObservedRow, ServerRow
 from budwood.store.schema import observations, observed, servers
 
-SILENCE_S = 10.0
-"""A server that has not been heard of for so long is taken for dead."""
 GONE_S = 24 * 3600.0
-"""After so long its last words are taken off the observed state; its past stays."""
+"""After so long it is dropped from the records; its past stays."""
 
 
 class Observations:
@@ -40,10 +38,12 @@ class Observations:
                 _forget(connection, row.server_id, row.seen)
 
     def servers(self) -> list[ServerRow]:
-        """Every server that has not taken itself off, by its id."""
-        limit = iso(self._clock() - timedelta(seconds=SILENCE_S))
+        """Every server that has not taken itself off and was heard of within a day, by its id."""
+        now = self._clock()
+        limit, longest = (iso(now - timedelta(seconds=seconds)) for seconds in (SILENCE_S, GONE_S))
+        query = select(servers).where(servers.c.seen >= longest).order_by(servers.c.server_id)
         with self._catalog.read() as connection:
-            found = connection.execute(select(servers).order_by(servers.c.server_id)).all()
+            found = connection.execute(query).all()
         return [ServerRow(row.server_id, row.since, row.seen, row.seen >= limit) for row in found]
 
     def put(self, server_id: str, name: str, alias: str, digest: str, ok: bool, detail: str) -> None:
@@ -79,12 +79,13 @@ class Observations:
         """What each server answered from at a moment: server → release.
 
         A server that refuses a new release goes on answering from the one before; one that reports its own release as not
-        healthy, or has stopped, is left out.
+        healthy, has stopped, or was not heard of for longer than a living one may be silent, is left out.
         """
         table = observations.c
         query = select(observations).where(table.name == name, table.alias == alias).order_by(table.id)
         found: dict[str, Digest] = {}
         with self._catalog.read() as connection:
+            last_seen = {row.server_id: datetime.fromisoformat(row.seen) for row in connection.execute(select(servers))}
             for row in connection.execute(query):
                 if datetime.fromisoformat(row.at) > when:
                     continue
@@ -92,7 +93,8 @@ class Observations:
                     found[row.server_id] = Digest(row.digest)
                 elif row.digest in (None, found.get(row.server_id)):
                     found.pop(row.server_id, None)
-        return found
+        silent = {server for server, seen in last_seen.items() if when > seen + timedelta(seconds=SILENCE_S)}
+        return {server: digest for server, digest in found.items() if server not in silent}
 
 
 def _check_server(server_id: str) -> None:

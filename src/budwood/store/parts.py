@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from budwood.store.ledger import Ledger
     from budwood.store.observations import Observations
     from budwood.store.registry import Registry
+    from budwood.store.state import CatalogState
 
 T = TypeVar("T")
 
@@ -88,6 +89,12 @@ class Parts:
     @property
     def ledger(self) -> "Ledger":
         return self._once("ledger", self._open_ledger)
+
+    def read_state(self) -> "CatalogState":
+        """Read everything in the catalog that a check compares with the objects."""
+        from budwood.store.state import read_state
+
+        return read_state(self.catalog, self.ledger)
 
     @property
     def index(self) -> "Index":

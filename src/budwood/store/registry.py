@@ -50,18 +50,20 @@ class Registry:
             return version
 
     def releases(self, name: str | None = None) -> list[ReleaseRow]:
-        query = select(releases).order_by(releases.c.name, releases.c.version)
-        if name is not None:
-            query = query.where(releases.c.name == name)
         with self._catalog.read() as connection:
-            return [_release(row) for row in connection.execute(query)]
+            return release_rows(connection, name)
 
     def aliases(self, name: str | None = None) -> list[AliasRow]:
-        query = _ALIASES.order_by(aliases.c.name, aliases.c.alias)
-        if name is not None:
-            query = query.where(aliases.c.name == name)
         with self._catalog.read() as connection:
-            return [_alias(row) for row in connection.execute(query)]
+            return alias_rows(connection, name)
+
+    def check_known(self, name: str) -> None:
+        """Refuse a name that neither a release nor an event has, and say which one is meant."""
+        with self._catalog.read() as connection:
+            told = connection.execute(select(history.c.name).distinct()).scalars()
+            known = {str(word) for word in told if word} | {row.name for row in release_rows(connection)}
+        if name not in known:
+            raise _unknown(name, known, "release name")
 
     def find(self, ref: str) -> ReleaseRow:
         """Find a release by name, name@alias, name@number, name@digest or digest."""
@@ -100,10 +102,7 @@ class Registry:
                 raise StoreError(
                     f"Release {short(to)}… is not registered under {name}.", mend=f"Read `budwood history {name}`."
                 )
-            row = connection.execute(_ALIASES.where(aliases.c.name == name, aliases.c.alias == alias)).one_or_none()
-            now = _alias(row) if row is not None else None
-            if not isinstance(expect, Anything) and expect != (now.digest if now else None):
-                raise self._moved_meanwhile(connection, name, alias, now, expect)
+            now = self._checked_place(connection, name, alias, expect)
             if now is not None and now.digest == to:
                 return entry.event(now.seq)
             event = entry.append(
@@ -124,6 +123,20 @@ class Registry:
             )
             upsert(connection, aliases, {"name": name, "alias": alias}, {"digest": to, "seq": event.seq})
             return event
+
+    def check_place(self, name: str, alias: str, expect: Digest | None) -> None:
+        """Refuse, as `move` would, when an alias is not where it is expected."""
+        with self._catalog.read() as connection:
+            self._checked_place(connection, name, alias, expect)
+
+    def _checked_place(
+        self, connection: Connection, name: str, alias: str, expect: Digest | Anything | None
+    ) -> AliasRow | None:
+        row = connection.execute(_ALIASES.where(aliases.c.name == name, aliases.c.alias == alias)).one_or_none()
+        now = _alias(row) if row is not None else None
+        if not isinstance(expect, Anything) and expect != (now.digest if now else None):
+            raise self._moved_meanwhile(connection, name, alias, now, expect)
+        return now
 
     def _within(self, name: str, rest: str, mine: list[ReleaseRow]) -> ReleaseRow:
         # Servers list a release as name@3-9d02ab41c977; the digest says it all, and the number must agree with it.
@@ -167,6 +180,20 @@ _HEX = frozenset("0123456789abcdef")
 _ALIASES = select(aliases.c.name, aliases.c.alias, aliases.c.digest, aliases.c.seq, releases.c.version).join_from(
     aliases, releases, (aliases.c.name == releases.c.name) & (aliases.c.digest == releases.c.digest)
 )
+
+
+def release_rows(connection: Connection, name: str | None = None) -> list[ReleaseRow]:
+    query = select(releases).order_by(releases.c.name, releases.c.version)
+    if name is not None:
+        query = query.where(releases.c.name == name)
+    return [_release(row) for row in connection.execute(query)]
+
+
+def alias_rows(connection: Connection, name: str | None = None) -> list[AliasRow]:
+    query = _ALIASES.order_by(aliases.c.name, aliases.c.alias)
+    if name is not None:
+        query = query.where(aliases.c.name == name)
+    return [_alias(row) for row in connection.execute(query)]
 
 
 def _release(row: Row[*tuple[Any, ...]]) -> ReleaseRow:

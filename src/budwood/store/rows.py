@@ -20,6 +20,10 @@ ANY: Literal[Anything.ANY] = Anything.ANY
 """As `expect`: move the alias wherever it points."""
 
 
+SILENCE_S = 10.0
+"""A server that has not been heard of for so long is taken for dead; a living one reports every two seconds."""
+
+
 @dataclass(frozen=True)
 class ReleaseRow:
     """A registered release: `version` runs 1, 2, 3… within `name`."""

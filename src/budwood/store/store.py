@@ -18,7 +18,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from shutil import rmtree
 from typing import Any, Literal, Self
-from uuid import uuid4
 
 from budwood.errors import StoreError
 from budwood.events import Reporter, silent
@@ -32,7 +31,7 @@ from budwood.store.names import check_digest, check_key
 from budwood.store.parts import Parts, Settings
 from budwood.store.rows import ANY, AliasRow, Anything, ObservedRow, ReleaseRow, ServerRow
 from budwood.store.tombstones import Tombstone
-from budwood.store.verify import VerifyReport, check_objects, check_parents, check_pointers, check_tombstones
+from budwood.store.verify import VerifyReport, verify
 
 WEEK_S = 7 * 86_400.0
 
@@ -207,7 +206,16 @@ class Store:
 
     def add_release(self, name: str, release: str, *, who: str, reason: str) -> int:
         """Register a release object under the next number of a name."""
-        return self._parts.registry.add(name, check_digest(release), who=who, reason=reason)
+        with self._at_gate("a release", alone=False):
+            return self._parts.registry.add(name, check_digest(release), who=who, reason=reason)
+
+    def check_known(self, name: str) -> None:
+        """Refuse a release name that the store has never heard of.
+
+        Raises:
+            StoreError: it names the nearest one that it knows.
+        """
+        self._parts.registry.check_known(name)
 
     def releases(self, name: str | None = None) -> list[ReleaseRow]:
         return self._parts.registry.releases(name)
@@ -218,6 +226,10 @@ class Store:
 
     def aliases(self, name: str | None = None) -> list[AliasRow]:
         return self._parts.registry.aliases(name)
+
+    def check_place(self, name: str, alias: str, expect: Digest | None) -> None:
+        """Refuse, in the words of `move_alias`, when an alias is not at `expect`; None: it must not be there yet."""
+        self._parts.registry.check_place(name, alias, expect)
 
     def move_alias(
         self,
@@ -239,9 +251,10 @@ class Store:
         Raises:
             StoreError: it is elsewhere (who moved it, and when, is said), or `to` is no whole release of this name.
         """
-        return self._parts.registry.move(
-            name, alias, to, expect=expect, who=who, reason=reason, verdict=verdict, kind=kind, override=override
-        )
+        with self._at_gate("a move", alone=False):
+            return self._parts.registry.move(
+                name, alias, to, expect=expect, who=who, reason=reason, verdict=verdict, kind=kind, override=override
+            )
 
     def observe(self, server_id: str, name: str, alias: str, digest: str, ok: bool, detail: str) -> None:
         """Report what a server serves under an alias."""
@@ -277,40 +290,34 @@ class Store:
         return live_at(self._parts.ledger.events(), name, alias, _aware(when))
 
     def served_at(self, name: str, alias: str, when: datetime) -> dict[str, Digest]:
-        """What each healthy server had acknowledged at a moment: server → release."""
+        """What each healthy server had acknowledged at a moment: server → release; one that died is left out since."""
         return self._parts.observations.at(name, alias, _aware(when))
 
     def accept_history(self, *, who: str, reason: str) -> HistoryEvent:
-        """Go on after damage to the history; what was wrong is put on record and stays visible to `verify`."""
+        """Go on after damage to the history; what was wrong is put on record, and `verify` lists it as accepted since."""
         return self._parts.ledger.repair(who=who, reason=reason)
 
     # --- care ---
 
     def verify(self, report: Reporter = silent) -> VerifyReport:
-        """Hash every object again and check every link and every event. Reads only."""
-        manifests, tombstones, problems = check_objects(self._objects, report)
-        events = self._parts.ledger.events()
-        problems += check_parents(manifests, tombstones) + check_tombstones(tombstones, events) + self._parts.ledger.faults()
-        pointers = self.releases(), self.aliases(), self._parts.index.results()
-        problems += check_pointers(events, *pointers, manifests, tombstones)
-        count = len(manifests) + len(tombstones)
-        return VerifyReport(count, len(events), tuple(problems), tuple(tombstones.values()))
+        """Hash every object again and check every link and every event. Reads only; the store may be in use meanwhile."""
+        return verify(self._objects, self._attestations, self._parts.read_state, self._at_rest, report)
 
     def collect(self, dry_run: bool, *, older_than_s: float = WEEK_S) -> list[Digest]:
         """Remove objects that no release was made from, and return them (with `dry_run`: what would go).
 
-        Kept besides: what a live process holds or has just made, and what is younger than `older_than_s`.
+        Kept besides: what a live process holds or has just made, and what is younger than `older_than_s`. Removals for good
+        that were cut short are finished.
         """
-        from budwood.store.care import doomed, remove
+        from budwood.store.care import doomed, finish_removals, remove
 
-        self._parts.check_writable("a collection")
-        roots = {row.digest for row in self.releases()}
-        trash = self._parts.lease.folder
-        with self._parts.writing("a collection"), gate(self._tmp, exclusive=True):
+        with self._at_gate("a collection", alone=True):
             held = {Digest(digest) for digest in leased_digests(self._tmp)}
-            found = doomed(self._objects, self._attestations, roots | held, self._clock(), older_than_s)
+            roots = {row.digest for row in self.releases()} | held
+            found = doomed(self._objects, self._attestations, roots, self._clock(), older_than_s)
             if not dry_run:
-                remove(self._objects, self._attestations, self._parts.index, found, lambda: trash / uuid4().hex)
+                remove(self._objects, self._attestations, self._parts.index, found, self._parts.scratch)
+                finish_removals(self._objects, self._attestations, self.history())
         return found
 
     def tombstone(self, digest: str, *, who: str, reason: str) -> Tombstone:
@@ -322,11 +329,10 @@ class Store:
         """
         from budwood.store.care import bury, make_tombstone
 
-        self._parts.check_writable("a tombstone")
-        stone = make_tombstone(self._objects, check_digest(digest), who=who, reason=reason, now=self._clock())
-        aliases, _ = self.aliases(), self._parts.lease
-        with self._parts.writing("a tombstone"), gate(self._tmp, exclusive=True):
-            return bury(self._objects, self._attestations, self._parts.ledger, aliases, stone, self._parts.scratch)
+        with self._at_gate("a tombstone", alone=True):
+            stone = make_tombstone(self._objects, check_digest(digest), who=who, reason=reason, now=self._clock())
+            ledger, aliases = self._parts.ledger, self.aliases()
+            return bury(self._objects, self._attestations, ledger, aliases, stone, self._parts.scratch)
 
     def tombstones(self) -> list[Tombstone]:
         found = [self._objects.tombstone(digest) for digest in self._objects.digests()]
@@ -336,6 +342,25 @@ class Store:
         return self._objects.tombstone(digest)
 
     # --- inside ---
+
+    @contextmanager
+    def _at_gate(self, what: str, *, alone: bool) -> Iterator[None]:
+        """Pass the gate: with others to let a name point to an object, alone to take objects out."""
+        self._parts.check_writable(what)
+        # Both pass the gate themselves when they are made, so that comes before it is shut.
+        _ = self._parts.lease, self._parts.ledger
+        with self._parts.writing(what), gate(self._tmp, exclusive=alone):
+            yield
+
+    @contextmanager
+    def _at_rest(self) -> Iterator[None]:
+        """A time in which nobody takes bytes out; a read-only store has no such people to wait for, or cannot."""
+        if self.read_only:
+            yield
+            return
+        _ = self._parts.ledger
+        with storing("a lock", self.root), gate(self._tmp, exclusive=False):
+            yield
 
     def _publish(
         self,

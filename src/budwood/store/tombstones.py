@@ -5,11 +5,14 @@ digest and no body: the digest of a short file can be guessed back.
 """
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from typing import Any
 
 from budwood.errors import StoreError
-from budwood.identity import Digest, canonical_json, short
-from budwood.store.manifest import Kind
+from budwood.identity import Digest, canonical_json, digest_bytes, short
+from budwood.store.manifest import KINDS, TOMBSTONE, Kind
+from budwood.store.names import check_digest
 
 
 @dataclass(frozen=True)
@@ -24,6 +27,15 @@ class Tombstone:
     def encode(self) -> bytes:
         return canonical_json(asdict(self))
 
+    @property
+    def own_digest(self) -> Digest:
+        """What the history keeps of it, so that an edited tombstone is noticed."""
+        return digest_bytes(self.encode())
+
+    def fits(self, detail: Mapping[str, Any]) -> bool:
+        """Whether it is the one that the event of the removal speaks of; older events do not say which."""
+        return bool(detail.get("tombstone", self.own_digest) == self.own_digest)
+
     def refusal(self) -> StoreError:
         """Say why the object cannot be read."""
         return StoreError(
@@ -32,14 +44,27 @@ class Tombstone:
         )
 
 
-def read_tombstone(data: bytes) -> Tombstone:
-    """Read what `encode` wrote.
+def read_tombstone(data: bytes, digest: Digest) -> Tombstone:
+    """Read what `encode` wrote about the object `digest`.
 
     Raises:
-        StoreError: the bytes are something else.
+        StoreError: the bytes are something else, or about another object.
     """
     try:
         value = json.loads(data)
-        return Tombstone(**{**value, "parents": tuple(value["parents"])})
-    except (KeyError, TypeError, ValueError) as error:
-        raise StoreError(f"A tombstone cannot be read: {error!r}.", mend="Run `budwood verify` to see which one.") from None
+        stone = Tombstone(**{**value, "parents": tuple(check_digest(parent) for parent in value["parents"])})
+    except (KeyError, TypeError, ValueError, RecursionError, StoreError) as error:
+        raise _unreadable(digest, repr(error)) from None
+    if stone.digest != digest:
+        raise _unreadable(digest, f"it is about {str(stone.digest)[:12]!r}")
+    if stone.kind not in KINDS or not all(isinstance(text, str) for text in (stone.reason, stone.who, stone.at)):
+        raise _unreadable(digest, "a field has a value that is not possible")
+    return stone
+
+
+def _unreadable(digest: Digest, reason: str) -> StoreError:
+    return StoreError(
+        f"The {TOMBSTONE} of {short(digest)}… cannot be read: {reason}.",
+        where=f"objects/{digest[:2]}/{digest}/{TOMBSTONE}",
+        mend="Restore that file from a backup; the event in `budwood history` says who removed the object, and why.",
+    )

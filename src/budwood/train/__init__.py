@@ -1,6 +1,6 @@
 """Train: snapshot and base to an adapter, or to a full model, with curves and checkpoints.
 
-    settings = TrainSettings.of(recipe.train, method="lora", learning_rate=2e-3, seed=recipe.seed)
+    settings = TrainSettings.of(recipe.train, method="lora", learning_rate=4e-3, seed=recipe.seed)
     run = train(recipe, store, snapshot, base_ref, settings=settings, start=None, report=silent, who="me")
 
 `settings`: what a training depends on · `rows`, `row_cache`: snapshot to tokens · `order`: which rows meet in which step ·

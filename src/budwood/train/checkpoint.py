@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from budwood.errors import TrainingError
 from budwood.events import Event, Reporter
 from budwood.identity import digest_file
+from budwood.train.disk import writing
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -40,9 +40,10 @@ class Checkpoints:
     def __init__(self, folder: Path, report: Reporter) -> None:
         self._folder = folder
         self._report = report
-        folder.mkdir(parents=True, exist_ok=True)
-        for scratch in folder.glob(".*.tmp"):
-            shutil.rmtree(scratch)
+        with writing("The folder of checkpoints", folder, mend="Check its owner and permissions, and the space that is free."):
+            folder.mkdir(parents=True, exist_ok=True)
+            for scratch in folder.glob(".*.tmp"):
+                shutil.rmtree(scratch)
 
     def save(self, step: int, tensors: "Mapping[str, Tensor]", facts: Mapping[str, Any]) -> None:
         """Write a checkpoint and let go of old ones.
@@ -53,7 +54,8 @@ class Checkpoints:
         from safetensors.torch import save_file
 
         scratch = self._folder / f".{os.getpid()}.tmp"
-        try:
+        mend = "Free some space; training goes on from the checkpoint before."
+        with writing(f"The checkpoint of step {step:,}", self._folder, scratch=scratch, mend=mend):
             scratch.mkdir()
             save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, scratch / TENSORS)
             state = {"format": FORMAT, "step": step, "sha256": digest_file(scratch / TENSORS), "facts": dict(facts)}
@@ -65,13 +67,6 @@ class Checkpoints:
                 shutil.rmtree(final)
             os.rename(scratch, final)
             _sync(self._folder)
-        except OSError as error:
-            shutil.rmtree(scratch, ignore_errors=True)
-            raise TrainingError(
-                f"The checkpoint of step {step:,} could not be written: {error}.",
-                where=str(self._folder),
-                mend="Free some space; training goes on from the checkpoint before.",
-            ) from error
         for old in self._all()[KEPT:]:
             shutil.rmtree(old)
 

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import torch
 
@@ -24,6 +24,7 @@ from budwood.recipe import Recipe
 from budwood.train.base_object import ensure_base
 from budwood.train.checkpoint import Checkpoints
 from budwood.train.determinism import deterministic
+from budwood.train.disk import writing
 from budwood.train.loop import Fitted, fit, load_weights
 from budwood.train.memory import peak_bytes
 from budwood.train.result import Base, nothing_learnt, quantization, store_adapter, store_model, store_run
@@ -219,7 +220,7 @@ class _Stage:
 @contextmanager
 def _alone(work: Path) -> Iterator[None]:
     """Hold the work folder; the hold ends with the process, however it ends."""
-    with (work / "lock").open("w") as file:
+    with _lock_file(work) as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -227,6 +228,11 @@ def _alone(work: Path) -> Iterator[None]:
                 "Another process is training exactly this.", where=str(work), mend="Wait for it; its result will be found."
             ) from None
         yield
+
+
+def _lock_file(work: Path) -> IO[str]:
+    with writing("The lock of the work folder", work, mend="Check its owner and permissions, and the space that is free."):
+        return (work / "lock").open("w")
 
 
 def _threads(checkpoints: Checkpoints, wanted: int | None) -> int:

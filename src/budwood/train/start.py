@@ -51,7 +51,13 @@ def starting_adapter(store: "Store", start: Digest | None, model: "nn.Module", s
         AdapterError: the targets or the rank do not fit the base.
     """
     shapes = linear_shapes(model)
-    paths = target_paths(shapes, settings.target_modules, rank=settings.rank)
+    paths = target_paths(
+        shapes,
+        settings.target_modules,
+        rank=settings.rank,
+        where="[train] target_modules",
+        rank_where="[train] rank",
+    )
     config = LoraConfig(settings.rank, settings.alpha, settings.rslora, settings.dropout, paths)
     if start is None:
         return new_adapter(model, config, seed=settings.seed)

@@ -355,7 +355,7 @@ def recursive() -> dict[str, Any]:
         ("[" * 60_000, "The schema is not JSON"),
         (json.dumps(nested(30)), "nested more than 24 deep"),
         (json.dumps(recursive()), "refers to itself by"),
-        (json.dumps({"$ref": "https://example.org/s"}), "does not point into itself"),
+        (json.dumps({"$ref": "https://example.org/s"}), "does not name one of its own definitions"),
         (json.dumps({"$ref": "#/$defs/none"}), "has no '#/$defs/none'"),
         (json.dumps({"type": "string", "maxLength": 10**9}), '"maxLength" is not a whole number from 0 to 1,000'),
         (json.dumps({"anyOf": [{"type": "integer"}] * 2001}), "more than 2,000 parts"),

@@ -147,6 +147,7 @@ def json_answer(tmp_path: Path) -> JsonAnswer:
         ('{"n": NaN}', "the answer is no JSON: a key twice, NaN or infinity, or nested too deeply"),
         ('{"n": "ann@example.org"}', 'the answer breaks its schema: "type" at n'),
         ("{}", 'the answer breaks its schema: "required" at the top'),
+        ('{"n": "\\ud800"}', "the answer breaks its schema: half a character (a lone surrogate)"),
     ],
 )
 def test_json_answers_are_held_to_the_schema_without_quoting_them(json_answer: JsonAnswer, answer: str, reason: str) -> None:

@@ -5,6 +5,8 @@ too deeply, refers to itself, or matches regular expressions, before anything is
 """
 
 import json
+import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -27,6 +29,8 @@ _BOUNDS = frozenset({"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum
 _NOTES = frozenset({"title", "description", "default", "examples", "$comment", "$schema", "$id", "const", "enum"})
 _PARTS = frozenset({"type", "required", "additionalProperties", "items", "prefixItems", "anyOf", "$ref", "format"})
 _KNOWN = _NAME_MAPS | _REPEATS | _BOUNDS | _NOTES | _PARTS
+_REFERENCE = re.compile(r"#/(?:\$defs|definitions)/[^/~%]+")
+"""Definitions are the one place that is looked through in full; annotations, for one, are not."""
 _FORMATS = frozenset({"date", "time", "date-time", "duration", "email", "hostname", "ipv4", "ipv6", "uri", "uuid"})
 
 
@@ -34,14 +38,14 @@ def check_schema(text: str) -> None:
     """Refuse a JSON Schema that could take unbounded time or memory, or that we would not enforce.
 
     Raises:
-        GenerationError: not JSON, not an object, too long, too deep, too many parts, recursive, a reference outside the
-            schema, or a key that is not enforced.
+        GenerationError: not JSON, not an object, too long, too deep, too many parts, recursive, a reference to anything but
+            a definition of its own, or a key that is not enforced or holds something else than it should.
     """
     if len(text) > MAX_SCHEMA_CHARACTERS:
         raise _refusal(f"The schema has {len(text):,} characters; at most {MAX_SCHEMA_CHARACTERS:,} are read")
     try:
         schema = json.loads(text)
-    except (json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise _refusal(f"The schema is not JSON: {error}") from None
     if not isinstance(schema, dict):
         raise _refusal("The schema is not a JSON object")
@@ -169,14 +173,47 @@ def _walk(schema: dict[str, Any]) -> Iterator[tuple[int, dict[str, Any]]]:
 def _check_node(node: dict[str, Any]) -> None:
     for key in node.keys() - _KNOWN:
         raise _refusal(f'The schema uses "{key}", which is not enforced here')
-    for key in _REPEATS & node.keys():
-        if not isinstance(node[key], int) or isinstance(node[key], bool) or not 0 <= node[key] <= MAX_REPEAT:
-            raise _refusal(f'The schema\'s "{key}" is not a whole number from 0 to {MAX_REPEAT:,}')
-    if "format" in node and node["format"] not in _FORMATS:
+    for key, value in node.items():
+        expected = _expected(key, value)
+        if expected:
+            raise _refusal(f'The schema\'s "{key}" is not {expected}')
+    if node.get("format", "date") not in _FORMATS:
         raise _refusal(f"The schema's format {node['format']!r} is not enforced here")
-    reference = node.get("$ref")
-    if reference is not None and not (isinstance(reference, str) and reference.startswith("#/")):
-        raise _refusal('The schema has a "$ref" that does not point into itself ("#/…")')
+    if "$ref" in node and not _REFERENCE.fullmatch(node["$ref"]):
+        raise _refusal('The schema has a "$ref" that does not name one of its own definitions ("#/$defs/…")')
+
+
+def _expected(key: str, value: Any) -> str:
+    """What a key must hold; empty when it does."""
+    if key in _REPEATS:
+        fits = isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MAX_REPEAT
+        return "" if fits else f"a whole number from 0 to {MAX_REPEAT:,}"
+    if key in _BOUNDS:
+        fits = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+        return "" if fits else "a number"
+    if key in _NAME_MAPS:
+        return "" if isinstance(value, dict) and all(map(_is_schema, value.values())) else "an object of schemas"
+    if key in ("items", "additionalProperties"):
+        return "" if _is_schema(value) else "a schema"
+    if key in ("prefixItems", "anyOf"):
+        return "" if isinstance(value, list) and all(map(_is_schema, value)) else "a list of schemas"
+    if key == "required":
+        return "" if _is_texts(value) else "a list of texts"
+    if key == "type":
+        return "" if isinstance(value, str) or _is_texts(value) else "a text or a list of texts"
+    if key == "enum":
+        return "" if isinstance(value, list) else "a list"
+    if key in ("format", "$ref"):
+        return "" if isinstance(value, str) else "a text"
+    return ""
+
+
+def _is_schema(value: Any) -> bool:
+    return isinstance(value, dict | bool)
+
+
+def _is_texts(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(item, str) for item in value)
 
 
 def _check_references(schema: dict[str, Any]) -> None:
@@ -201,10 +238,8 @@ def _check_references(schema: dict[str, Any]) -> None:
 
 
 def _lookup(schema: dict[str, Any], reference: str) -> dict[str, Any]:
-    node: Any = schema
-    for part in reference[2:].split("/"):
-        key = part.replace("~1", "/").replace("~0", "~")
-        node = node.get(key) if isinstance(node, dict) else None
-    if not isinstance(node, dict):
+    _, place, name = reference.split("/")
+    target = schema.get(place, {}).get(name)
+    if not isinstance(target, dict):
         raise _refusal(f"The schema has no {reference!r}")
-    return node
+    return target

@@ -49,6 +49,7 @@ def target_paths(
     *,
     rank: int | None = None,
     where: str = "target_modules",
+    rank_where: str = "rank",
 ) -> tuple[str, ...]:
     """Resolve names to module paths, in the model's order.
 
@@ -57,6 +58,7 @@ def target_paths(
         target_modules: "all-linear", or names; a name means every target whose path is the name or ends with "." + name.
         rank: checked against the layers' sizes if given.
         where: where the names were written, for messages.
+        rank_where: where the rank was.
 
     Raises:
         AdapterError: a name matches no target (the nearest are named), the list is empty, or the rank is larger than a
@@ -72,7 +74,7 @@ def target_paths(
     if not paths:
         raise AdapterError("target_modules names no layer.", where=where, mend='Name layers, or write "all-linear".')
     if rank is not None:
-        _check_rank(shapes, paths, rank)
+        _check_rank(shapes, paths, rank, rank_where)
     return paths
 
 
@@ -125,7 +127,7 @@ def _refuse_unknown(names: Sequence[str], shapes: Shapes, where: str) -> None:
         )
 
 
-def _check_rank(shapes: Shapes, paths: Iterable[str], rank: int) -> None:
+def _check_rank(shapes: Shapes, paths: Iterable[str], rank: int, where: str) -> None:
     small = [path for path in paths if rank > min(shapes[path])]
     if small:
         path = min(small, key=lambda item: (min(shapes[item]), item))
@@ -133,6 +135,6 @@ def _check_rank(shapes: Shapes, paths: Iterable[str], rank: int) -> None:
         more = f" and {len(small) - 1} more" if len(small) > 1 else ""
         raise AdapterError(
             f"Rank {rank} is larger than a side of {path} ({d_in} in, {d_out} out){more}.",
-            where="rank",
+            where=where,
             mend=f"Use a rank of at most {min(d_out, d_in)}, or leave such layers out of target_modules.",
         )

@@ -1,6 +1,5 @@
 """The recipe's list of rule names → the rules."""
 
-import difflib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -30,7 +29,7 @@ def build_rules(section: PrepareSection, *, folder: Path, token_length: TokenLen
         context: the base's context, which no limit may pass.
 
     Raises:
-        RecipeError: a rule that is unknown or named twice, a schema that cannot be used, or max_tokens over the context.
+        RecipeError: a schema that cannot be used, or max_tokens over the context.
     """
     if section.max_tokens > context > 0:
         raise RecipeError(
@@ -39,13 +38,6 @@ def build_rules(section: PrepareSection, *, folder: Path, token_length: TokenLen
             mend=f"Set it to {context:,} or less, or 0 for the context itself.",
         )
     makers = _makers(section, folder, token_length, section.max_tokens or context)
-    for number, name in enumerate(section.rules):
-        if name not in makers:
-            near = difflib.get_close_matches(name, makers, n=1)
-            hint = f"The nearest is {near[0]!r}." if near else f"Known: {', '.join(makers)}."
-            raise RecipeError(f"There is no rule {name!r}. {hint}", where=f"[prepare] rules[{number}]", mend="Correct it.")
-        if name in section.rules[:number]:
-            raise RecipeError(f"The rule {name!r} is named twice.", where=f"[prepare] rules[{number}]", mend="Name it once.")
     rules = tuple(makers[name]() for name in section.rules)
     if EmptyAnswer.name in section.rules:
         return rules
@@ -58,7 +50,7 @@ def _makers(
     def json_answer() -> Rule:
         if not section.answer_schema:
             return JsonAnswer()
-        return with_schema((folder / section.answer_schema).resolve(), shown=section.answer_schema)
+        return with_schema(folder / section.answer_schema, shown=section.answer_schema)
 
     return {
         "unicode": Unicode,

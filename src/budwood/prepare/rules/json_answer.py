@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 from budwood.errors import RecipeError
 from budwood.identity import digest_json
 from budwood.prepare.row import Drop, Row
+from budwood.scorers.schema import read_schema
 
 Faults = Callable[[Any], str]
 """JSON value → the first fault found, or empty."""
@@ -44,31 +45,17 @@ def with_schema(path: Path, *, shown: str) -> JsonAnswer:
     """Make the rule from a schema file.
 
     Raises:
-        RecipeError: the file is missing, or holds no JSON Schema.
+        RecipeError: the file is missing, or holds no JSON Schema that stands alone.
     """
-    import jsonschema_rs
-
     where = "[prepare] answer_schema"
     try:
-        schema = json.loads(path.read_text(encoding="utf-8"))
-    except OSError:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise RecipeError(f"The schema {shown!r} is not UTF-8.", where=where, mend="Save the file as UTF-8.") from None
+    except (OSError, ValueError):
         raise RecipeError(f"There is no readable schema {shown!r}.", where=where, mend="Check the path.") from None
-    except ValueError as error:
-        raise RecipeError(f"The schema {shown!r} is not JSON: {error}.", where=where, mend="Correct that place.") from None
-    try:
-        validator = jsonschema_rs.validator_for(schema)
-    except (jsonschema_rs.ValidationError, ValueError) as error:
-        first = str(error).splitlines()[0]
-        raise RecipeError(f"{shown!r} is no JSON Schema: {first}.", where=where, mend="Correct the schema.") from None
-
-    def faults(value: Any) -> str:
-        for error in validator.iter_errors(value):
-            place = "/".join(map(str, error.instance_path))
-            keyword = next((str(part) for part in reversed(error.schema_path) if isinstance(part, str)), "schema")
-            return f'"{keyword}" at {place or "the top"}'
-        return ""
-
-    return JsonAnswer(schema=schema, faults=faults)
+    schema = read_schema(text, where=where, shown=repr(shown), kind=RecipeError)
+    return JsonAnswer(schema=schema.content, faults=schema.fault)
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

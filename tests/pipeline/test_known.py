@@ -1,0 +1,33 @@
+"""What a name's earlier releases are still good for after some of it was removed."""
+
+from budwood.identity import short
+from budwood.pipeline.known import earlier_snapshots, prepare_key, prepared
+
+from .conftest import Desk
+
+
+def test_removed_releases_and_snapshots_are_left_out_and_said(desk: Desk) -> None:
+    first, second, third = (desk.snapshot(train=[number]) for number in (1, 2, 3))
+    desk.release(first)
+    gone = desk.release(second)
+    desk.release(third)
+    assert earlier_snapshots(desk.job) == [None, first, second, third]
+    assert desk.said == []
+    desk.store.tombstone(gone, who="anna", reason="it remembered a customer")
+    desk.store.tombstone(third, who="anna", reason="a customer asked")
+    assert earlier_snapshots(desk.job) == [None, first]
+    assert desk.said == [
+        "Release support@2 was removed: splits are no longer inherited from there",
+        f"Snapshot {short(third)} was removed: splits are no longer inherited from there",
+    ]
+
+
+def test_what_was_prepared_onto_a_removed_snapshot_is_still_used(desk: Desk) -> None:
+    first = desk.snapshot(train=[1])
+    second = desk.snapshot(train=[2], parents=[first])
+    desk.release(first)
+    desk.release(second)
+    desk.store.record(prepare_key(desk.job, first), second)
+    desk.store.tombstone(first, who="anna", reason="a customer asked")
+    assert prepared(desk.job) == second
+    assert desk.said == []
