@@ -2,6 +2,8 @@
 
 Registered under the name "budwood" when a base is loaded. Two ways, told apart by what is passed through the model's
 forward: `layout` (packed rows, training and scoring) or `kv` (generation: an object that holds earlier keys and values).
+In bfloat16 on a CPU packed rows go through a kernel of our own where this machine can compile and run it (`native/`), else
+through plain products or torch's kernels; a run's record says which.
 """
 
 from collections.abc import Callable
@@ -12,6 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from budwood.engine.attention_products import product_attention
+from budwood.engine.native.attention import fits, native_attention
+from budwood.engine.native.build import Missing, kernels
 from budwood.engine.packed import Layout
 from budwood.errors import BaseError
 
@@ -93,9 +97,19 @@ def attention(
         return kv.attend(index, q, k, v, scaling=scale, softcap=softcap, window=window)[None], None
     if layout is None:
         raise BaseError("Packed attention was called without a layout of rows.", mend="Call `hidden_states(model, batch)`.")
+    if fits(q, softcap) and not isinstance(kernels(), Missing):
+        return native_attention(q, k, v, layout.cu_seqlens, scale=scale, window=window)[None], None
     if softcap is not None or _plain_is_faster(q, layout):
         return product_attention(q, k, v, layout, scale=scale, softcap=softcap, window=window)[None], None
     return _kernel_attention(q, k, v, layout, scale=scale, window=window)[None], None
+
+
+def packed_attention_way(device: torch.device, dtype: torch.dtype) -> str:
+    """Say for the record which way packed rows take here: their results differ in rounding."""
+    if device.type != "cpu" or dtype != torch.bfloat16:
+        return "torch"
+    found = kernels()
+    return f"products, or torch for long rows: {found.reason}" if isinstance(found, Missing) else "native"
 
 
 def _one_dtype(*states: Tensor) -> tuple[Tensor, ...]:

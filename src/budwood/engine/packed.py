@@ -40,12 +40,14 @@ class Layout:
             row's end its last token is repeated.
         overhang: (M,) bool: places beyond a row's end; None when there are none.
         inverse: (T,) int64: the place of each token.
+        cu_seqlens: (S + 1,) int32, from 0 to T: for kernels that need no rectangles.
     """
 
     shapes: tuple[tuple[int, int], ...]
     gather: Tensor
     overhang: Tensor | None
     inverse: Tensor
+    cu_seqlens: Tensor
 
 
 @dataclass(frozen=True)
@@ -93,14 +95,15 @@ def pack(rows: Sequence[Encoded], device: torch.device | str = "cpu") -> PackedB
     def put(values: "NDArray[np.int64]") -> Tensor:
         return torch.from_numpy(values).to(device)
 
+    layout = _lay_out(starts, lengths, device)
     return PackedBatch(
         input_ids=put(ids),
         position_ids=put(positions),
-        cu_seqlens=put(np.concatenate([[0], ends])).to(torch.int32),
+        cu_seqlens=layout.cu_seqlens,
         max_length=int(lengths.max()),
         supervised=put(targets - 1),
         targets=put(ids[targets]),
-        layout=_lay_out(starts, lengths, device),
+        layout=layout,
     )
 
 
@@ -130,6 +133,7 @@ def _lay_out(starts: "NDArray[np.int64]", lengths: "NDArray[np.int64]", device: 
         gather=torch.from_numpy(np.concatenate(gathers)).to(device),
         overhang=torch.from_numpy(overhang).to(device) if overhang.any() else None,
         inverse=torch.from_numpy(inverse).to(device),
+        cu_seqlens=torch.from_numpy(np.append(starts, starts[-1] + lengths[-1]).astype(np.int32)).to(device),
     )
 
 

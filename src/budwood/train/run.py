@@ -15,6 +15,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 import torch
 
+from budwood.engine.attention import packed_attention_way
 from budwood.engine.base import identify_base, load_base
 from budwood.engine.chat import chat_template
 from budwood.errors import TrainingError
@@ -146,6 +147,7 @@ class _Stage:
             "peak_bytes": peak_bytes(self._device),
             "device": str(self._device),
             "threads": torch.get_num_threads(),
+            "attention": packed_attention_way(self._device, DTYPES[self._settings.precision]),
             "host": platform.node(),
             "versions": {"python": platform.python_version(), "torch": torch.__version__},
         }

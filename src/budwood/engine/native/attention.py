@@ -1,0 +1,90 @@
+"""Attention over packed rows through the C kernel, as one autograd node.
+
+Kept for the way back: q, k, v, the result and one float32 a query. Held to a float64 loop by tests/engine/native.
+"""
+
+import ctypes
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from budwood.engine.native.build import Missing, kernels
+
+LANES = 32
+"""A head's width must be a multiple of it."""
+
+
+def fits(q: Tensor, softcap: float | None) -> bool:
+    """Whether this kernel computes that: bfloat16 on a CPU, no soft cap, heads of a width that the lanes divide."""
+    return q.device.type == "cpu" and q.dtype == torch.bfloat16 and softcap is None and q.shape[-1] % LANES == 0
+
+
+def native_attention(q: Tensor, k: Tensor, v: Tensor, cu_seqlens: Tensor, *, scale: float, window: int | None) -> Tensor:
+    """Attend causally inside each row.
+
+    Args:
+        q: (T, heads, D) bfloat16; `fits` holds.
+        k: (T, kv_heads, D), heads a multiple of kv_heads.
+        v: as k.
+        cu_seqlens: (S + 1,) int32 on the CPU, from 0 to T.
+        scale: factor on q·k.
+        window: a token sees itself and the window - 1 before it; None: all.
+
+    Returns:
+        (T, heads, D).
+
+    Raises:
+        MemoryError: no room for the scratch of its threads.
+        RuntimeError: there are no kernels here; ask `kernels` first.
+    """
+    apply: Callable[..., Tensor] = _NativeAttention.apply
+    return apply(q, k, v, cu_seqlens, scale, window or 0)
+
+
+class _NativeAttention(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, cu_seqlens: Tensor, scale: float, window: int) -> Tensor:
+        q, k, v = (_by_token(states) for states in (q, k, v))
+        out = torch.empty(q.shape, dtype=q.dtype)
+        lse = torch.empty(q.shape[1], q.shape[0], dtype=torch.float32)
+        sizes = _sizes(cu_seqlens, q, k)
+        strides = [states.stride(0) for states in (q, k, v, out)]
+        _call("budwood_attention_forward", [q, k, v, out, lse, cu_seqlens], [*sizes, *strides, len(q)], scale, window)
+        ctx.save_for_backward(q, k, v, out, lse, cu_seqlens)
+        ctx.settings = (scale, window)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> tuple[Tensor | None, ...]:
+        q, k, v, out, lse, cu_seqlens = ctx.saved_tensors
+        grad = _by_token(grads[0])
+        made = [torch.empty(states.shape, dtype=states.dtype) for states in (q, k, v)]
+        pointers = [q, k, v, out, grad, lse, *made, cu_seqlens]
+        strides = [states.stride(0) for states in (q, k, v, out, grad, *made)]
+        sizes = _sizes(cu_seqlens, q, k)
+        _call("budwood_attention_backward", pointers, [*sizes, *strides, len(q)], *ctx.settings)
+        return (*made, None, None, None)
+
+
+def _by_token(states: Tensor) -> Tensor:
+    """Leave (T, H, D) as it lies if only its tokens are apart from each other; heads must lie side by side."""
+    packed = states.stride(2) == 1 and states.stride(1) == states.shape[2]
+    return states if packed else states.contiguous()
+
+
+def _sizes(cu_seqlens: Tensor, q: Tensor, k: Tensor) -> list[int]:
+    return [len(cu_seqlens) - 1, q.shape[1], k.shape[1], q.shape[2]]
+
+
+def _call(name: str, tensors: list[Tensor], numbers: list[int], scale: float, window: int) -> None:
+    library = kernels()
+    if isinstance(library, Missing):
+        raise RuntimeError(f"there are no C kernels here: {library.reason}")
+    function = getattr(library, name)
+    function.restype = ctypes.c_int
+    pointers = [ctypes.c_void_p(tensor.data_ptr()) for tensor in tensors]
+    failed = function(*pointers, *map(ctypes.c_long, numbers), ctypes.c_float(scale), ctypes.c_long(window))
+    if failed:
+        raise MemoryError(f"{name} found no room for its scratch")
