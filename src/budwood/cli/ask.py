@@ -18,7 +18,11 @@ LONGEST_REPLY_BYTES = 64 << 20
 
 
 def register(app: typer.Typer) -> None:
-    @app.command(name="ask", epilog='Example: budwood ask support "Where is my parcel A7-48213?"')
+    @app.command(
+        name="ask",
+        short_help="Ask a running server one question.",
+        epilog='Example: budwood ask support "Where is my parcel A7-48213?"',
+    )
     def ask(
         model: Annotated[str, typer.Argument(help="NAME, NAME@ALIAS or NAME@VERSION", show_default=False)],
         message: Annotated[str, typer.Argument(help="what the user says", show_default=False)],

@@ -8,7 +8,11 @@ from budwood.cli.stage import job_of
 
 
 def register(app: typer.Typer) -> None:
-    @app.command(name="evaluate", epilog="Example: budwood evaluate support.toml")
+    @app.command(
+        name="evaluate",
+        short_help="Judge the result against the base, case by case.",
+        epilog="Example: budwood evaluate support.toml",
+    )
     def evaluate(recipe: RecipeArgument, store: StoreOption = DEFAULT_STORE, as_json: JsonOption = False) -> None:
         """Answer every test case with the base and with the result, and compare case by case."""
         from budwood import pipeline

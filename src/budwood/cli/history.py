@@ -15,7 +15,11 @@ if TYPE_CHECKING:
 
 
 def register(app: typer.Typer) -> None:
-    @app.command(name="history", epilog='Example: budwood history support --at "2026-03-03 14:00"')
+    @app.command(
+        name="history",
+        short_help="Print who moved what, when and why.",
+        epilog='Example: budwood history support --at "2026-03-03 14:00"',
+    )
     def history(
         name: Annotated[str, typer.Argument(help="name of the releases; default: all")] = "",
         at: Annotated[str, typer.Option("--at", help="say what was live then (UTC unless it has an offset)")] = "",

@@ -10,7 +10,11 @@ from budwood.identity import short
 
 
 def register(app: typer.Typer) -> None:
-    @app.command(name="lineage", epilog="Example: budwood lineage support@production --rows 5")
+    @app.command(
+        name="lineage",
+        short_help="Go back from an answer to its training rows.",
+        epilog="Example: budwood lineage support@production --rows 5",
+    )
     def lineage(
         ref: Annotated[str, typer.Argument(help="release, or a digest's first digits: an answer's system_fingerprint")],
         rows: Annotated[int, typer.Option("--rows", min=0, help="training rows to show")] = 3,

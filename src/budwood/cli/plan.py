@@ -8,7 +8,9 @@ from budwood.cli.stage import job_of
 
 
 def register(app: typer.Typer) -> None:
-    @app.command(name="plan", epilog="Example: budwood plan support.toml")
+    @app.command(
+        name="plan", short_help="Predict memory and time, and choose the method.", epilog="Example: budwood plan support.toml"
+    )
     def plan(recipe: RecipeArgument, store: StoreOption = DEFAULT_STORE, as_json: JsonOption = False) -> None:
         """Predict memory and time for LoRA, QLoRA and full fine-tuning, and choose when the recipe says auto."""
         from budwood import pipeline

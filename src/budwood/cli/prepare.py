@@ -9,7 +9,9 @@ from budwood.identity import short
 
 
 def register(app: typer.Typer) -> None:
-    @app.command(name="prepare", epilog="Example: budwood prepare support.toml")
+    @app.command(
+        name="prepare", short_help="Clean, deduplicate and split the raw files.", epilog="Example: budwood prepare support.toml"
+    )
     def prepare(recipe: RecipeArgument, store: StoreOption = DEFAULT_STORE, as_json: JsonOption = False) -> None:
         """Read, clean, deduplicate and split the raw files; keep every rejected row with its reason."""
         from budwood import pipeline

@@ -13,7 +13,11 @@ if TYPE_CHECKING:
 
 
 def register(app: typer.Typer) -> None:
-    @app.command(name="promote", epilog="Example: budwood promote support@2 --expect 41c9f00d1234 --wait 30")
+    @app.command(
+        name="promote",
+        short_help="Point an alias at a release that passed its gate.",
+        epilog="Example: budwood promote support@2 --expect 41c9f00d1234 --wait 30",
+    )
     def promote(
         release: Annotated[str, typer.Argument(help="NAME@VERSION or NAME@DIGEST", show_default=False)],
         alias: Annotated[str, typer.Option("--alias", help="alias to move")] = "production",

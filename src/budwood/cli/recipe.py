@@ -12,7 +12,11 @@ if TYPE_CHECKING:
 
 
 def register(app: typer.Typer) -> None:
-    @app.command(name="recipe", epilog="Example: budwood recipe support.toml --show")
+    @app.command(
+        name="recipe",
+        short_help="Check a recipe, or print every value of it.",
+        epilog="Example: budwood recipe support.toml --show",
+    )
     def show_recipe(
         recipe: RecipeArgument,
         show: Annotated[bool, typer.Option("--show", help="print every value with its meaning")] = False,

@@ -17,7 +17,9 @@ CODES: dict[str, int] = {"PROMOTE": 0, "REJECT": 1, "INCONCLUSIVE": 2}
 
 
 def register(app: typer.Typer) -> None:
-    @app.command(name="release", epilog="Example: budwood release support.toml")
+    @app.command(
+        name="release", short_help="Make the release and let the gate judge it.", epilog="Example: budwood release support.toml"
+    )
     def release(
         recipe: RecipeArgument,
         store: StoreOption = DEFAULT_STORE,

@@ -11,7 +11,11 @@ from budwood.identity import short
 
 
 def register(app: typer.Typer) -> None:
-    @app.command(name="rollback", epilog='Example: budwood rollback support --reason "refund answers too long"')
+    @app.command(
+        name="rollback",
+        short_help="Point an alias back to what was live before.",
+        epilog='Example: budwood rollback support --reason "refund answers too long"',
+    )
     def rollback(
         name: Annotated[str, typer.Argument(help="name of the releases", show_default=False)],
         alias: Annotated[str, typer.Option("--alias", help="alias to move back")] = "production",

@@ -11,7 +11,11 @@ from budwood.cli.stage import job_of
 
 
 def register(app: typer.Typer) -> None:
-    @app.command(name="run", epilog="Example: budwood run examples/support-triage/recipe.toml")
+    @app.command(
+        name="run",
+        short_help="Plan to release in one go; promote if the gate agrees.",
+        epilog="Example: budwood run examples/support-triage/recipe.toml",
+    )
     def run(
         recipe: RecipeArgument,
         store: StoreOption = DEFAULT_STORE,

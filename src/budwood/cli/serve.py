@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def register(app: typer.Typer) -> None:
-    @app.command(name="serve", epilog="Example: budwood serve --port 8321")
+    @app.command(name="serve", short_help="Serve every alias behind OpenAI's API.", epilog="Example: budwood serve --port 8321")
     def serve(
         store: StoreOption = DEFAULT_STORE,
         recipe: Annotated[

@@ -14,7 +14,9 @@ if TYPE_CHECKING:
 
 
 def register(app: typer.Typer) -> None:
-    @app.command(name="status", epilog="Example: budwood status support")
+    @app.command(
+        name="status", short_help="Show releases, aliases, and what servers serve.", epilog="Example: budwood status support"
+    )
     def status(
         name: Annotated[str, typer.Argument(help="name of the releases; default: all")] = "",
         store: StoreOption = DEFAULT_STORE,

@@ -9,7 +9,11 @@ from budwood.identity import short
 
 
 def register(app: typer.Typer) -> None:
-    @app.command(name="train", epilog="Example: budwood train support.toml")
+    @app.command(
+        name="train",
+        short_help="Train; prepares first when that has not been done.",
+        epilog="Example: budwood train support.toml",
+    )
     def train(recipe: RecipeArgument, store: StoreOption = DEFAULT_STORE, as_json: JsonOption = False) -> None:
         """Train; prepares first when that has not been done. Interrupted training goes on from its last checkpoint."""
         from budwood import pipeline

@@ -10,7 +10,7 @@ from budwood.cli.output import print_json
 
 
 def register(app: typer.Typer) -> None:
-    @app.command(name="verify", epilog="Example: budwood verify")
+    @app.command(name="verify", short_help="Hash everything again and check the history.", epilog="Example: budwood verify")
     def verify(
         store: StoreOption = DEFAULT_STORE,
         accept: Annotated[
