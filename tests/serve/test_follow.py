@@ -125,7 +125,8 @@ def test_going_back_to_what_never_stopped_clears_the_report_even_after_a_forced_
         assert httpx.get(f"{server.url}/ready").json()["problems"] == {}
 
 
-def test_an_engine_that_died_is_started_again(nursery: Any) -> None:
+def test_an_engine_that_died_is_started_again(nursery: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(threading, "excepthook", lambda arguments: None)  # the traceback is for the server's log
     row = nursery.release("support", 0)
     nursery.promote(row)
     with nursery.serving() as server:
@@ -135,9 +136,7 @@ def test_an_engine_that_died_is_started_again(nursery: Any) -> None:
             raise RuntimeError("out of memory")
 
         worker.generator.step = step
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(threading, "excepthook", lambda arguments: None)  # the traceback is for the server's log
-            reply = ask(server)
+        reply = ask(server)
         assert (reply.status_code, reply.headers["x-budwood-release"]) == (500, row.digest)
         wait_for(lambda: answering(server, "support") == row.digest)
         wait_for(lambda: follows(nursery, "support", row.digest))
