@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).resolve().parent
-QUESTION = "hi, parcel B4-20913 never turned up and i need the kettle today!! please tell me where it is"
+QUESTION = "Hello, please find out where the parcel with my kettle is. My order number is B4-20913. I need an answer today."
 
 
 def main() -> None:
