@@ -81,3 +81,34 @@ def test_measuring_changes_nothing(settings: TrainSettings) -> None:
 def optimiser_norm_is_nan(optimiser: Optimiser) -> bool:
     norm = optimiser.measure()
     return norm != norm
+
+
+def test_b_matrices_learn_faster_by_the_ratio_as_in_peft(settings: TrainSettings) -> None:
+    """One step of LoRA+, beside peft's own grouping of the same parameters."""
+    optimizer_of = pytest.importorskip("peft.optimizers", reason="the second witness").create_loraplus_optimizer
+    generator = torch.Generator().manual_seed(0)
+    shapes = {"layer.q_proj.lora_A": (2, 4), "layer.q_proj.lora_B": (3, 2)}
+    ours = {name: nn.Parameter(torch.randn(shape, generator=generator)) for name, shape in shapes.items()}
+    theirs = nn.Module()
+    for name, parameter in ours.items():
+        theirs.register_parameter(name.replace(".", "_"), nn.Parameter(parameter.detach().clone()))
+    chosen = replace(settings, weight_decay=0.0, clip=1e9, b_rate_ratio=16.0)
+    witness = optimizer_of(
+        theirs, torch.optim.AdamW, lr=0.01, loraplus_lr_ratio=16.0, betas=(0.9, chosen.beta2), weight_decay=0.0
+    )
+    optimiser = Optimiser(ours, chosen)
+    for step in range(3):
+        for index, (name, parameter) in enumerate(ours.items()):
+            gradient = torch.randn(parameter.shape, generator=torch.Generator().manual_seed(10 * step + index))
+            parameter.grad = gradient
+            theirs.get_parameter(name.replace(".", "_")).grad = gradient.clone()
+        optimiser.update(0.01, optimiser.measure())
+        witness.step()
+    for name, parameter in ours.items():
+        torch.testing.assert_close(parameter, theirs.get_parameter(name.replace(".", "_")), rtol=1e-6, atol=1e-7)
+
+
+def test_a_ratio_of_one_leaves_the_name_of_a_training_as_it_was(settings: TrainSettings) -> None:
+    assert "b_rate_ratio" not in settings.as_body()
+    assert replace(settings, b_rate_ratio=16.0).as_body()["b_rate_ratio"] == 16.0
+    assert "b_rate_ratio" not in replace(settings, method="full", b_rate_ratio=16.0).as_body()

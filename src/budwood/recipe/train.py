@@ -36,6 +36,9 @@ class TrainSection(Section):
     schedule: Literal["constant", "linear", "cosine"] = Field(default="cosine", description="after the warm-up")
     warmup: float = Field(default=0.03, ge=0, lt=1, description="share of steps with a rising learning rate")
     weight_decay: float = Field(default=0.0, ge=0, description="decoupled, on matrices only")
+    b_rate_ratio: float = Field(
+        default=1.0, gt=0, le=1000, description="LoRA+: learning rate of the B matrices over that of the A matrices"
+    )
     beta2: float = Field(default=0.99, gt=0, lt=1, description="AdamW's second moment")
     clip: float = Field(default=1.0, gt=0, description="largest gradient norm of a step")
     tokens_per_step: int = Field(default=4096, ge=16, description="token budget of an optimiser step")

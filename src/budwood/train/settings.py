@@ -7,7 +7,7 @@ from budwood.recipe import TrainSection
 
 Method = Literal["lora", "qlora", "full"]
 
-ADAPTER_KEYS = ("rank", "alpha", "rslora", "dropout", "target_modules")
+ADAPTER_KEYS = ("rank", "alpha", "rslora", "dropout", "target_modules", "b_rate_ratio")
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,7 @@ class TrainSettings:
     schedule: Literal["constant", "linear", "cosine"]
     warmup: float
     weight_decay: float
+    b_rate_ratio: float
     beta2: float
     clip: float
     tokens_per_step: int
@@ -47,6 +48,9 @@ class TrainSettings:
         del body["checkpoint_every"]
         for key in ADAPTER_KEYS if self.method == "full" else ():
             del body[key]
+        if body.get("b_rate_ratio") == 1:
+            # The training that there was before this setting: its name must not change, or it would be made again.
+            del body["b_rate_ratio"]
         if isinstance(body.get("target_modules"), tuple):
             body["target_modules"] = list(body["target_modules"])
         return body
