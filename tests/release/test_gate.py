@@ -226,6 +226,17 @@ def test_a_verdict_is_plain_json_with_a_digest() -> None:
     assert len(verdict.digest) == 64
 
 
+def test_measured_times_name_no_verdict() -> None:
+    """The same answers, a little faster: the same verdict, and so the same release."""
+    cases = list(scored("new", 90, 10).cases.values())
+    base = report_of(list(scored("base", 0, 100).cases.values()), name="base", latency={"first_token_p50": 0.1})
+    one, other, slow = (run(report_of(cases, latency={"first_token_p50": value}), base) for value in (0.2, 0.21, 0.5))
+    assert one.reasons != other.reasons
+    assert one.digest == other.digest != slow.digest
+    assert "latency: within 3 times the baseline's; the times lie beside the reports." in one.as_body()["reasons"]
+    assert slow.as_body()["reasons"][0] == "latency: above 3 times the baseline's; the times lie beside the reports."
+
+
 def test_each_use_of_a_test_set_is_counted_once(store: Store) -> None:
     first = run(scored("new", 90, 10), scored("base", 0, 100))
     second = run(scored("newer", 95, 5), scored("base", 0, 100))

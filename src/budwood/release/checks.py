@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from budwood.recipe import GateSection
-from budwood.release.verdict import Check, Outcome
+from budwood.release.verdict import LATENCY, Check, Outcome
 
 _PACES = {"seconds_per_token_median": "a token", "first_token_p50": "to the first token"}
 
@@ -114,7 +114,7 @@ def check_latency(
     if key is None:
         side = "candidate" if not set(_PACES) & set(candidate) else against
         reason = f"latency: not measured for the {side}."
-        return unknown("latency", against, "ratio at most", gate.latency_ratio, cases, reason)
+        return unknown(LATENCY, against, "ratio at most", gate.latency_ratio, cases, reason)
     new, old = candidate[key], other[key]
     ratio = new / old
     outcome: Outcome = "pass" if ratio <= gate.latency_ratio else "fail"
@@ -123,7 +123,7 @@ def check_latency(
         f"at most {gate.latency_ratio:g} times is allowed."
     )
     return Check(
-        "latency", against, "ratio at most", outcome, ratio, None, None, gate.latency_ratio, cases, 0, 0, None, None, reason
+        LATENCY, against, "ratio at most", outcome, ratio, None, None, gate.latency_ratio, cases, 0, 0, None, None, reason
     )
 
 

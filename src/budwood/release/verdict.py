@@ -1,13 +1,14 @@
 """What a gate says: one verdict, the checks behind it, and under which policy."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from budwood.identity import Digest, digest_json
 
 Decision = Literal["PROMOTE", "REJECT", "INCONCLUSIVE"]
 Outcome = Literal["pass", "fail", "unknown"]
+LATENCY = "latency"
 EXIT_CODES: Mapping[Decision, int] = {"PROMOTE": 0, "REJECT": 1, "INCONCLUSIVE": 2}
 
 
@@ -77,8 +78,11 @@ class Verdict:
     seed: int
 
     def as_body(self) -> dict[str, Any]:
-        """JSON values, as a release stores them."""
-        return asdict(self) | {"reasons": list(self.reasons), "checks": [asdict(check) for check in self.checks]}
+        """JSON values, as a release stores them: without measured times, so that the same work has the same digest."""
+        checks = [_timeless(check) for check in self.checks]
+        said = {check.reason: bare.reason for check, bare in zip(self.checks, checks, strict=True)}
+        reasons = [said.get(reason, reason) for reason in self.reasons]
+        return asdict(self) | {"reasons": reasons, "checks": [asdict(check) for check in checks]}
 
     @property
     def digest(self) -> Digest:
@@ -87,3 +91,12 @@ class Verdict:
     @property
     def exit_code(self) -> int:
         return EXIT_CODES[self.verdict]
+
+
+def _timeless(check: Check) -> Check:
+    """Take measured times out: they are beside the reports, in their attestations."""
+    if check.metric != LATENCY or check.outcome == "unknown":
+        return check
+    found = "within" if check.outcome == "pass" else "above"
+    reason = f"latency: {found} {check.margin:g} times the {check.against}'s; the times lie beside the reports."
+    return replace(check, mean=None, reason=reason)
