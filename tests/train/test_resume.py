@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from budwood.engine.base import BaseRef
+from budwood.errors import TrainingError
 from budwood.events import Event, silent
 from budwood.identity import Digest
 from budwood.recipe import Recipe
@@ -161,3 +162,18 @@ def test_a_damaged_checkpoint_is_passed_over(store: Store, run_once: Train, tmp_
     assert f"Checkpoint {newest.name} is damaged, looking for an older one" in messages
     assert any(message.startswith("Going on from step 3 of") for message in messages)
     assert digest == run_once(store, silent)
+
+
+def test_a_training_does_not_go_on_with_an_attention_that_rounds_otherwise(
+    run_once: Train, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert in_a_child(lambda: run_once(store, killing_after_the_first_checkpoint)) == signal.SIGKILL
+    monkeypatch.setattr("budwood.train.loop.packed_attention_way", lambda device, dtype: "products")
+    with pytest.raises(TrainingError, match=r"begun with another attention \(torch\) than this machine has now \(products\)"):
+        run_once(store, silent)
+
+
+def killing_after_the_first_checkpoint(event: Event) -> None:
+    # A checkpoint every three steps: at the fifth the first one is there.
+    if event.message.startswith("Training") and event.done == 5:
+        os.kill(os.getpid(), signal.SIGKILL)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from budwood.engine.attention import packed_attention_way
 from budwood.engine.packed import pack
 from budwood.errors import TrainingError
 from budwood.events import Event, Reporter
@@ -227,12 +228,21 @@ class _Loop:
             "curves": [point.as_dict() for point in state.curves],
             "best": None if state.best is None else [state.best.step, state.best.validation_loss],
             "threads": torch.get_num_threads(),
+            "attention": packed_attention_way(self._device, getattr(torch, self._settings.precision)),
         }
         self._pace.pause()
         self._checkpoints.save(state.step, tensors, facts)
 
     def _restore(self, saved: Saved) -> None:
         facts = saved.facts
+        way = packed_attention_way(self._device, getattr(torch, self._settings.precision))
+        if facts.get("attention", way) != way:
+            raise TrainingError(
+                f"This training was begun with another attention ({facts['attention']}) than this machine has now ({way}), "
+                "which rounds differently.",
+                where="the checkpoint",
+                mend="Restore what it was begun with (a C compiler, the processor), or train anew with another seed.",
+            )
         best = None
         if facts["best"] is not None:
             best = Best(facts["best"][0], facts["best"][1], _part(saved.tensors, "best."))
