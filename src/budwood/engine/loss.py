@@ -11,6 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from budwood.engine.native.build import Missing, kernels
+from budwood.engine.native.elementwise import cross_entropy
+
 WORKSPACE = 1 << 24
 """Logits that are alive at once, in numbers: 64 MiB in float32."""
 IGNORE = -100
@@ -48,8 +51,40 @@ def supervised_loss(
         hidden, targets = hidden[counted], targets[counted]
     if len(targets) and not 0 <= int(targets.min()) <= int(targets.max()) < len(head):
         raise IndexError(f"targets lie in {int(targets.min())}..{int(targets.max())}, the vocabulary has {len(head)} tokens")
+    if _native_does(hidden, head, scale, softcap):
+        native: Callable[..., Tensor] = _NativeLoss.apply
+        return native(hidden, head.detach(), targets, chunk or max(1, WORKSPACE // len(head)))
     apply: Callable[..., Tensor] = _SupervisedLoss.apply
     return apply(hidden, head, targets, scale, softcap, chunk or max(1, WORKSPACE // len(head)))
+
+
+def _native_does(hidden: Tensor, head: Tensor, scale: float, softcap: float | None) -> bool:
+    plain = softcap is None and scale == 1.0 and not head.requires_grad
+    half = hidden.device.type == "cpu" and hidden.dtype == head.dtype == torch.bfloat16
+    return plain and half and not isinstance(kernels(), Missing)
+
+
+class _NativeLoss(torch.autograd.Function):
+    """The same for a frozen head in bfloat16 on a CPU: the logits are read three times and rounded once."""
+
+    @staticmethod
+    def forward(ctx: Any, hidden: Tensor, head: Tensor, targets: Tensor, chunk: int) -> Tensor:
+        grad_hidden = torch.empty_like(hidden)
+        losses = torch.empty(len(targets), dtype=torch.float32)
+        logits = hidden.new_empty(min(chunk, len(targets)), len(head))
+        for start in range(0, len(targets), chunk):
+            piece = hidden[start : start + chunk]
+            scores = torch.mm(piece, head.T, out=logits[: len(piece)])
+            cross_entropy(scores, targets[start : start + chunk], losses[start : start + chunk])
+            torch.mm(scores, head, out=grad_hidden[start : start + chunk])
+        ctx.save_for_backward(grad_hidden)
+        return losses.sum(dtype=torch.float64).float()
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> tuple[Tensor, None, None, None]:
+        (grad_hidden,) = ctx.saved_tensors
+        factor: Tensor = grads[0]
+        return grad_hidden * factor.to(grad_hidden.dtype), None, None, None
 
 
 class _SupervisedLoss(torch.autograd.Function):

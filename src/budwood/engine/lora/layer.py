@@ -85,17 +85,33 @@ class LoraLinear(AttachedLinear):
             AdapterError: the segments are for another number of tokens.
         """
         plan = self._current.plan
-        runs = [run for run in plan.runs if run.slot in self.pairs] if plan is not None else []
+        runs = self._runs(plan)
         if plan is None or not runs:
             return self.base(x)  # type: ignore[no-any-return]  # nn.Module.__call__
         flat = x.reshape(-1, self.in_features)
-        self._check_tokens(flat.shape[0], plan)
+        self._check_tokens(len(flat), plan)
         if torch.is_grad_enabled() and self._needs_grad(flat, runs):
-            y = lora_product(flat, self._frozen, [self._run_pair(run, flat, plan) for run in runs])
+            y = lora_product(flat, self._frozen, self.active(len(flat), flat.device))
         else:
             y = self._frozen.product(flat)
             self._add(y, flat, plan, runs)
         return y.view(*x.shape[:-1], self.out_features)
+
+    def active(self, tokens: int, device: torch.device) -> list[RunPair]:
+        """The pairs at work in this pass on so many tokens, for whoever makes the product.
+
+        Raises:
+            AdapterError: the segments are for another number of tokens.
+        """
+        plan = self._current.plan
+        runs = self._runs(plan)
+        if plan is None or not runs:
+            return []
+        self._check_tokens(tokens, plan)
+        return [self._run_pair(run, tokens, device, plan) for run in runs]
+
+    def _runs(self, plan: Plan | None) -> list[Run]:
+        return [run for run in plan.runs if run.slot in self.pairs] if plan is not None else []
 
     def _add(self, y: Tensor, x: Tensor, plan: Plan, runs: list[Run]) -> None:
         if plan.padded is not None and all(self.pairs[run.slot].fixed for run in runs):
@@ -135,20 +151,21 @@ class LoraLinear(AttachedLinear):
     def _needs_grad(self, x: Tensor, runs: list[Run]) -> bool:
         return x.requires_grad or any(not self.pairs[run.slot].fixed for run in runs)
 
-    def _run_pair(self, run: Run, x: Tensor, plan: Plan) -> RunPair:
+    def _run_pair(self, run: Run, tokens: int, device: torch.device, plan: Plan) -> RunPair:
         pair = self.pairs[run.slot]
         if run.slot not in plan.dropout:
             return RunPair(run.start, run.end, pair.a, pair.b, pair.scaling)
         share, seed = plan.dropout[run.slot]
-        mask = self._mask(x[run.start : run.end], share, f"{seed}:{run.start}:{self.path}")
+        size = (tokens if run.end is None else run.end) - run.start
+        mask = self._mask((size, self.in_features), share, f"{seed}:{run.start}:{self.path}", device)
         return RunPair(run.start, run.end, pair.a, pair.b, pair.scaling, mask, 1 - share)
 
     @staticmethod
-    def _mask(x: Tensor, share: float, name: str) -> Tensor:
+    def _mask(shape: tuple[int, int], share: float, name: str, device: torch.device) -> Tensor:
         """Draw by name, not by order: a pass that is computed again (checkpointing) drops the same inputs."""
         digest = hashlib.sha256(name.encode()).digest()
-        generator = torch.Generator(device=x.device).manual_seed(int.from_bytes(digest[:8], "little") >> 1)
-        return torch.empty(x.shape, dtype=torch.bool, device=x.device).bernoulli_(1 - share, generator=generator)
+        generator = torch.Generator(device=device).manual_seed(int.from_bytes(digest[:8], "little") >> 1)
+        return torch.empty(shape, dtype=torch.bool, device=device).bernoulli_(1 - share, generator=generator)
 
     def _check_tokens(self, tokens: int, plan: Plan) -> None:
         if plan.tokens is not None and plan.tokens != tokens:

@@ -6,7 +6,7 @@ r / d_in of x and dearer to make again than to keep. float32 adapters over a bfl
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, cast
 
 import torch
@@ -28,6 +28,7 @@ class RunPair:
         scaling: of the pair.
         mask: dropout on the run's x: (n, d_in), True = kept. None: no dropout.
         keep: share that is kept, whose inverse scales what is left.
+        columns: of the result that it adds to, where the results of several layers lie side by side.
     """
 
     start: int
@@ -37,6 +38,7 @@ class RunPair:
     scaling: float
     mask: Tensor | None = None
     keep: float = 1.0
+    columns: slice = field(default_factory=lambda: slice(None))  # unhashable before Python 3.12
 
 
 def lora_product(x: Tensor, frozen: Frozen, runs: Sequence[RunPair]) -> Tensor:

@@ -7,16 +7,14 @@
 // logarithms of the sums. A unit of work is one row and one key head with all query heads that share it: one thread adds up
 // its gradients in a fixed order, so the same input gives the same bytes with any number of threads.
 
-#include <immintrin.h>
 #include <math.h>
 #include <omp.h>
-#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 
-typedef uint16_t bf16;
+#include "lanes.h"
+
 #define QB 32
-#define INLINE static inline __attribute__((always_inline))
 
 INLINE __m512bh bh(__m512i x) { return (__m512bh)x; }
 // C (M x NR*16) [+]= A (M x 2*pairs, row-major) * B ([pairs][NR*16][2])
@@ -47,23 +45,6 @@ static void product(long M, long N, long pairs, const bf16 *a, long lda, const b
     long n = 0;
     for (; n + 64 <= N; n += 64) { long m = 0; ROWS(6, 4); ROWS(3, 4); ROWS(1, 4); }
     for (; n < N; n += 32) { long m = 0; ROWS(12, 2); ROWS(6, 2); ROWS(3, 2); ROWS(1, 2); }
-}
-
-INLINE __m512 exp512(__m512 x) { // x <= 0
-    const __m512 log2e = _mm512_set1_ps(1.44269504088896341f);
-    x = _mm512_max_ps(x, _mm512_set1_ps(-87.0f));
-    __m512 t = _mm512_mul_ps(x, log2e);
-    __m512 n = _mm512_roundscale_ps(t, 0);
-    __m512 r = _mm512_fnmadd_ps(n, _mm512_set1_ps(0.693145751953125f), x);
-    r = _mm512_fnmadd_ps(n, _mm512_set1_ps(1.428606765330187e-06f), r);
-    __m512 p = _mm512_set1_ps(1.9875691500e-4f);
-    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(1.3981999507e-3f));
-    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(8.3334519073e-3f));
-    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(4.1665795894e-2f));
-    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(1.6666665459e-1f));
-    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(5.0000001201e-1f));
-    p = _mm512_fmadd_ps(_mm512_mul_ps(r, r), p, _mm512_add_ps(r, _mm512_set1_ps(1.0f)));
-    return _mm512_scalef_ps(p, n);
 }
 
 // two rows of 16 floats -> 16 pairs (row0, row1) of bf16
@@ -142,11 +123,11 @@ static void forward_unit(const bf16 *q, const bf16 *k, const bf16 *v, bf16 *o, f
             for (long j = j0; j < stop; j += 2)
                 for (int c = 0; c < 2; c++) {
                     __m512 x0 = _mm512_loadu_ps(r->s + j * QB + 16 * c);
-                    __mmask16 m0 = _mm512_cmp_ps_mask(x0, ninf, _CMP_NEQ_OQ);
+                    __mmask16 m0 = _mm512_cmp_ps_mask(x0, ninf, _CMP_NEQ_UQ);
                     __m512 p0 = _mm512_maskz_mov_ps(m0, exp512(_mm512_sub_ps(x0, top[c]))), p1 = _mm512_setzero_ps();
                     if (j + 1 < end) {
                         __m512 x1 = _mm512_loadu_ps(r->s + (j + 1) * QB + 16 * c);
-                        __mmask16 m1 = _mm512_cmp_ps_mask(x1, ninf, _CMP_NEQ_OQ);
+                        __mmask16 m1 = _mm512_cmp_ps_mask(x1, ninf, _CMP_NEQ_UQ);
                         p1 = _mm512_maskz_mov_ps(m1, exp512(_mm512_sub_ps(x1, top[c])));
                     }
                     sum[c] = _mm512_add_ps(sum[c], _mm512_add_ps(p0, p1));
@@ -207,7 +188,7 @@ static void backward_unit(const bf16 *q, const bf16 *k, const bf16 *v, const bf1
                         p[e] = ds[e] = _mm512_setzero_ps();
                         if (j + e >= end) continue;
                         __m512 x = _mm512_loadu_ps(r->s + (j + e) * QB + 16 * c);
-                        p[e] = exp512(_mm512_min_ps(_mm512_fmsub_ps(x, sc, ln), _mm512_setzero_ps()));
+                        p[e] = exp512(_mm512_min_ps(_mm512_setzero_ps(), _mm512_fmsub_ps(x, sc, ln)));
                         __mmask16 m = j + e >= clear ? seen(j + e, i0 + 16 * c, window) : 0xffff;
                         if (n < QB) m &= (__mmask16)((n - 16 * c >= 16) ? 0xffff : n - 16 * c <= 0 ? 0 : (1 << (n - 16 * c)) - 1);
                         p[e] = _mm512_maskz_mov_ps(m, p[e]);

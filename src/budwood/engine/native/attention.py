@@ -3,14 +3,13 @@
 Kept for the way back: q, k, v, the result and one float32 a query. Held to a float64 loop by tests/engine/native.
 """
 
-import ctypes
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from budwood.engine.native.build import Missing, kernels
+from budwood.engine.native.build import call
 
 LANES = 32
 """A head's width must be a multiple of it."""
@@ -43,15 +42,45 @@ def native_attention(q: Tensor, k: Tensor, v: Tensor, cu_seqlens: Tensor, *, sca
     return apply(q, k, v, cu_seqlens, scale, window or 0)
 
 
+def attention_forward(
+    q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor, cu_seqlens: Tensor, *, scale: float, window: int
+) -> None:
+    """Fill `out` (T, heads, D) and `lse` (heads, T), the logarithms of the sums. A token's heads lie side by side.
+
+    `window` is 0 for none.
+    """
+    strides = [states.stride(0) for states in (q, k, v, out)]
+    sizes = _sizes(cu_seqlens, q, k)
+    call("budwood_attention_forward", q, k, v, out, lse, cu_seqlens, *sizes, *strides, len(q), float(scale), window)
+
+
+def attention_backward(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    out: Tensor,
+    grad: Tensor,
+    lse: Tensor,
+    made: Sequence[Tensor],
+    cu_seqlens: Tensor,
+    *,
+    scale: float,
+    window: int,
+) -> None:
+    """Fill `made`, the gradients of q, k and v, from `grad`, that of `out`."""
+    strides = [states.stride(0) for states in (q, k, v, out, grad, *made)]
+    sizes = _sizes(cu_seqlens, q, k)
+    tensors = [q, k, v, out, grad, lse, *made, cu_seqlens]
+    call("budwood_attention_backward", *tensors, *sizes, *strides, len(q), float(scale), window)
+
+
 class _NativeAttention(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, cu_seqlens: Tensor, scale: float, window: int) -> Tensor:
         q, k, v = (_by_token(states) for states in (q, k, v))
         out = torch.empty(q.shape, dtype=q.dtype)
         lse = torch.empty(q.shape[1], q.shape[0], dtype=torch.float32)
-        sizes = _sizes(cu_seqlens, q, k)
-        strides = [states.stride(0) for states in (q, k, v, out)]
-        _call("budwood_attention_forward", [q, k, v, out, lse, cu_seqlens], [*sizes, *strides, len(q)], scale, window)
+        attention_forward(q, k, v, out, lse, cu_seqlens, scale=scale, window=window)
         ctx.save_for_backward(q, k, v, out, lse, cu_seqlens)
         ctx.settings = (scale, window)
         return out
@@ -61,10 +90,8 @@ class _NativeAttention(torch.autograd.Function):
         q, k, v, out, lse, cu_seqlens = ctx.saved_tensors
         grad = _by_token(grads[0])
         made = [torch.empty(states.shape, dtype=states.dtype) for states in (q, k, v)]
-        pointers = [q, k, v, out, grad, lse, *made, cu_seqlens]
-        strides = [states.stride(0) for states in (q, k, v, out, grad, *made)]
-        sizes = _sizes(cu_seqlens, q, k)
-        _call("budwood_attention_backward", pointers, [*sizes, *strides, len(q)], *ctx.settings)
+        scale, window = ctx.settings
+        attention_backward(q, k, v, out, grad, lse, made, cu_seqlens, scale=scale, window=window)
         return (*made, None, None, None)
 
 
@@ -76,15 +103,3 @@ def _by_token(states: Tensor) -> Tensor:
 
 def _sizes(cu_seqlens: Tensor, q: Tensor, k: Tensor) -> list[int]:
     return [len(cu_seqlens) - 1, q.shape[1], k.shape[1], q.shape[2]]
-
-
-def _call(name: str, tensors: list[Tensor], numbers: list[int], scale: float, window: int) -> None:
-    library = kernels()
-    if isinstance(library, Missing):
-        raise RuntimeError(f"there are no C kernels here: {library.reason}")
-    function = getattr(library, name)
-    function.restype = ctypes.c_int
-    pointers = [ctypes.c_void_p(tensor.data_ptr()) for tensor in tensors]
-    failed = function(*pointers, *map(ctypes.c_long, numbers), ctypes.c_float(scale), ctypes.c_long(window))
-    if failed:
-        raise MemoryError(f"{name} found no room for its scratch")

@@ -1,0 +1,114 @@
+"""Pairs at work beside a frozen product, forward and backward, without autograd: what every node that has pairs calls.
+
+A pair may add to some rows (a run of tokens) and to some columns (one of several layers whose results lie side by side).
+Pairs that read the same rows without dropout are put one below the other, so that their inner products are one. What the way
+back needs is x Aᵀ, which is r / d_in of x and dearer to make again than to keep, and the factors in the compute dtype.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from budwood.engine.lora.product import RunPair
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """Pairs that read the same input, and what was made of it.
+
+    Args:
+        places: of the pairs in the list that they came in.
+        pairs: of R ranks together.
+        a: (R, d_in) in the compute dtype.
+        bs: of each pair: (d_out, r) in the compute dtype.
+        inner: (n, R), the input times aᵀ.
+    """
+
+    places: tuple[int, ...]
+    pairs: tuple[RunPair, ...]
+    a: Tensor
+    bs: tuple[Tensor, ...]
+    inner: Tensor
+
+    @property
+    def rows(self) -> slice:
+        return slice(self.pairs[0].start, self.pairs[0].end)
+
+    def split(self, joint: Tensor, dim: int) -> tuple[Tensor, ...]:
+        """Cut what was made for all ranks together into each pair's."""
+        return joint.split([pair.a.shape[0] for pair in self.pairs], dim)
+
+
+def read_pairs(x: Tensor, pairs: Sequence[RunPair]) -> list[Bundle]:
+    """Make every pair's inner product with x (T, d_in)."""
+    bundles = []
+    for places in _together(pairs):
+        chosen = tuple(pairs[place] for place in places)
+        a = torch.cat([pair.a for pair in chosen]).to(x.dtype)
+        bs = tuple(pair.b.to(x.dtype) for pair in chosen)
+        bundles.append(Bundle(places, chosen, a, bs, _input(x, chosen[0]) @ a.T))
+    return bundles
+
+
+def add_pairs(y: Tensor, bundles: Sequence[Bundle]) -> None:
+    """Add every pair's share to y (T, d_out) in place."""
+    for bundle in bundles:
+        for pair, b, inner in zip(bundle.pairs, bundle.bs, bundle.split(bundle.inner, 1), strict=True):
+            y[pair.start : pair.end, pair.columns].addmm_(inner, b.T, alpha=pair.scaling)
+
+
+def back_to_input(dx: Tensor | None, gradient: Tensor, bundles: Sequence[Bundle]) -> list[Tensor]:
+    """Add the pairs' part of the input's gradient to dx (T, d_in) in place; give scaling · g B (n, R) of every bundle."""
+    outer: list[Tensor] = []
+    for bundle in bundles:
+        g = gradient[bundle.rows]
+        gb = torch.empty_like(bundle.inner)
+        for pair, b, part in zip(bundle.pairs, bundle.bs, bundle.split(gb, 1), strict=True):
+            torch.mm(g[:, pair.columns], b, out=part)
+            part.mul_(pair.scaling)
+        if dx is not None:
+            _add_back(dx[bundle.rows], gb, bundle.a, bundle.pairs[0])
+        outer.append(gb)
+    return outer
+
+
+def back_to_pairs(x: Tensor, gradient: Tensor, bundles: Sequence[Bundle], outer: Sequence[Tensor]) -> list[Tensor | None]:
+    """Give the gradients of A and B of every pair in the order they came in, in their own dtype; None where none is wanted."""
+    grads: list[Tensor | None] = [None] * (2 * sum(len(bundle.pairs) for bundle in bundles))
+    for bundle, gb in zip(bundles, outer, strict=True):
+        if not any(pair.a.requires_grad for pair in bundle.pairs):
+            continue
+        das = bundle.split(gb.T @ _input(x, bundle.pairs[0]), 0)
+        for place, pair, da, inner in zip(bundle.places, bundle.pairs, das, bundle.split(bundle.inner, 1), strict=True):
+            if pair.a.requires_grad:
+                # hᵀ g, not gᵀ h: up to 1.6 times as fast with a narrow h.
+                db = inner.T @ gradient[bundle.rows, pair.columns]
+                grads[2 * place] = da.to(pair.a.dtype)
+                grads[2 * place + 1] = db.to(pair.b.dtype).mul_(pair.scaling).T.contiguous()
+    return grads
+
+
+def _together(pairs: Sequence[RunPair]) -> list[tuple[int, ...]]:
+    """Places of pairs that read the same rows and have no mask of their own."""
+    shared: dict[tuple[int, int | None], list[int]] = {}
+    alone: list[tuple[int, ...]] = []
+    for place, pair in enumerate(pairs):
+        if pair.mask is None:
+            shared.setdefault((pair.start, pair.end), []).append(place)
+        else:
+            alone.append((place,))
+    return [*map(tuple, shared.values()), *alone]
+
+
+def _input(x: Tensor, pair: RunPair) -> Tensor:
+    rows = x[pair.start : pair.end]
+    return rows if pair.mask is None else (rows * pair.mask).mul_(1 / pair.keep)
+
+
+def _add_back(dx: Tensor, gb: Tensor, a: Tensor, pair: RunPair) -> None:
+    if pair.mask is None:
+        dx.addmm_(gb, a)
+    else:
+        dx.add_((gb @ a).mul_(pair.mask).mul_(1 / pair.keep))

@@ -1,0 +1,33 @@
+// Sixteen bfloat16 numbers at a time, as float32 in a register of AVX512.
+
+#pragma once
+#include <immintrin.h>
+#include <stdint.h>
+
+typedef uint16_t bf16;
+#define INLINE static inline __attribute__((always_inline))
+
+INLINE __m512 widen(__m256i x) { return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(x), 16)); }
+INLINE __m512 load(const bf16 *x) { return widen(_mm256_loadu_si256((const void *)x)); }
+INLINE __m512 load_some(const bf16 *x, __mmask16 m) { return widen(_mm256_maskz_loadu_epi16(m, x)); }
+INLINE void store(bf16 *x, __m512 v) { _mm256_storeu_si256((void *)x, (__m256i)_mm512_cvtneps_pbh(v)); }
+INLINE void store_some(bf16 *x, __mmask16 m, __m512 v) { _mm256_mask_storeu_epi16(x, m, (__m256i)_mm512_cvtneps_pbh(v)); }
+INLINE __mmask16 lanes_left(long n) { return n >= 16 ? 0xffff : (__mmask16)((1u << n) - 1); }
+
+// e^x for x <= 0. Of two operands one of which is no number, the instructions for max and min give the second: so a NaN stays.
+INLINE __m512 exp512(__m512 x) {
+    const __m512 log2e = _mm512_set1_ps(1.44269504088896341f);
+    x = _mm512_max_ps(_mm512_set1_ps(-87.0f), x);
+    __m512 t = _mm512_mul_ps(x, log2e);
+    __m512 n = _mm512_roundscale_ps(t, 0);
+    __m512 r = _mm512_fnmadd_ps(n, _mm512_set1_ps(0.693145751953125f), x);
+    r = _mm512_fnmadd_ps(n, _mm512_set1_ps(1.428606765330187e-06f), r);
+    __m512 p = _mm512_set1_ps(1.9875691500e-4f);
+    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(1.3981999507e-3f));
+    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(8.3334519073e-3f));
+    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(4.1665795894e-2f));
+    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(1.6666665459e-1f));
+    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(5.0000001201e-1f));
+    p = _mm512_fmadd_ps(_mm512_mul_ps(r, r), p, _mm512_add_ps(r, _mm512_set1_ps(1.0f)));
+    return _mm512_scalef_ps(p, n);
+}
