@@ -43,6 +43,18 @@ def test_bfloat16_halves_weights_and_activations(shape: BaseShape) -> None:
     assert (narrow["weights"], narrow["activations"]) == (wide["weights"] / 2, wide["activations"] / 2)
 
 
+def test_a_fused_layer_keeps_less(shape: BaseShape) -> None:
+    half = replace(LOAD, compute_bytes=2)
+    fused = expected("lora", shape, replace(half, fused=True))["activations"]
+    assert fused == pytest.approx(1.08 * 2 * 2_000 * 2 * 2 * (1_000 + 1_000 + 500 + 4_000))
+    assert fused < expected("lora", shape, half)["activations"]
+
+
+def test_with_checkpointing_the_inputs_and_one_layer_are_kept(shape: BaseShape) -> None:
+    layer = expected("lora", shape, LOAD)["activations"] / 2  # of two layers
+    assert expected("lora", shape, replace(LOAD, checkpointing="layer"))["activations"] == 4 * 2_000 * 2 * 1_000 + layer
+
+
 def test_logits_are_bounded_by_one_piece(shape: BaseShape) -> None:
     assert expected("lora", shape, replace(LOAD, supervised=1.0))["logits"] == 3 * 4 * 512 * 10_000
 

@@ -23,6 +23,7 @@ def register(app: typer.Typer) -> None:
         rows = [
             (
                 ("* " if option.method == made.method else "  ") + option.method,
+                "all" if option.checkpointing == "none" else "layer inputs",
                 " / ".join(f"{size / 1e9:.2f}" for size in option.peak_bytes),
                 _minutes(option.seconds),
                 f"{option.trainable:,}",
@@ -30,7 +31,7 @@ def register(app: typer.Typer) -> None:
             )
             for option in made.options
         ]
-        print_table(("method", "peak GB low/expected/high", "time", "trained parameters", "fits"), rows)
+        print_table(("method", "kept", "peak GB low/expected/high", "time", "trained parameters", "fits"), rows)
         for line in made.why:
             typer.echo(line)
         for warning in made.warnings:

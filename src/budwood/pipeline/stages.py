@@ -129,7 +129,11 @@ def _train_on(job: Job, snapshot: Digest) -> Digest:
     for line in chosen.why:
         job.say("plan", line)
     settings = TrainSettings.of(
-        job.recipe.train, method=chosen.method, learning_rate=chosen.learning_rate, seed=job.recipe.seed
+        job.recipe.train,
+        method=chosen.method,
+        learning_rate=chosen.learning_rate,
+        seed=job.recipe.seed,
+        checkpointing=chosen.chosen.checkpointing,
     )
     return run_train(
         job.recipe,

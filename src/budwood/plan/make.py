@@ -1,13 +1,14 @@
 """The plan: every method predicted, one chosen, with reasons."""
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from budwood.identity import canonical_json
 from budwood.plan.advice import LARGEST_RANK, RankCheck, check_rank, scale, warnings
 from budwood.plan.lengths import Lengths
 from budwood.plan.machine import Machine
-from budwood.plan.memory import Load, Method, memory_terms, peak
+from budwood.plan.memory import Checkpointing, Load, Method, memory_terms, peak
 from budwood.plan.methods import Option, decide, fits
 from budwood.plan.rates import default_rate
 from budwood.plan.shape import BaseShape
@@ -15,7 +16,7 @@ from budwood.plan.time import Work, seconds
 from budwood.recipe import Recipe, TrainSection
 
 METHODS: tuple[Method, ...] = ("lora", "qlora", "full")
-FORMULAS = 1
+FORMULAS = 2
 """Version of memory.py and time.py, kept with every prediction."""
 
 
@@ -121,23 +122,59 @@ def make_plan(recipe: Recipe, shape: BaseShape, lengths: Lengths | None, machine
 def _option(
     method: Method, section: TrainSection, shape: BaseShape, per_rank: int, lengths: Lengths | None, machine: Machine
 ) -> Option:
+    """Predict one method; "auto" keeps all activations, unless only the layers' inputs fit."""
+    predict = partial(_predict, method, section, shape, per_rank, lengths, machine)
+    if section.checkpointing != "auto":
+        return predict(section.checkpointing)
+    whole = predict("none")
+    return whole if whole.fits else predict("layer")
+
+
+def _predict(
+    method: Method,
+    section: TrainSection,
+    shape: BaseShape,
+    per_rank: int,
+    lengths: Lengths | None,
+    machine: Machine,
+    checkpointing: Checkpointing,
+) -> Option:
     trainable = shape.parameters if method == "full" else section.rank * per_rank
+    fused = method != "full" and shape.llama_kind and _has_kernels(machine, section)
     load = Load(
         trainable=trainable,
         tokens=_largest_pass(section, lengths),
         supervised=lengths.supervised if lengths is not None else 1.0,
         compute_bytes=2 if section.precision == "bfloat16" else 4,
         keeps_best=section.keep == "best",
+        fused=fused,
+        checkpointing=checkpointing,
         device=machine.device,
     )
     terms = memory_terms(method, shape, load)
     total = peak(method, shape, load, terms)
     time = None
     if lengths is not None:
-        # One more validation than the recipe says: what training starts from is measured too.
-        work = Work(lengths, section.epochs, section.validations + 1, section.tokens_per_pass, section.precision)
+        work = Work(
+            lengths,
+            section.epochs,
+            # One more than the recipe says: what training starts from is measured too.
+            section.validations + 1,
+            section.tokens_per_pass,
+            section.precision,
+            fused,
+            checkpointing,
+        )
         time = seconds(method, shape, trainable, work, machine)
-    return Option(method, fits(total, machine.memory_bytes), total, terms, time, trainable)
+    return Option(method, fits(total, machine.memory_bytes), total, terms, time, trainable, checkpointing)
+
+
+def _has_kernels(machine: Machine, section: TrainSection) -> bool:
+    import torch
+
+    from budwood.engine.fused import can_compute
+
+    return can_compute(torch.device(machine.device), getattr(torch, section.precision))
 
 
 def _largest_pass(section: TrainSection, lengths: Lengths | None) -> int:

@@ -1,8 +1,8 @@
 """Peak memory of a training, term by term, with bounds.
 
 peak = weights + adapter or optimiser state + saved activations + logits + buffers + runtime, or, where that is more, what
-loading takes. The formulas are those of our own engine: no gradient checkpointing, rows packed, logits at supervised positions
-only and in pieces, frozen weights without gradients, 4-bit weights expanded into one buffer.
+loading takes. The formulas are those of our own engine: rows packed, logits at supervised positions only and in pieces, frozen
+weights without gradients, 4-bit weights expanded into one buffer.
 """
 
 from dataclasses import dataclass
@@ -11,6 +11,7 @@ from typing import Any, Literal, NamedTuple
 from budwood.plan.shape import BaseShape
 
 Method = Literal["lora", "qlora", "full"]
+Checkpointing = Literal["none", "layer"]
 
 NF4_BYTES = 0.5 + 1 / 64 + 4 / (64 * 256)
 """Bytes a weight: 4 bits, one byte of absmax a block of 64, one float for 256 blocks."""
@@ -54,6 +55,8 @@ class Load:
         supervised: share of tokens in the loss.
         compute_bytes: 2 (bfloat16) or 4 (float32) a number.
         keeps_best: a copy of the best weights is held.
+        fused: each layer is one node (engine.fused).
+        checkpointing: "layer": of each layer its input alone is kept.
         device: "cpu" or "cuda".
     """
 
@@ -62,6 +65,8 @@ class Load:
     supervised: float
     compute_bytes: int
     keeps_best: bool
+    fused: bool = False
+    checkpointing: Checkpointing = "none"
     device: Literal["cpu", "cuda"] = "cpu"
 
 
@@ -109,13 +114,30 @@ def exact(value: float) -> Bounds:
 
 
 def _activations(shape: BaseShape, load: Load) -> Bounds:
-    """C · T · L · (12 h + 3 q + kv + 3 f) (fitcheck's live layer, kept for every layer).
+    """What the layers keep for the way back: all of them, or their inputs and one layer."""
+    one = _fused_layer(shape, load) if load.fused else _layer(shape, load)
+    layers = shape.layers
+    if load.checkpointing == "none":
+        return Bounds(*(layers * size for size in one))
+    inputs = exact(layers * load.compute_bytes * load.tokens * shape.hidden)
+    return inputs.plus(one)
+
+
+def _layer(shape: BaseShape, load: Load) -> Bounds:
+    """C · T · (12 h + 3 q + kv + 3 f): fitcheck's live layer.
 
     Our engine saves 0.85 of that in float32 and 0.94 in bfloat16, measured on the bundled base; temporaries come on top.
     """
-    layer = 12 * shape.hidden + 3 * shape.query + shape.key + 3 * shape.ffn
-    expected = float(load.compute_bytes * load.tokens * shape.layers * layer)
+    width = 12 * shape.hidden + 3 * shape.query + shape.key + 3 * shape.ffn
+    expected = float(load.compute_bytes * load.tokens * width)
     return Bounds(0.85 * expected, expected, 1.3 * expected)
+
+
+def _fused_layer(shape: BaseShape, load: Load) -> Bounds:
+    """Input, joint q/k/v, attention's result, the sum after it, gate and up; what all layers share comes on top."""
+    width = 2 * shape.hidden + 2 * shape.query + 2 * shape.key + 2 * shape.ffn
+    expected = float(load.compute_bytes * load.tokens * width)
+    return Bounds(expected, 1.08 * expected, 1.3 * expected)
 
 
 def _logits(method: Method, shape: BaseShape, load: Load) -> Bounds:

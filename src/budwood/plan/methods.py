@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from budwood.plan.memory import Bounds, Method, Term
+from budwood.plan.memory import Bounds, Checkpointing, Method, Term
 
 HEADROOM = 0.85
 """A method fits when the expected peak leaves 15 % of the memory free."""
@@ -21,6 +21,7 @@ class Option:
         terms: that it is made of.
         seconds: expected; None before the rows are known.
         trainable: parameters that are trained.
+        checkpointing: what the layers keep: the recipe's wish, or for "auto" everything, unless only their inputs fit.
     """
 
     method: Method
@@ -29,6 +30,7 @@ class Option:
     terms: tuple[Term, ...]
     seconds: float | None
     trainable: int
+    checkpointing: Checkpointing = "none"
 
     def as_dict(self) -> dict[str, Any]:
         return {
@@ -38,6 +40,7 @@ class Option:
             "terms": [term.as_dict() for term in self.terms],
             "seconds": self.seconds,
             "trainable": self.trainable,
+            "checkpointing": self.checkpointing,
         }
 
 
@@ -68,14 +71,22 @@ def decide(
     against = f"Expected peaks: {sizes}, of {memory:.1f} GB; 15 % of it shall stay free."
     if wanted != "auto":
         note = "" if options[wanted].fits else " It is not expected to fit."
-        return wanted, (f"Method {wanted}, as the recipe says.{note}", against)
+        return wanted, (f"Method {wanted}, as the recipe says.{note}{_kept(options[wanted])}", against)
+    method, why = _choose(options, capacity_exceeded)
+    return method, (f"{why}{_kept(options[method])}", against)
+
+
+def _choose(options: Mapping[Method, Option], capacity_exceeded: bool) -> tuple[Method, str]:
     if capacity_exceeded and options["full"].fits:
-        return "full", ("Full fine-tuning: the data holds more than an adapter can, and all weights fit.", against)
+        return "full", "Full fine-tuning: the data holds more than an adapter can, and all weights fit."
     if options["lora"].fits:
-        return "lora", ("LoRA: the base fits unquantised, so it is faster than QLoRA and merges exactly.", against)
+        return "lora", "LoRA: the base fits unquantised, so it is faster than QLoRA and merges exactly."
     if options["qlora"].fits:
-        return "qlora", ("QLoRA: the base fits only in 4 bits; it takes about a third more time than LoRA.", against)
-    return "qlora", (
-        "QLoRA: nothing is expected to fit; this needs least. Lower tokens_per_pass or take a smaller base.",
-        against,
-    )
+        return "qlora", "QLoRA: the base fits only in 4 bits; every weight is expanded twice a pass."
+    return "qlora", "QLoRA: nothing is expected to fit; this needs least. Lower tokens_per_pass or take a smaller base."
+
+
+def _kept(option: Option) -> str:
+    if option.checkpointing == "none":
+        return ""
+    return ' Layers keep their inputs alone and are computed twice (checkpointing = "layer").'

@@ -26,6 +26,7 @@ class BaseShape:
         ffn: width inside the feed-forward layer (of all experts that a token meets).
         vocab: rows of the head.
         context: longest row, tokens.
+        llama_kind: its layers can be one node each (engine.fused).
     """
 
     model_type: str
@@ -40,6 +41,7 @@ class BaseShape:
     ffn: int
     vocab: int
     context: int
+    llama_kind: bool = False
 
     @property
     def linear_parameters(self) -> int:
@@ -58,6 +60,7 @@ def read_shape(folder: Path) -> BaseShape:
         BaseError: no config.json, or a family that is not supported.
     """
     from budwood.engine.base import BaseRef, skeleton
+    from budwood.engine.fused import is_llama_kind
     from budwood.engine.lora import linear_shapes
 
     model = skeleton(BaseRef(str(folder), folder, None))
@@ -79,6 +82,7 @@ def read_shape(folder: Path) -> BaseShape:
         ffn=_ffn(config) * (chosen or 1),
         vocab=int(config.vocab_size),
         context=int(config.max_position_embeddings),
+        llama_kind=is_llama_kind(config),
     )
 
 

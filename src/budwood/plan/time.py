@@ -9,12 +9,14 @@ from dataclasses import dataclass
 
 from budwood.plan.lengths import Lengths
 from budwood.plan.machine import Machine
-from budwood.plan.memory import Method
+from budwood.plan.memory import Checkpointing, Method
 from budwood.plan.shape import BaseShape
 
 EFFICIENCY = {"float32": 0.6, "bfloat16": 0.45}
 """Share of the matmul rate that a whole step reaches; the rest goes to norms, attention and the optimiser. Measured in CPU
 seconds of one thread on the bundled base (LoRA, 2,048 tokens): 52 of 87 and 87 of 188 G operations/s."""
+FUSED_EFFICIENCY = 0.65
+"""The same where each layer is one node (benchmarks/train_vs_peers.py, 135M parameters); larger bases reach more."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,8 @@ class Work:
         validations: passes over the validation rows.
         tokens_per_pass: budget of a forward and backward pass.
         precision: "float32" or "bfloat16".
+        fused: each layer is one node.
+        checkpointing: "layer": every layer goes forward twice in training.
     """
 
     lengths: Lengths
@@ -34,6 +38,8 @@ class Work:
     validations: int
     tokens_per_pass: int
     precision: str
+    fused: bool = False
+    checkpointing: Checkpointing = "none"
 
 
 def operations(method: Method, shape: BaseShape, trainable: int, work: Work) -> float:
@@ -42,6 +48,7 @@ def operations(method: Method, shape: BaseShape, trainable: int, work: Work) -> 
     tokens, supervised = lengths.tokens, lengths.tokens * lengths.supervised
     base, own = (6, 0) if method == "full" else (4, 6)
     head = 6 if method == "full" else 4
+    base += 2 if work.checkpointing == "layer" else 0
     epoch = base * shape.active * tokens + own * trainable * tokens
     epoch += head * shape.vocab * shape.hidden * supervised
     epoch += 6 * shape.layers * shape.query * lengths.squares
@@ -51,9 +58,11 @@ def operations(method: Method, shape: BaseShape, trainable: int, work: Work) -> 
 
 def seconds(method: Method, shape: BaseShape, trainable: int, work: Work, machine: Machine) -> float:
     """Predict the time of the steps and validations. Full fine-tuning multiplies in the same precision."""
-    computing = operations(method, shape, trainable, work) / (machine.matmul[work.precision] * EFFICIENCY[work.precision])
+    share = FUSED_EFFICIENCY if work.fused else EFFICIENCY[work.precision]
+    computing = operations(method, shape, trainable, work) / (machine.matmul[work.precision] * share)
     if method != "qlora":
         return computing
     passes = work.epochs * work.lengths.tokens / work.tokens_per_pass
     validating = work.validations * work.lengths.validation_tokens / work.tokens_per_pass
-    return computing + (2 * passes + validating) * shape.linear_parameters / machine.dequantized_per_s
+    expanded = 3 if work.checkpointing == "layer" else 2
+    return computing + (expanded * passes + validating) * shape.linear_parameters / machine.dequantized_per_s

@@ -44,6 +44,9 @@ class TrainSection(Section):
     tokens_per_step: int = Field(default=4096, ge=16, description="token budget of an optimiser step")
     tokens_per_pass: int = Field(default=4096, ge=16, description="token budget of one forward and backward pass")
     validations: int = Field(default=6, ge=1, description="how often the validation loss is measured, the end included")
+    checkpointing: Literal["auto", "none", "layer"] = Field(
+        default="auto", description="layer: activations are made again on the way back; auto: only if memory asks for it"
+    )
     checkpoint_every: int = Field(default=50, ge=1, description="steps between checkpoints")
     keep: Literal["best", "last"] = Field(default="best", description="adapter kept: lowest validation loss, or last step")
     precision: Literal["float32", "bfloat16"] = Field(default="float32", description="compute dtype of the base")

@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from budwood.engine.attention import packed_attention_way
 from budwood.engine.packed import pack
 from budwood.errors import TrainingError
 from budwood.events import Event, Reporter
@@ -228,17 +227,17 @@ class _Loop:
             "curves": [point.as_dict() for point in state.curves],
             "best": None if state.best is None else [state.best.step, state.best.validation_loss],
             "threads": torch.get_num_threads(),
-            "attention": packed_attention_way(self._device, getattr(torch, self._settings.precision)),
+            "way": self._trainable.way,
         }
         self._pace.pause()
         self._checkpoints.save(state.step, tensors, facts)
 
     def _restore(self, saved: Saved) -> None:
         facts = saved.facts
-        way = packed_attention_way(self._device, getattr(torch, self._settings.precision))
-        if facts.get("attention", way) != way:
+        way = self._trainable.way
+        if facts.get("way", way) != way:
             raise TrainingError(
-                f"This training was begun with another attention ({facts['attention']}) than this machine has now ({way}), "
+                f"This training was begun by another way of computing ({facts['way']}) than this machine has now ({way}), "
                 "which rounds differently.",
                 where="the checkpoint",
                 mend="Restore what it was begun with (a C compiler, the processor), or train anew with another seed.",

@@ -15,7 +15,6 @@ from typing import IO, TYPE_CHECKING, Any
 
 import torch
 
-from budwood.engine.attention import packed_attention_way
 from budwood.engine.base import identify_base, load_base
 from budwood.engine.chat import chat_template
 from budwood.errors import TrainingError
@@ -138,32 +137,34 @@ class _Stage:
         loaded = self._load()
         rows, validation = self._rows(loaded, "train"), self._rows(loaded, "validation")
         if self._settings.method == "full":
-            fitted, result = self._full(loaded, rows, validation)
+            fitted, result, way = self._full(loaded, rows, validation)
         else:
-            fitted, result = self._adapter(loaded, rows, validation)
+            fitted, result, way = self._adapter(loaded, rows, validation)
         attestation = dict(noted) | {
             "seconds": self._clock() - began,
             "tokens_per_s": fitted.tokens_per_s,
             "peak_bytes": peak_bytes(self._device),
             "device": str(self._device),
             "threads": torch.get_num_threads(),
-            "attention": packed_attention_way(self._device, DTYPES[self._settings.precision]),
+            "way": way,
+            "checkpointing": self._settings.checkpointing,
             "host": platform.node(),
             "versions": {"python": platform.python_version(), "torch": torch.__version__},
         }
         parents = [self._snapshot, self._base.object, result, *([self._start] if self._start else [])]
         return store_run(self._store, fitted.curves, parents=parents, body=self._body(fitted, result), attestation=attestation)
 
-    def _adapter(self, loaded: "LoadedBase", rows: list[TrainRow], validation: list[TrainRow]) -> tuple[Fitted, Digest]:
+    def _adapter(self, loaded: "LoadedBase", rows: list[TrainRow], validation: list[TrainRow]) -> tuple[Fitted, Digest, str]:
         adapter = starting_adapter(self._store, self._start, loaded.model, self._settings)
-        trainable = AdapterTraining(loaded.model, adapter)
+        trainable = AdapterTraining(loaded.model, adapter, checkpointing=self._settings.checkpointing)
         fitted = self._fit(trainable, rows, validation)
-        return fitted, store_adapter(self._store, trainable.adapter(), self._base, self._settings)
+        return fitted, store_adapter(self._store, trainable.adapter(), self._base, self._settings), trainable.way
 
-    def _full(self, loaded: "LoadedBase", rows: list[TrainRow], validation: list[TrainRow]) -> tuple[Fitted, Digest]:
-        trainable = FullTraining(loaded.model, DTYPES[self._settings.precision])
+    def _full(self, loaded: "LoadedBase", rows: list[TrainRow], validation: list[TrainRow]) -> tuple[Fitted, Digest, str]:
+        trainable = FullTraining(loaded.model, DTYPES[self._settings.precision], checkpointing=self._settings.checkpointing)
         fitted = self._fit(trainable, rows, validation)
-        return fitted, store_model(self._store, loaded.model, self._base)
+        trainable.release()
+        return fitted, store_model(self._store, loaded.model, self._base), trainable.way
 
     def _fit(self, trainable: Trainable, rows: list[TrainRow], validation: list[TrainRow]) -> Fitted:
         before = _fingerprint(trainable)

@@ -6,6 +6,7 @@ from typing import Any, Literal, Self
 from budwood.recipe import TrainSection
 
 Method = Literal["lora", "qlora", "full"]
+Checkpointing = Literal["none", "layer"]
 
 ADAPTER_KEYS = ("rank", "alpha", "rslora", "dropout", "target_modules", "b_rate_ratio")
 
@@ -33,19 +34,22 @@ class TrainSettings:
     tokens_per_pass: int
     validations: int
     checkpoint_every: int
+    checkpointing: Checkpointing
     keep: Literal["best", "last"]
     precision: Literal["float32", "bfloat16"]
 
     @classmethod
-    def of(cls, section: TrainSection, *, method: Method, learning_rate: float, seed: int) -> Self:
+    def of(
+        cls, section: TrainSection, *, method: Method, learning_rate: float, seed: int, checkpointing: Checkpointing = "none"
+    ) -> Self:
         """Resolve a recipe's section with what the planner decided."""
-        values = section.model_dump(exclude={"method", "learning_rate", "continue_from"})
-        return cls(method=method, learning_rate=learning_rate, seed=seed, **values)
+        values = section.model_dump(exclude={"method", "learning_rate", "continue_from", "checkpointing"})
+        return cls(method=method, learning_rate=learning_rate, seed=seed, checkpointing=checkpointing, **values)
 
     def as_body(self) -> dict[str, Any]:
-        """Give what the result depends on, as JSON values: neither how often we save nor what the method ignores."""
+        """Give what the result depends on, as JSON values: not how often we save, what is kept, or what the method ignores."""
         body = asdict(self)
-        del body["checkpoint_every"]
+        del body["checkpoint_every"], body["checkpointing"]
         for key in ADAPTER_KEYS if self.method == "full" else ():
             del body[key]
         if body.get("b_rate_ratio") == 1:

@@ -1,7 +1,6 @@
 """Fused decoder layers against the layers that they stand for, in float32 on the same weights."""
 
 import copy
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pytest
@@ -11,8 +10,9 @@ from torch import Tensor, nn
 
 from budwood.engine.attention import register_attention
 from budwood.engine.base import head_weight, hidden_states
-from budwood.engine.fused import fuse, unfuse
+from budwood.engine.fused import fuse
 from budwood.engine.fused.place import FusedLayer, can_fuse
+from budwood.engine.layers import put_back
 from budwood.engine.lora import Adapter, AdapterBank, LoraConfig, Pair, Segments, new_adapter
 from budwood.engine.loss import supervised_loss
 from budwood.engine.native.build import Missing, kernels
@@ -37,12 +37,11 @@ CASES = [
 
 
 @pytest.fixture(autouse=True)
-def native() -> Iterator[None]:
+def native() -> None:
     found = kernels()
     if isinstance(found, Missing):
         pytest.skip(f"no C kernels on this machine: {found.reason}")
     register_attention()
-    yield
 
 
 def rows() -> list[Encoded]:
@@ -212,7 +211,7 @@ def test_it_is_put_in_place_and_taken_back() -> None:
     assert isinstance(ours.model.get_submodule("model.layers.0"), FusedLayer)
     assert [name for name, _ in ours.model.named_modules()] == before
     assert list(ours.model.state_dict()) == keys
-    unfuse(ours.model)
+    put_back(ours.model)
     assert all(a is b for a, b in zip(own, ours.model.get_submodule("model.layers"), strict=True))  # type: ignore[call-overload]
 
 
@@ -241,5 +240,5 @@ def test_a_number_that_is_none_is_not_hidden() -> None:
     ours = trained(CASES[0], torch.bfloat16, all_linear())
     fuse(ours.model)
     with torch.no_grad():
-        ours.model.get_submodule("model.layers.1.mlp.up_proj").weight[0, 0] = float("nan")  # type: ignore[index, operator]
+        ours.model.get_submodule("model.layers.1.mlp.up_proj").weight[0, 0] = float("nan")  # type: ignore[operator]
         assert not bool(torch.isfinite(ours.loss()))

@@ -200,3 +200,17 @@ def test_it_is_compiled_once(fresh: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert not isinstance(look(), Missing)
     assert len(calls) == 2
     assert [path.suffix for path in build.cache_folder().iterdir()] == [".so"]
+
+
+@pytest.mark.usefixtures("native")
+@pytest.mark.parametrize("which", [0, 1, 2])
+def test_a_number_that_is_none_is_not_hidden(which: int) -> None:
+    lengths = (40, 20)
+    given = [state.clone().detach().requires_grad_() for state in states(lengths, 2, 1, 64)]
+    with torch.no_grad():
+        given[which][5, 0, 3] = float("nan")
+    found = native_attention(given[0], given[1], given[2], bounds(lengths), scale=0.125, window=None)
+    grads = torch.autograd.grad(found.float().sum(), given)
+    assert bool(found[5].isnan().any())
+    assert bool(found[40:].isfinite().all())
+    assert all(bool(grad[:40].isnan().any()) for grad in grads[:2])

@@ -274,57 +274,60 @@ def _norm_back(x: Tensor, norm: Norm, rstd: Tensor, slope: Tensor, *, rest: Tens
     rms_norm_back(x[:, None], norm.weight, rstd, slope[:, None], slope[:, None], rest=rest, again=again)
 
 
-def _split(qkv: Tensor, heads: Heads) -> list[Tensor]:
-    """q, k and v of (T, width) as (T, heads, D) views, and q and k together."""
-    by_head = qkv.view(len(qkv), -1, heads.width)
-    return list(by_head.split([heads.queries, heads.keys, heads.keys], dim=1))
+def _by_head(joint: Tensor, heads: Heads) -> list[Tensor]:
+    """q, k and v of (T, width) as (T, heads, D) views."""
+    states = joint.view(len(joint), -1, heads.width)
+    return list(torch.split(states, [heads.queries, heads.keys, heads.keys], dim=1))
+
+
+def _rotating(joint: Tensor, heads: Heads) -> Tensor:
+    """Both that are rotated: (T, query heads + key heads, D)."""
+    return joint.view(len(joint), -1, heads.width)[:, : heads.queries + heads.keys]
 
 
 def _rotated(qkv: Tensor, heads: Heads, shared: Pass, buffers: Buffers) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
     """Rotate q and k: in place, or, where norms of their own come first, in a buffer, so that the norms' inputs stay."""
-    q, k, v = _split(qkv, heads)
-    both = heads.queries + heads.keys
+    q, k, v = _by_head(qkv, heads)
     if heads.norms is None:
-        rotate(qkv.view(len(qkv), -1, heads.width)[:, :both], shared.cosine, shared.sine)
+        rotate(_rotating(qkv, heads), shared.cosine, shared.sine)
         return q, k, v, None
-    turned = buffers.take("turned", qkv, len(qkv), both, heads.width)
-    rstd = torch.empty(both, len(qkv))
-    of_q, of_k = _head_rstd(rstd, heads)
-    rms_norm(q, heads.norms[0].weight, turned[:, : heads.queries], of_q, epsilon=heads.norms[0].epsilon)
-    rms_norm(k, heads.norms[1].weight, turned[:, heads.queries :], of_k, epsilon=heads.norms[1].epsilon)
+    rstd = torch.empty(heads.queries + heads.keys, len(qkv))
+    q, k = _normed(qkv, heads, heads.norms, rstd, shared, buffers)
+    return q, k, v, rstd
+
+
+def _normed(
+    qkv: Tensor, heads: Heads, norms: tuple[Norm, Norm], rstd: Tensor, shared: Pass, buffers: Buffers
+) -> tuple[Tensor, Tensor]:
+    """Give q and k after their norms, rotated, in a buffer."""
+    turned = buffers.take("turned", qkv, len(qkv), heads.queries + heads.keys, heads.width)
+    sides = turned[:, : heads.queries], turned[:, heads.queries :]
+    for states, norm, side, part in zip(_by_head(qkv, heads), norms, sides, _parted(rstd, heads), strict=False):
+        rms_norm(states, norm.weight, side, part, epsilon=norm.epsilon)
     rotate(turned, shared.cosine, shared.sine)
-    return turned[:, : heads.queries], turned[:, heads.queries :], v, rstd
+    return sides
 
 
-def _head_rstd(rstd: Tensor, heads: Heads) -> list[Tensor]:
+def _parted(rstd: Tensor, heads: Heads) -> list[Tensor]:
     """(T, query heads) and (T, key heads), one behind the other in one tensor."""
     tokens = rstd.shape[1]
-    return [part.view(tokens, -1) for part in rstd.view(-1).split([heads.queries * tokens, heads.keys * tokens])]
+    parts = torch.split(rstd.view(-1), [heads.queries * tokens, heads.keys * tokens])
+    return [part.view(tokens, -1) for part in parts]
 
 
 def _attention_back(kept: Kept, gradient: Tensor, heads: Heads, shared: Pass, buffers: Buffers) -> Tensor:
     """Give the gradient of the joint q, k and v, (T, width), in a buffer."""
     made = buffers.take("of qkv", kept.qkv, *kept.qkv.shape)
-    parts = _split(made, heads)
-    q, k, v = _split(kept.qkv, heads)
-    both = heads.queries + heads.keys
-    if heads.norms is not None:
-        turned = buffers.take("turned", kept.qkv, len(made), both, heads.width)
-        assert kept.head_rstd is not None
-        rstds = _head_rstd(kept.head_rstd, heads)
-        sides = [turned[:, : heads.queries], turned[:, heads.queries :]]
-        for states, norm, side, rstd in zip((q, k), heads.norms, sides, rstds, strict=True):
-            rms_norm(states, norm.weight, side, rstd, epsilon=norm.epsilon)
-        rotate(turned, shared.cosine, shared.sine)
-        attention_backward(
-            *sides, v, kept.attended, gradient, kept.lse, parts, shared.cu_seqlens, scale=heads.scale, window=heads.window
-        )
+    parts = _by_head(made, heads)
+    q, k, v = _by_head(kept.qkv, heads)
+    if heads.norms is None or kept.head_rstd is None:
+        asked, keys = q, k
     else:
-        attention_backward(
-            q, k, v, kept.attended, gradient, kept.lse, parts, shared.cu_seqlens, scale=heads.scale, window=heads.window
-        )
-    rotate(made.view(len(made), -1, heads.width)[:, :both], shared.cosine, shared.sine, back=True)
-    if heads.norms is not None:
-        for states, norm, slope, rstd in zip((q, k), heads.norms, parts, rstds, strict=False):
+        asked, keys = _normed(kept.qkv, heads, heads.norms, kept.head_rstd, shared, buffers)
+    rows = shared.cu_seqlens
+    attention_backward(asked, keys, v, kept.attended, gradient, kept.lse, parts, rows, scale=heads.scale, window=heads.window)
+    rotate(_rotating(made, heads), shared.cosine, shared.sine, back=True)
+    if heads.norms is not None and kept.head_rstd is not None:
+        for states, norm, slope, rstd in zip((q, k), heads.norms, parts, _parted(kept.head_rstd, heads), strict=False):
             rms_norm_back(states, norm.weight, rstd, slope, slope)
     return made

@@ -1,7 +1,6 @@
-"""Which models' layers can be one node each, and putting such layers in their place and back.
+"""Which models' layers can be one node each, and putting such layers in their place.
 
-A fused layer keeps the names of the layer that it stands for, so module paths stay what they were, and it hands on to that
-layer whatever it cannot do itself.
+It hands on to the layer that it stands for whatever it cannot do itself.
 """
 
 from typing import Any
@@ -11,6 +10,7 @@ from torch import Tensor, nn
 
 from budwood.engine.fused.layer import Buffers, Heads, Norm, Pairs, Parts, Pass, decoder_layer
 from budwood.engine.fused.products import Products
+from budwood.engine.layers import StandIn, decoder_layers
 from budwood.engine.lora.layer import LoraLinear
 from budwood.engine.native.attention import LANES
 from budwood.engine.native.build import Missing, kernels
@@ -19,26 +19,12 @@ from budwood.engine.packed import Layout
 FAMILIES = ("llama", "mistral", "qwen2", "qwen3")
 
 
-class FusedLayer(nn.Module):
-    """A decoder layer as one node. Made by `fuse`; its children are those of the layer that it stands for."""
+class FusedLayer(StandIn):
+    """A decoder layer as one node. Made by `fuse`."""
 
     def __init__(self, layer: nn.Module, index: int, config: Any, buffers: Buffers, *, keep: bool) -> None:
-        super().__init__()
-        for name, child in layer.named_children():
-            self.add_module(name, child)
-        self._held = (layer,)  # not a child: its own would appear twice
+        super().__init__(layer)
         self._parts = _parts(layer, index, config, buffers, keep)
-
-    @property
-    def original(self) -> nn.Module:
-        return self._held[0]
-
-    def __getattr__(self, name: str) -> Any:
-        try:
-            return super().__getattr__(name)
-        except AttributeError:
-            # What the model asks its layers for beside calling them, such as the kind of their attention.
-            return getattr(super().__getattribute__("_held")[0], name)
 
     def forward(
         self,
@@ -70,37 +56,30 @@ def fuse(model: nn.Module, *, keep: bool = True) -> bool:
     """
     if not can_fuse(model):
         return False
-    layers = _layers(model)
+    layers = decoder_layers(model)
     buffers = Buffers()
     for index, layer in enumerate(layers):
         layers[index] = FusedLayer(layer, index, model.config, buffers, keep=keep)
     return True
 
 
-def unfuse(model: nn.Module) -> None:
-    """Put a model's own layers back."""
-    layers = _layers(model)
-    for index, layer in enumerate(layers):
-        if isinstance(layer, FusedLayer):
-            layers[index] = layer.original
-
-
 def can_fuse(model: nn.Module) -> bool:
     """Whether this is a model of the Llama kind in bfloat16 on a CPU that has the kernels."""
-    config: Any = model.config
-    if config.model_type not in FAMILIES or config.hidden_act != "silu" or isinstance(kernels(), Missing):
-        return False
     parameter = next(model.parameters())
-    if parameter.device.type != "cpu" or parameter.dtype != torch.bfloat16:
+    return is_llama_kind(model.config) and can_compute(parameter.device, parameter.dtype)
+
+
+def is_llama_kind(config: Any) -> bool:
+    """Whether a family's layers, with these settings, are what one node computes."""
+    if config.model_type not in FAMILIES or config.hidden_act != "silu":
         return False
-    width = _head_width(config)
-    return width % LANES == 0 and _rotated_width(model) == width
+    rope = getattr(config, "rope_parameters", None) or {}
+    return _head_width(config) % LANES == 0 and rope.get("partial_rotary_factor", 1.0) == 1.0
 
 
-def _layers(model: nn.Module) -> nn.ModuleList:
-    layers = model.get_submodule("model.layers")
-    assert isinstance(layers, nn.ModuleList)
-    return layers
+def can_compute(device: torch.device, dtype: torch.dtype) -> bool:
+    """Whether this machine has the kernels for it."""
+    return device.type == "cpu" and dtype == torch.bfloat16 and not isinstance(kernels(), Missing)
 
 
 def _parts(layer: nn.Module, index: int, config: Any, buffers: Buffers, keep: bool) -> Parts:
@@ -148,8 +127,3 @@ def _norm(module: Any) -> Norm:
 
 def _head_width(config: Any) -> int:
     return int(getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads)
-
-
-def _rotated_width(model: nn.Module) -> int:
-    frequencies: Tensor = model.get_submodule("model.rotary_emb").inv_freq  # type: ignore[assignment]  # a buffer
-    return 2 * len(frequencies)

@@ -35,7 +35,7 @@ class Products:
 
     @property
     def width(self) -> int:
-        return self.columns[-1].stop
+        return int(self.columns[-1].stop)
 
     def active(self, x: Tensor) -> list[RunPair]:
         """The pairs at work on x's tokens, in the order of the layers."""

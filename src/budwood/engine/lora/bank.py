@@ -9,8 +9,8 @@ Room: knows modules and tensors, nothing of names in a registry or of requests. 
 and `replace` are called in that same thread, between two passes.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from typing import cast
 
@@ -154,7 +154,7 @@ class AdapterBank:
     def use(self, what: "Segments | int | None", *, dropout: torch.Generator | None = None) -> Iterator[None]:
         """Say which tokens use which adapter in the forward passes inside this context.
 
-        Backward may run inside or after it; a forward pass that is computed again in backward (checkpointing) needs it open.
+        Backward may run inside or after it; whoever computes a forward pass again in backward (checkpointing) asks `note`.
 
         Args:
             what: a slot for all tokens, segments of a flat batch, or None or -1 for the base alone.
@@ -165,7 +165,16 @@ class AdapterBank:
             AdapterError: a slot is unknown or removed, the segments do not cover the tokens, or a trainable adapter with
                 dropout would be trained without a generator.
         """
-        plan = self._plan(what, dropout)
+        with self._planned(self._plan(what, dropout)):
+            yield
+
+    def note(self) -> Callable[[], AbstractContextManager[None]]:
+        """Note what is in use now; what this gives brings it back, for layers that are computed again on the way back."""
+        plan = self._current.plan
+        return lambda: self._planned(plan)
+
+    @contextmanager
+    def _planned(self, plan: Plan | None) -> Iterator[None]:
         before, self._current.plan = self._current.plan, plan
         try:
             yield

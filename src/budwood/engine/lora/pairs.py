@@ -38,7 +38,7 @@ class Bundle:
 
     def split(self, joint: Tensor, dim: int) -> tuple[Tensor, ...]:
         """Cut what was made for all ranks together into each pair's."""
-        return joint.split([pair.a.shape[0] for pair in self.pairs], dim)
+        return torch.split(joint, [pair.a.shape[0] for pair in self.pairs], dim)
 
 
 def read_pairs(x: Tensor, pairs: Sequence[RunPair]) -> list[Bundle]:
