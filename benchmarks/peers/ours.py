@@ -1,0 +1,104 @@
+"""Budwood's side: `train.loop.fit` itself, timed from the outside by the steps that it reports."""
+
+import tempfile
+import time
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from peers.shapes import Row
+from peers.trial import CHECKED, Found, Trial, peak_bytes
+
+if TYPE_CHECKING:
+    from budwood.train.rows import TrainRow
+    from budwood.train.settings import TrainSettings
+    from budwood.train.trainable import AdapterTraining
+
+
+def run(trial: Trial, rows: list[Row]) -> Found:
+    """Train over all rows; a step's time is from one report to the next."""
+    import torch
+
+    from budwood.events import Event, silent
+    from budwood.train.checkpoint import Checkpoints
+    from budwood.train.determinism import deterministic
+    from budwood.train.loop import fit
+
+    settings = _settings(trial)
+    trainable = _trainable(trial, settings)
+    train_rows = _rows(rows)
+    first_loss = _loss(trainable, train_rows[:CHECKED])
+    moments: list[float] = []
+
+    def note(event: Event) -> None:
+        if "loss" in event.fields:
+            moments.append(time.perf_counter())
+
+    with tempfile.TemporaryDirectory() as folder, deterministic(trial.threads):
+        fitted = fit(
+            trainable,
+            train_rows,
+            [],
+            settings,
+            checkpoints=Checkpoints(Path(folder), silent),
+            device=torch.device("cpu"),
+            report=note,
+            clock=time.monotonic,
+        )
+    seen = [point.tokens for point in fitted.curves]
+    tokens = [after - before for before, after in pairwise(seen)][trial.warm - 1 :]
+    seconds = [after - before for before, after in pairwise(moments)][trial.warm - 1 :]
+    share = fitted.supervised / fitted.tokens
+    return Found(seconds, tokens, [round(count * share) for count in tokens], peak_bytes(), first_loss)
+
+
+def _settings(trial: Trial) -> "TrainSettings":
+    from budwood.recipe import TrainSection
+    from budwood.train.settings import TrainSettings
+
+    section = TrainSection(
+        epochs=1.0,
+        tokens_per_step=trial.tokens,
+        tokens_per_pass=trial.tokens,
+        precision="bfloat16",
+        keep="last",
+        checkpoint_every=10**6,
+    )
+    checkpointing = "layer" if trial.checkpointing else "none"
+    return TrainSettings.of(section, method=trial.method, learning_rate=1e-4, seed=0, checkpointing=checkpointing)
+
+
+def _trainable(trial: Trial, settings: "TrainSettings") -> "AdapterTraining":
+    import torch
+
+    from budwood.engine.base import BaseRef, load_base
+    from budwood.engine.lora import LoraConfig, new_adapter, target_paths
+    from budwood.train.trainable import AdapterTraining
+
+    quantization = "nf4" if trial.method == "qlora" else "none"
+    base = load_base(BaseRef(trial.base, Path(trial.base), None), dtype=torch.bfloat16, quantization=quantization)
+    config = LoraConfig(16, 32.0, targets=target_paths(base.model, "all-linear"))
+    adapter = new_adapter(base.model, config, seed=0)
+    return AdapterTraining(base.model, adapter, checkpointing=settings.checkpointing)
+
+
+def _rows(rows: list[Row]) -> "list[TrainRow]":
+    from budwood.engine.packed import Encoded
+    from budwood.train.rows import TrainRow
+
+    made = []
+    for index, row in enumerate(rows):
+        first = len(row.ids) - row.supervised
+        encoded = Encoded(tuple(row.ids), tuple(place >= first for place in range(len(row.ids))))
+        made.append(TrainRow(encoded, f"row {index}", "rows.jsonl", index + 1, 1.0))
+    return made
+
+
+def _loss(trainable: "AdapterTraining", rows: "list[TrainRow]") -> float:
+    import torch
+
+    from budwood.engine.packed import pack
+
+    batch = pack([row.encoded for row in rows])
+    with torch.no_grad():
+        return float(trainable.loss_sum(batch, dropout=None)) / len(batch.targets)

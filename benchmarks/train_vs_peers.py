@@ -1,0 +1,139 @@
+"""Training against TRL + PEFT, and against the products that no trainer can do without.
+
+    python benchmarks/train_vs_peers.py [--shapes 135m 0.5b] [--tokens 1500 4096] [--methods lora qlora] [--rounds 1]
+        [--sides ...] [--checkpointing off|on] [--json FILE] [--page docs/performance.md]
+
+Same base (random weights, bfloat16), same rows, same supervised tokens, LoRA of rank 16 on all linear layers; every run a
+process of its own, the sides in turn. Reported: median over the timed steps of tokens (no padding counted) a second, the
+process's peak memory, and the roofline share: the time of the products alone for a step of that size over the step's time
+(attention, adapters and anything computed twice not counted). Asserts nothing. TRL's best is whichever of its settings was
+fastest here. Install the peers with `pip install -e '.[bench]'`.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from dataclasses import replace
+from itertools import product
+from pathlib import Path
+from typing import Any, cast, get_args
+
+from peers.shapes import LONGEST, SHAPES, histogram, make_base, make_rows
+from peers.table import Cell, markdown, put_into_page
+from peers.trial import Found, Side, Trial
+
+SIDES = get_args(Side)
+BEST = ("trl by length", "trl larger batch", "trl packed")
+
+
+def main() -> None:
+    options = _options()
+    if options.trial:
+        _child(json.loads(options.trial))
+        return
+    cells: list[Cell] = []
+    with tempfile.TemporaryDirectory() as folder:
+        for name in options.shapes:
+            make_base(SHAPES[name], Path(folder) / name)
+        asked = product(range(options.rounds), options.shapes, options.tokens, options.methods, options.sides)
+        for number, shape, tokens, method, side in asked:
+            trial = Trial(
+                side=side,
+                shape=shape,
+                base=str(Path(folder) / shape),
+                method=method,
+                tokens=tokens,
+                steps=options.steps,
+                warm=2,
+                threads=options.threads,
+                checkpointing=options.checkpointing == "on",
+            )
+            cell = _measure(trial, number, cells)
+            cells.append(cell)
+            print(cell.line(), file=sys.stderr, flush=True)
+            if options.json:
+                _keep(options.json, cells, options)
+    rows = make_rows(2000, 512, seed=0)
+    page = markdown(cells, histogram(rows), LONGEST)
+    print(page)
+    if options.page:
+        put_into_page(options.page, page)
+
+
+def _measure(trial: Trial, number: int, before: list[Cell]) -> Cell:
+    """Run a trial in a process of its own; what ran out of memory is a finding, too."""
+    task: dict[str, Any] = trial.as_dict()
+    if trial.side == "products alone":
+        ours = [cell for cell in before if cell.trial == replace(trial, side="budwood") and cell.found is not None]
+        if not ours or ours[-1].found is None:
+            return Cell(trial, number, None, "needs Budwood's own run before it")
+        found = ours[-1].found
+        task |= {"of": [sum(found.tokens) // len(found.tokens), sum(found.supervised) // len(found.supervised)]}
+    environment = os.environ | {"OMP_NUM_THREADS": str(trial.threads), "TOKENIZERS_PARALLELISM": "false"}
+    command = [sys.executable, __file__, "--trial", json.dumps(task)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    if done.returncode != 0:
+        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        return Cell(trial, number, None, f"exit code {done.returncode}: {last[:160]}")
+    return Cell(trial, number, Found(**json.loads(done.stdout.splitlines()[-1])), "")
+
+
+def _child(task: dict[str, Any]) -> None:
+    _stay_within_memory()
+    of = task.pop("of", None)
+    trial = Trial(**task)
+    if trial.side == "products alone":
+        from peers import products
+
+        found = products.run(trial, *of)
+    else:
+        # Enough rows for a few steps more than are timed, on either side and at any batch.
+        count = max(64, (trial.steps + trial.warm + 2) * trial.tokens // 180)
+        rows = make_rows(count, SHAPES[trial.shape].vocab, seed=1)
+        if trial.side == "budwood":
+            from peers import ours
+
+            found = ours.run(trial, rows)
+        else:
+            from peers import with_trl
+
+            found = with_trl.run(trial, rows * 3)
+    print(json.dumps(found.as_dict()))
+
+
+def _stay_within_memory() -> None:
+    """Let a side that needs more than the machine has fail by itself, before the system ends something else."""
+    import resource
+
+    free = int(os.sysconf("SC_AVPHYS_PAGES")) * int(os.sysconf("SC_PAGE_SIZE"))
+    resource.setrlimit(resource.RLIMIT_DATA, (int(0.92 * free), resource.RLIM_INFINITY))
+
+
+def _keep(path: Path, cells: list[Cell], options: argparse.Namespace) -> None:
+    import platform
+
+    facts = {"threads": options.threads, "processor": platform.processor(), "python": platform.python_version()}
+    path.write_text(json.dumps({"facts": facts, "cells": [cell.as_dict() for cell in cells]}, indent=1))
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=cast(str, __doc__).splitlines()[0])
+    parser.add_argument("--shapes", nargs="+", default=["135m", "0.5b"], choices=sorted(SHAPES))
+    parser.add_argument("--tokens", nargs="+", type=int, default=[1500, 4096], help="of a step, about")
+    parser.add_argument("--methods", nargs="+", default=["lora", "qlora"], choices=["lora", "qlora"])
+    parser.add_argument("--sides", nargs="+", default=list(SIDES), choices=SIDES)
+    parser.add_argument("--steps", type=int, default=8, help="that are timed")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=1, help="how often all sides take their turn")
+    parser.add_argument("--checkpointing", choices=["off", "on"], default="off", help="on both sides")
+    parser.add_argument("--json", type=Path, help="kept after every run")
+    parser.add_argument("--page", type=Path, help="whose table is replaced")
+    parser.add_argument("--trial", default="", help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
