@@ -19,7 +19,7 @@ import tempfile
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
-from typing import Any, cast, get_args
+from typing import Any, get_args
 
 from peers.shapes import LONGEST, SHAPES, histogram, make_base, make_rows
 from peers.table import Cell, markdown, put_into_page
@@ -120,7 +120,7 @@ def _keep(path: Path, cells: list[Cell], options: argparse.Namespace) -> None:
 
 
 def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=cast(str, __doc__).splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--shapes", nargs="+", default=["135m", "0.5b"], choices=sorted(SHAPES))
     parser.add_argument("--tokens", nargs="+", type=int, default=[1500, 4096], help="of a step, about")
     parser.add_argument("--methods", nargs="+", default=["lora", "qlora"], choices=["lora", "qlora"])

@@ -64,8 +64,13 @@ def _settings(trial: Trial) -> "TrainSettings":
         keep="last",
         checkpoint_every=10**6,
     )
-    checkpointing = "layer" if trial.checkpointing else "none"
-    return TrainSettings.of(section, method=trial.method, learning_rate=1e-4, seed=0, checkpointing=checkpointing)
+    return TrainSettings.of(
+        section,
+        method=trial.method,
+        learning_rate=1e-4,
+        seed=0,
+        checkpointing="layer" if trial.checkpointing else "none",
+    )
 
 
 def _trainable(trial: Trial, settings: "TrainSettings") -> "AdapterTraining":
@@ -75,8 +80,8 @@ def _trainable(trial: Trial, settings: "TrainSettings") -> "AdapterTraining":
     from budwood.engine.lora import LoraConfig, new_adapter, target_paths
     from budwood.train.trainable import AdapterTraining
 
-    quantization = "nf4" if trial.method == "qlora" else "none"
-    base = load_base(BaseRef(trial.base, Path(trial.base), None), dtype=torch.bfloat16, quantization=quantization)
+    ref = BaseRef(trial.base, Path(trial.base), None)
+    base = load_base(ref, dtype=torch.bfloat16, quantization=settings.quantization)
     config = LoraConfig(16, 32.0, targets=target_paths(base.model, "all-linear"))
     adapter = new_adapter(base.model, config, seed=0)
     return AdapterTraining(base.model, adapter, checkpointing=settings.checkpointing)

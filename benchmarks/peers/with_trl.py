@@ -16,7 +16,7 @@ def run(trial: Trial, rows: list[Row]) -> Found:
     import torch
     from datasets import Dataset
     from transformers import TrainerCallback
-    from trl import SFTTrainer
+    from trl.trainer.sft_trainer import SFTTrainer
 
     torch.set_num_threads(trial.threads)
     data = Dataset.from_list([_labelled(row) for row in rows])
@@ -52,7 +52,8 @@ def _model(trial: Trial) -> Any:
     import torch
     from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
-    quantised = BitsAndBytesConfig(
+    make: Any = BitsAndBytesConfig  # has no annotations
+    quantised = make(
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
         bnb_4bit_use_double_quant=True,
@@ -77,7 +78,7 @@ def _lora() -> Any:
 
 
 def _settings(trial: Trial, folder: str) -> Any:
-    from trl import SFTConfig
+    from trl.trainer.sft_config import SFTConfig
 
     rows = max(1, round(trial.tokens / MEAN))
     best: dict[str, Any] = {}

@@ -31,6 +31,10 @@ def test_qlora_holds_linears_in_four_bits_and_one_buffer(shape: BaseShape) -> No
     assert terms["buffers"] == 4 * 40e6
 
 
+def test_eight_bits_hold_a_byte_a_weight_and_a_scale_a_row(shape: BaseShape) -> None:
+    assert expected("qlora", shape, replace(LOAD, bits=8))["weights"] == 160e6 + 4 * 28_000 + 40e6 * 4
+
+
 def test_full_holds_float32_weights_gradients_and_moments(shape: BaseShape) -> None:
     terms = expected("full", shape, replace(LOAD, trainable=200_000_000))
     assert terms["weights"] == 800e6
@@ -67,10 +71,12 @@ def test_bounds_are_ordered_and_add_up(shape: BaseShape) -> None:
 
 
 def test_loading_counts_where_it_is_the_peak(shape: BaseShape) -> None:
-    few = replace(LOAD, tokens=10)
+    few, shape = replace(LOAD, tokens=10), replace(shape, expert_parameters=1)
     terms = memory_terms("qlora", shape, few)
     assert sum(term.bytes.expected for term in terms) < 1.4e9
     assert peak("qlora", shape, few, terms).expected == 800e6 + 0.65e9
+    dense = replace(shape, expert_parameters=0)  # quantised while it is read
+    assert peak("qlora", dense, few, terms).expected == sum(term.bytes.expected for term in terms)
 
 
 def test_the_published_figure_for_eight_billion_parameters(shape: BaseShape) -> None:

@@ -49,7 +49,7 @@ __all__ = [
     "without_bars",
 ]
 
-Quantization = Literal["none", "nf4"]
+Quantization = Literal["none", "nf4", "int8"]
 
 
 @dataclass(frozen=True)
@@ -185,18 +185,36 @@ def load_base(
     Args:
         ref: from `resolve_base`.
         dtype: of the weights and of the computation.
-        quantization: "nf4" holds the linear layers in 4 bits; embeddings and head stay as they are.
+        quantization: "nf4" holds the linear layers in 4 bits, "int8" in 8; embeddings and head stay as they are. They are
+            quantised as they are read, unless the files name tensors otherwise than the model does.
         device: where to.
         identity: of this very base, when it is known already; else its weights are hashed.
 
     Raises:
         BaseError: see `identify_base`; or tensors that are missing or left over.
     """
-    from transformers import AutoModelForCausalLM
-
     known = identity or identify_base(ref)
     register_attention()
+    model = None
     with reading(ref.folder), without_bars():
+        if quantization != "none":
+            from budwood.engine.quant.stream import load_streamed
+
+            entries = read_tensors(weight_files(ref.folder))
+            model = load_streamed(read_config(ref), entries, quantization, dtype=dtype, attention=NAME)
+        if model is None:
+            model = _load_whole(ref, dtype, quantization)
+    check_head(model, where=str(ref.folder))
+    model.requires_grad_(False)
+    model.eval()
+    place = torch.device(device)
+    return LoadedBase(model.to(place), load_tokenizer(ref), known, quantization, dtype, place)
+
+
+def _load_whole(ref: BaseRef, dtype: torch.dtype, quantization: Quantization) -> nn.Module:
+    from transformers import AutoModelForCausalLM
+
+    with without_bars():
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             ref.folder,
             dtype=dtype,
@@ -207,17 +225,13 @@ def load_base(
             output_loading_info=True,
             ignore_mismatched_sizes=True,  # they are refused below, in fewer words
         )
-    model, info = loaded
-    check_loaded(info, where=str(ref.folder))
-    check_head(model, where=str(ref.folder))
-    model.requires_grad_(False)
-    model.eval()
-    if quantization == "nf4":
+    model: nn.Module = loaded[0]
+    check_loaded(loaded[1], where=str(ref.folder))
+    if quantization != "none":
         from budwood.engine.quant import quantize_linears
 
-        quantize_linears(model)
-    place = torch.device(device)
-    return LoadedBase(model.to(place), load_tokenizer(ref), known, quantization, dtype, place)
+        quantize_linears(model, quantization)
+    return model
 
 
 def skeleton(ref: BaseRef) -> nn.Module:

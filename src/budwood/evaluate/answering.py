@@ -41,7 +41,7 @@ class Answerers:
 
         Args:
             ref: base, or the folder of a full model.
-            quantization: "none" or "nf4".
+            quantization: "none", "nf4" or "int8".
             precision: "float32" or "bfloat16".
             adapter: folder of the adapter; None for the base alone.
 

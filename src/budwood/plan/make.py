@@ -146,6 +146,7 @@ def _predict(
         tokens=_largest_pass(section, lengths),
         supervised=lengths.supervised if lengths is not None else 1.0,
         compute_bytes=2 if section.precision == "bfloat16" else 4,
+        bits=section.bits,
         keeps_best=section.keep == "best",
         fused=fused,
         checkpointing=checkpointing,

@@ -15,6 +15,8 @@ Checkpointing = Literal["none", "layer"]
 
 NF4_BYTES = 0.5 + 1 / 64 + 4 / (64 * 256)
 """Bytes a weight: 4 bits, one byte of absmax a block of 64, one float for 256 blocks."""
+INT8_BYTES = 1.0
+"""Bytes a weight; a scale of 4 bytes a row comes on top."""
 LOGIT_PIECE = 512
 """Supervised positions whose logits are alive at once (engine.loss)."""
 RUNTIME = {"cpu": (0.5e9, 0.65e9, 0.9e9), "cuda": (0.3e9, 0.6e9, 1.2e9)}
@@ -54,6 +56,7 @@ class Load:
         tokens: of the largest pass.
         supervised: share of tokens in the loss.
         compute_bytes: 2 (bfloat16) or 4 (float32) a number.
+        bits: of a weight with qlora.
         keeps_best: a copy of the best weights is held.
         fused: each layer is one node (engine.fused).
         checkpointing: "layer": of each layer its input alone is kept.
@@ -65,6 +68,7 @@ class Load:
     supervised: float
     compute_bytes: int
     keeps_best: bool
+    bits: Literal[4, 8] = 4
     fused: bool = False
     checkpointing: Checkpointing = "none"
     device: Literal["cpu", "cuda"] = "cpu"
@@ -73,7 +77,7 @@ class Load:
 def memory_terms(method: Method, shape: BaseShape, load: Load) -> tuple[Term, ...]:
     """Give the terms that add up to the peak of the steps."""
     return (
-        Term("weights", exact(weight_bytes(method, shape, load.compute_bytes)), "method, precision"),
+        Term("weights", exact(weight_bytes(method, shape, load.compute_bytes, load.bits)), "method, precision"),
         Term("optimiser", exact(state_bytes(method, load)), "rank, target_modules"),
         Term("activations", _activations(shape, load), "tokens_per_pass, precision"),
         Term("logits", _logits(method, shape, load), "tokens_per_pass"),
@@ -83,24 +87,26 @@ def memory_terms(method: Method, shape: BaseShape, load: Load) -> tuple[Term, ..
 
 
 def peak(method: Method, shape: BaseShape, load: Load, terms: tuple[Term, ...]) -> Bounds:
-    """Add up the terms; loading a base that is quantised on the way holds its float weights first."""
+    """Add up the terms; a mixture's experts are joined while it is read, so that QLoRA holds its float weights first."""
     total = Bounds(0, 0, 0)
     for term in terms:
         total = total.plus(term.bytes)
-    if method != "qlora":
+    if method != "qlora" or not shape.expert_parameters:
         return total
     loading = exact(shape.parameters * load.compute_bytes).plus(Bounds(*RUNTIME[load.device]))
     return Bounds(*(max(a, b) for a, b in zip(total, loading, strict=True)))
 
 
-def weight_bytes(method: Method, shape: BaseShape, compute_bytes: int) -> float:
-    """The base's weights: full fine-tuning holds float32, NF4 only the linear layers in 4 bits."""
+def weight_bytes(method: Method, shape: BaseShape, compute_bytes: int, bits: Literal[4, 8] = 4) -> float:
+    """The base's weights: full fine-tuning holds float32, QLoRA the linear layers in 4 or 8 bits."""
     if method == "full":
         return 4.0 * shape.parameters
     if method == "lora":
         return float(compute_bytes * shape.parameters)
     linear = shape.linear_parameters
-    return NF4_BYTES * linear + compute_bytes * (shape.parameters - linear)
+    rows = sum(d_out for d_out, _ in shape.linears.values())
+    stored = NF4_BYTES * linear if bits == 4 else INT8_BYTES * linear + 4 * rows
+    return stored + compute_bytes * (shape.parameters - linear)
 
 
 def state_bytes(method: Method, load: Load) -> float:

@@ -24,6 +24,7 @@ def _check_targets(value: Any) -> Any:
 
 class TrainSection(Section):
     method: Method = Field(default="auto", description="auto: the planner chooses and says why")
+    bits: Literal[4, 8] = Field(default=4, description="of a weight with qlora: 4 is NF4, 8 is int8 with a scale a row")
     rank: int = Field(default=16, ge=1, description="inner width of the update")
     alpha: float = Field(default=32.0, gt=0, description="numerator of the scale alpha / rank")
     rslora: bool = Field(default=False, description="scale alpha / sqrt(rank) instead")

@@ -47,7 +47,7 @@ class Parts:
         snapshot: data that it was trained and tested on.
         report: evaluation that the verdict is about.
         verdict: what the gate said; None: not judged, so that promotion needs an override.
-        quantization: "none" or "nf4": the base under an adapter is only that base in this form.
+        quantization: "none", "nf4" or "int8": the base under an adapter is only that base in this form.
         precision: compute dtype that it was trained in.
         template_source: the chat template; its digest must be the one in `base_identity`.
         system: message that training put before conversations that had none; serving does the same. Empty: none.

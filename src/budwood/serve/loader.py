@@ -292,8 +292,8 @@ def read_body(body: Mapping[str, Any], *, where: str) -> ReleaseBody:
 
 
 def _quantization(word: object) -> "Quantization":
-    if word == "none" or word == "nf4":
-        return "none" if word == "none" else "nf4"
+    if word == "none" or word == "nf4" or word == "int8":
+        return word
     raise ValueError(f"quantization {word!r} is not known")
 
 

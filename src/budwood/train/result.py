@@ -42,10 +42,6 @@ class Base:
     object: Digest
 
 
-def quantization(settings: TrainSettings) -> str:
-    return "nf4" if settings.method == "qlora" else "none"
-
-
 def store_adapter(store: "Store", adapter: Adapter, base: Base, settings: TrainSettings) -> Digest:
     """Store an adapter.
 
@@ -56,7 +52,7 @@ def store_adapter(store: "Store", adapter: Adapter, base: Base, settings: TrainS
         raise nothing_learnt()
     body = {
         "base": base.identity.weights_digest,
-        "quantization": quantization(settings),
+        "quantization": settings.quantization,
         "rank": adapter.config.rank,
         "alpha": float(adapter.config.alpha),
         "rslora": adapter.config.rslora,

@@ -27,7 +27,7 @@ from budwood.train.determinism import deterministic
 from budwood.train.disk import writing
 from budwood.train.loop import Fitted, fit, load_weights
 from budwood.train.memory import peak_bytes
-from budwood.train.result import Base, nothing_learnt, quantization, store_adapter, store_model, store_run
+from budwood.train.result import Base, nothing_learnt, store_adapter, store_model, store_run
 from budwood.train.row_cache import cached
 from budwood.train.rows import TrainRow, checked_rows, encode_rows, read_records
 from budwood.train.settings import TrainSettings
@@ -189,7 +189,7 @@ class _Stage:
         return load_base(
             starting_ref(self._store, self._start, self._base.ref) if full else self._base.ref,
             dtype=torch.float32 if full else DTYPES[self._settings.precision],
-            quantization="nf4" if self._settings.method == "qlora" else "none",
+            quantization=self._settings.quantization,
             device=self._device,
             identity=self._base.identity,
         )
@@ -216,7 +216,7 @@ class _Stage:
             "supervised_tokens": fitted.supervised,
             "result": result,
             "precision": self._settings.precision,
-            "quantization": quantization(self._settings),
+            "quantization": self._settings.quantization,
         }
 
 

@@ -1,14 +1,20 @@
 """What a training depends on: the recipe's [train] with everything resolved that the recipe leaves to the planner."""
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from budwood.recipe import TrainSection
+
+if TYPE_CHECKING:
+    from budwood.engine.base import Quantization
 
 Method = Literal["lora", "qlora", "full"]
 Checkpointing = Literal["none", "layer"]
 
 ADAPTER_KEYS = ("rank", "alpha", "rslora", "dropout", "target_modules", "b_rate_ratio")
+LATER: Mapping[str, Any] = {"b_rate_ratio": 1, "bits": 4}
+"""Settings that came later, with the value of the trainings before them, whose names must not change."""
 
 
 @dataclass(frozen=True)
@@ -18,6 +24,7 @@ class TrainSettings:
     method: Method
     learning_rate: float
     seed: int
+    bits: Literal[4, 8]
     rank: int
     alpha: float
     rslora: bool
@@ -46,15 +53,24 @@ class TrainSettings:
         values = section.model_dump(exclude={"method", "learning_rate", "continue_from", "checkpointing"})
         return cls(method=method, learning_rate=learning_rate, seed=seed, checkpointing=checkpointing, **values)
 
+    @property
+    def quantization(self) -> "Quantization":
+        """Of the base."""
+        if self.method != "qlora":
+            return "none"
+        return "nf4" if self.bits == 4 else "int8"
+
     def as_body(self) -> dict[str, Any]:
         """Give what the result depends on, as JSON values: not how often we save, what is kept, or what the method ignores."""
         body = asdict(self)
         del body["checkpoint_every"], body["checkpointing"]
         for key in ADAPTER_KEYS if self.method == "full" else ():
             del body[key]
-        if body.get("b_rate_ratio") == 1:
-            # The training that there was before this setting: its name must not change, or it would be made again.
-            del body["b_rate_ratio"]
+        if self.method != "qlora":
+            del body["bits"]
+        for key, value in LATER.items():
+            if body.get(key) == value:
+                del body[key]
         if isinstance(body.get("target_modules"), tuple):
             body["target_modules"] = list(body["target_modules"])
         return body

@@ -83,7 +83,7 @@ def _differences(body: Any, settings: TrainSettings) -> list[str]:
         "rank": settings.rank,
         "alpha": settings.alpha,
         "rslora": settings.rslora,
-        "quantization": "nf4" if settings.method == "qlora" else "none",
+        "quantization": settings.quantization,
     }
     return [f"{key} {body.get(key)!r}, now {value!r}" for key, value in wanted.items() if body.get(key) != value]
 

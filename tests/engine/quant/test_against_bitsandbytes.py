@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import load, save
 from torch import Tensor
 
-from budwood.engine.quant import Linear4bit, Workspace, dequantize, quantize
+from budwood.engine.quant import Linear4bit, Workspace, dequantize, dequantize8, quantize, quantize8
 from budwood.engine.quant.bnb_files import bnb_tensors, read_bnb
 from budwood.engine.quant.nf4 import CODE
 from budwood.errors import BaseError
@@ -194,3 +194,14 @@ def test_a_layer_that_is_not_there_and_one_that_they_cannot_hold() -> None:
     layer = Linear4bit(quantize(torch.randn(40, 96)), bias=None, workspace=Workspace(), transposed=True)
     with pytest.raises(BaseError, match="c is a Conv1D"):
         bnb_tensors("c", layer)
+
+
+@pytest.mark.parametrize("shape", [(64, 128), (3, 7), (1, 1), (130, 126)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_int8_by_rows_has_the_same_bytes_and_the_same_way_back(shape: tuple[int, int], dtype: torch.dtype) -> None:
+    weight = weight_of("outliers", shape, dtype)
+    q, scale, _ = bnb.functional.int8_vectorwise_quant(weight.clone())
+    ours = quantize8(weight)
+    assert torch.equal(q, ours.q)
+    assert torch.equal(scale, ours.scale)
+    assert torch.equal(bnb.functional.int8_vectorwise_dequant(q, scale), dequantize8(ours, torch.float32))

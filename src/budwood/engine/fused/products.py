@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from budwood.engine.lora.layer import LoraLinear
 from budwood.engine.lora.pairs import Bundle, add_pairs, back_to_input, read_pairs
 from budwood.engine.lora.product import RunPair
-from budwood.engine.quant.linear import Linear4bit
+from budwood.engine.quant.linear import QuantizedLinear
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class Products:
 
 def _weight(base: nn.Module, dtype: torch.dtype) -> Tensor:
     """(d_out, d_in); of a quantised layer in the shared buffer, whole until the next one is expanded."""
-    if isinstance(base, Linear4bit):
-        return base._workspace.weight(base.quantized, dtype)
+    if isinstance(base, QuantizedLinear):
+        return base.expanded(dtype)
     weight: Tensor = base.weight  # type: ignore[assignment]  # an nn.Module attribute
     return weight

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
-from budwood.engine.quant.linear import Linear4bit
+from budwood.engine.quant.linear import Linear4bit, Linear8bit, QuantizedLinear
 
 
 class Frozen(Protocol):
@@ -33,8 +33,8 @@ class AttachedLinear(nn.Module):
 
 
 def is_linear(module: nn.Module) -> bool:
-    """Whether this is one of the three kinds. A subclass may compute something else, so it does not count."""
-    return type(module) in (nn.Linear, Conv1D, Linear4bit)
+    """Whether this is one of the four kinds. A subclass may compute something else, so it does not count."""
+    return type(module) in (nn.Linear, Conv1D, Linear4bit, Linear8bit)
 
 
 def linear_shape(module: nn.Module) -> tuple[int, int]:
@@ -42,20 +42,20 @@ def linear_shape(module: nn.Module) -> tuple[int, int]:
     inner = module.base if isinstance(module, AttachedLinear) else module
     if isinstance(inner, Conv1D):
         return int(inner.nf), int(inner.nx)
-    linear = cast(nn.Linear | Linear4bit, inner)
+    linear = cast(nn.Linear | QuantizedLinear, inner)
     return linear.out_features, linear.in_features
 
 
 def is_transposed(module: nn.Module) -> bool:
     """Whether the weight is stored as (d_in, d_out)."""
     inner = module.base if isinstance(module, AttachedLinear) else module
-    return isinstance(inner, Conv1D) or (isinstance(inner, Linear4bit) and inner.transposed)
+    return isinstance(inner, Conv1D) or (isinstance(inner, QuantizedLinear) and inner.transposed)
 
 
 def frozen_linear(module: nn.Module) -> Frozen:
     """See a linear layer as a frozen product."""
-    if isinstance(module, Linear4bit):
-        return _FourBit(module)
+    if isinstance(module, QuantizedLinear):
+        return _Quantized(module)
     if isinstance(module, Conv1D):
         return _Conv1D(module)
     assert isinstance(module, nn.Linear)
@@ -86,10 +86,10 @@ class _Conv1D:
         return gradient @ cast(Tensor, self._module.weight).T
 
 
-class _FourBit:
+class _Quantized:
     """Not the module itself: a module held by a module would appear twice in the state dict."""
 
-    def __init__(self, module: Linear4bit) -> None:
+    def __init__(self, module: QuantizedLinear) -> None:
         self._module = module
 
     def product(self, x: Tensor) -> Tensor:

@@ -16,8 +16,7 @@ from transformers import AutoModelForCausalLM
 from budwood.engine.lora.adapter import Adapter, Pair, check_fit
 from budwood.engine.lora.frozen import AttachedLinear, is_transposed, linear_shape
 from budwood.engine.lora.targets import linear_sites
-from budwood.engine.quant.linear import Linear4bit
-from budwood.engine.quant.nf4 import dequantize
+from budwood.engine.quant.linear import QuantizedLinear
 from budwood.errors import AdapterError
 
 _TOKENIZER_FILES = (
@@ -37,7 +36,7 @@ _TOKENIZER_FILES = (
 def merged_weights(model: nn.Module, adapter: Adapter) -> dict[str, Tensor]:
     """Give the model's state, name → tensor, under the names of a plain base, with the adapter merged in.
 
-    Tensors without a delta are the model's own, not copies. 4-bit layers come out as weights of the dtype they were
+    Tensors without a delta are the model's own, not copies. Quantised layers come out as weights of the dtype they were
     quantised from.
 
     Args:
@@ -55,7 +54,7 @@ def merged_weights(model: nn.Module, adapter: Adapter) -> dict[str, Tensor]:
         path, _, last = name.rpartition(".")
         state[f"{plain[path]}.{last}" if path in plain else name] = tensor.detach()
     for path, module in model.named_modules():
-        if isinstance(module, Linear4bit):
+        if isinstance(module, QuantizedLinear):
             _expand(state, plain.get(path, path), module)
     for path, pair in adapter.pairs.items():
         name = f"{path}.weight"
@@ -112,7 +111,7 @@ def _plain_names(model: nn.Module) -> dict[str, str]:
     return {f"{path}.base": path for path, module in model.named_modules() if isinstance(module, AttachedLinear)}
 
 
-def _expand(state: dict[str, Tensor], path: str, module: Linear4bit) -> None:
-    for part in ("packed", "absmax", "nested_absmax", "offset"):
+def _expand(state: dict[str, Tensor], path: str, module: QuantizedLinear) -> None:
+    for part, _ in module.named_buffers():
         state.pop(f"{path}.{part}", None)
-    state[f"{path}.weight"] = dequantize(module.quantized, module.weight_dtype)
+    state[f"{path}.weight"] = module.dequantized()

@@ -22,7 +22,7 @@ from torch import Tensor
 from budwood.identity import digest_bytes
 
 NEEDED = ("avx512f", "avx512bw", "avx512vl", "avx512_bf16")
-FLAGS = ("-O3", "-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512bf16", "-fopenmp", "-fPIC")
+FLAGS = ("-O3", "-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512bf16", "-ffp-contract=off", "-fopenmp", "-fPIC")
 COMPILE_TIMEOUT_S = 120
 Argument: TypeAlias = "Tensor | int | float | None"
 

@@ -75,16 +75,8 @@ def quantize(weight: Tensor, *, double: bool = True, name: str = "weight") -> Qu
     Raises:
         BaseError: another dtype, no elements, or a value that is not finite: one NaN would spoil its whole block in silence.
     """
-    if weight.dtype not in DTYPES or weight.numel() == 0:
-        raise BaseError(
-            f"{name} cannot be quantised: {weight.dtype}, shape {tuple(weight.shape)}.",
-            mend="NF4 takes float32, bfloat16 or float16 weights that are not empty.",
-        )
-    flat = weight.detach().reshape(-1).float()
-    if not bool(torch.isfinite(flat).all()):
-        bad = int((~torch.isfinite(flat)).sum())
-        raise BaseError(f"{name} has {bad} values that are NaN or infinite.", mend="The base is damaged: fetch it again.")
-    indices, absmax = _to_code(flat)
+    check_weight(weight, name)
+    indices, absmax = _to_code(weight.detach().reshape(-1).float())
     packed = (indices[::2] << 4) | indices[1::2]
     shape = tuple(weight.shape)
     if not double:
@@ -92,6 +84,20 @@ def quantize(weight: Tensor, *, double: bool = True, name: str = "weight") -> Qu
     offset = one_thread_mean(absmax)
     codes, nested = _to_dynamic(absmax - offset)
     return Quantized(packed, codes, Nested(nested, offset), shape, weight.dtype)
+
+
+def check_weight(weight: Tensor, name: str) -> None:
+    """Raise BaseError for what cannot be quantised: another dtype, no elements, or a value that is not finite."""
+    if weight.dtype not in DTYPES or weight.numel() == 0:
+        raise BaseError(
+            f"{name} cannot be quantised: {weight.dtype}, shape {tuple(weight.shape)}.",
+            mend="Only float32, bfloat16 or float16 weights that are not empty can be.",
+        )
+    # The largest magnitude is not finite where any value is not: one reading, and nothing of the weight's size is made.
+    low, high = torch.aminmax(weight.detach())
+    if not bool(torch.isfinite(low) & torch.isfinite(high)):
+        bad = int((~torch.isfinite(weight.detach())).sum())
+        raise BaseError(f"{name} has {bad} values that are NaN or infinite.", mend="The base is damaged: fetch it again.")
 
 
 def dequantize(quantized: Quantized, dtype: torch.dtype) -> Tensor:
