@@ -274,8 +274,13 @@ def load_tokenizer(ref: BaseRef) -> "PreTrainedTokenizerBase":
     return tokenizer
 
 
-def hidden_states(model: nn.Module, batch: PackedBatch) -> Tensor:
+def hidden_states(model: nn.Module, batch: PackedBatch, *, only: Tensor | None = None) -> Tensor:
     """Run the body over packed rows: (T, d), after the last norm, before the head.
+
+    Args:
+        model: with packed attention.
+        batch: the rows.
+        only: (N,) int64, tokens whose states are wanted: then (N, d); a fused last layer does not compute the others.
 
     Raises:
         BaseError: a row is longer than the base's context.
@@ -289,9 +294,18 @@ def hidden_states(model: nn.Module, batch: PackedBatch) -> Tensor:
         )
     body = model.base_model
     assert isinstance(body, nn.Module)
-    output = body(input_ids=batch.input_ids[None], position_ids=batch.position_ids[None], use_cache=False, layout=batch.layout)
+    ids, positions = batch.input_ids[None], batch.position_ids[None]
+    chooses = only is not None and _selects(model)
+    named = {"only": only} if chooses else {}
+    output = body(input_ids=ids, position_ids=positions, use_cache=False, layout=batch.layout, **named)
     hidden: Tensor = output.last_hidden_state[0]
-    return hidden
+    return hidden if only is None or chooses else hidden.index_select(0, only)
+
+
+def _selects(model: nn.Module) -> bool:
+    from budwood.engine.fused import selects
+
+    return selects(model)
 
 
 def head_weight(model: nn.Module) -> Tensor:

@@ -120,6 +120,6 @@ class FullTraining:
 
 
 def _loss_sum(model: nn.Module, batch: "PackedBatch") -> Tensor:
-    hidden = hidden_states(model, batch).index_select(0, batch.supervised)
+    hidden = hidden_states(model, batch, only=batch.supervised)
     head = head_weight(model).to(hidden.dtype)
     return supervised_loss(hidden, head, batch.targets, softcap=logit_softcap(model))

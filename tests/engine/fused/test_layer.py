@@ -64,7 +64,7 @@ class Trained:
     def loss(self, what: Segments | int | None = None, dropout: torch.Generator | None = None) -> Tensor:
         batch = pack(rows())
         with self.bank.use(self.slot if what is None else what, dropout=dropout):
-            hidden = hidden_states(self.model, batch)[batch.supervised]
+            hidden = hidden_states(self.model, batch, only=batch.supervised)
         return supervised_loss(hidden, head_weight(self.model).to(hidden.dtype), batch.targets)
 
     def gradients(self, **how: object) -> tuple[float, dict[str, Tensor]]:
@@ -189,6 +189,16 @@ def test_rows_of_their_own_adapter_and_rows_without() -> None:
     fuse(ours.model)
     _, found = ours.gradients(what=segments)
     assert no_further_off(found, plain, wanted)
+
+
+def test_all_states_or_some_are_the_same() -> None:
+    ours = trained(CASES[0], torch.bfloat16, all_linear())
+    fuse(ours.model)
+    batch = pack(rows())
+    with torch.no_grad(), ours.bank.use(ours.slot):
+        every = hidden_states(ours.model, batch)
+        some = hidden_states(ours.model, batch, only=batch.supervised)
+    assert torch.equal(every[batch.supervised], some)
 
 
 def test_nothing_is_computed_backward_below_the_lowest_pair() -> None:

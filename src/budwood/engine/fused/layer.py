@@ -16,8 +16,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from budwood.engine.fused.products import Products
-from budwood.engine.lora.pairs import Bundle, back_to_pairs, read_pairs
-from budwood.engine.lora.product import RunPair
+from budwood.engine.lora.pairs import Bundle, RunPair, back_to_pairs, read_pairs
 from budwood.engine.native.attention import attention_backward, attention_forward
 from budwood.engine.native.elementwise import gated_silu, gated_silu_back, rms_norm, rms_norm_back, rotate
 
@@ -120,11 +119,17 @@ class Pass:
         cosine: (T, D) of the rotation.
         sine: (T, D).
         cu_seqlens: (S + 1,) int32.
+        only: (N,) int64: tokens whose result is wanted; None: all. Of the last layer alone: all others need every token.
     """
 
     cosine: Tensor
     sine: Tensor
     cu_seqlens: Tensor
+    only: Tensor | None = None
+
+    def chosen(self, states: Tensor) -> Tensor:
+        """(T, …) → (N, …)."""
+        return states if self.only is None else states.index_select(0, self.only)
 
 
 @dataclass(frozen=True)
@@ -135,6 +140,11 @@ class Pairs:
     output: list[RunPair]
     gate_up: list[RunPair]
     down: list[RunPair]
+
+    def everywhere(self) -> bool:
+        """Whether those after attention are for all tokens alike: then some tokens' results can be had without the others'."""
+        after = (*self.output, *self.gate_up, *self.down)
+        return all(pair.start == 0 and pair.end is None and pair.mask is None for pair in after)
 
     def tensors(self) -> list[Tensor]:
         return [tensor for pair in (*self.qkv, *self.output, *self.gate_up, *self.down) for tensor in (pair.a, pair.b)]
@@ -167,7 +177,7 @@ def decoder_layer(x: Tensor, parts: Parts, shared: Pass, pairs: Pairs) -> Tensor
         pairs: beside its products.
 
     Returns:
-        (T, d).
+        (T, d), or (N, d) where only some tokens' results are wanted.
 
     Source: held to the layer that it stands for, in float32 and from transformers, by tests/engine/fused.
     """
@@ -180,7 +190,7 @@ class _DecoderLayer(torch.autograd.Function):
         trained = any(ctx.needs_input_grad)
         kept = _until_down(x, parts, shared, pairs, f"{parts.index} " if trained and parts.keep else "")
         # Without a way back two buffers in turn are enough: a layer reads what the one before it wrote.
-        y = parts.buffers.take(f"y {parts.index if trained else parts.index % 2 - 2}", x, *x.shape)
+        y = parts.buffers.take(f"y {parts.index if trained else parts.index % 2 - 2}", x, *kept.between.shape)
         of_down = parts.down.forward(y, _gated(kept, parts), pairs.down, rest=kept.between)
         ctx.save_for_backward(x)
         ctx.parts, ctx.shared, ctx.pairs = parts, shared, pairs
@@ -215,10 +225,12 @@ def _until_down(x: Tensor, parts: Parts, shared: Pass, pairs: Pairs, prefix: str
     attended = take(f"{prefix}attended", x, tokens, heads.queries, heads.width)
     lse = take(f"{prefix}lse", x, heads.queries, tokens, dtype=torch.float32)
     attention_forward(q, k, v, attended, lse, shared.cu_seqlens, scale=heads.scale, window=heads.window)
-    between = take(f"{prefix}between", x, tokens, width)
-    of_output = parts.output.forward(between, attended.view(tokens, -1), pairs.output, rest=x)
+    wanted = shared.chosen(attended.view(tokens, -1))
+    between = take(f"{prefix}between", x, len(wanted), width)
+    of_output = parts.output.forward(between, wanted, pairs.output, rest=shared.chosen(x))
+    normed = take("normed", x, len(wanted), width)
     between_rstd = _norm(between, parts.between, normed)
-    gate_up = take(f"{prefix}gate_up", x, tokens, parts.gate_up.width)
+    gate_up = take(f"{prefix}gate_up", x, len(wanted), parts.gate_up.width)
     of_gate_up = parts.gate_up.forward(gate_up, normed, pairs.gate_up)
     return Kept(qkv, rstd, head_rstd, attended, lse, between, between_rstd, gate_up, of_qkv, of_output, of_gate_up)
 
@@ -235,21 +247,26 @@ def _backward(
 ) -> tuple[Tensor | None, list[Tensor | None]]:
     tokens, width = x.shape
     heads, take = parts.heads, parts.buffers.take
-    gated = take("gated", x, tokens, parts.gate_up.width // 2)
+    wanted = len(kept.between)
+    gated = take("gated", x, wanted, parts.gate_up.width // 2)
     outer = parts.down.back(gated, gradient, of_down)
     gated_silu_back(kept.gate_up, gated)
     grads_down = back_to_pairs(gated, gradient, of_down, outer)
 
-    slope, normed = take("slope", x, tokens, width), take("normed", x, tokens, width)
+    slope, normed = take("slope", x, wanted, width), take("normed", x, wanted, width)
     outer = parts.gate_up.back(slope, kept.gate_up, kept.of_gate_up)
     _norm_back(kept.between, parts.between, kept.between_rstd, slope, rest=gradient, again=normed)
     grads_gate_up = back_to_pairs(normed, kept.gate_up, kept.of_gate_up, outer)
 
-    attended = kept.attended.view(tokens, -1)
+    attended = shared.chosen(kept.attended.view(tokens, -1))
     of_attended = take("of attended", x, *attended.shape)
     outer = parts.output.back(of_attended, slope, kept.of_output)
     grads_output = back_to_pairs(attended, slope, kept.of_output, outer)
 
+    if shared.only is not None:
+        of_attended = _spread(of_attended, shared.only, take("spread attended", x, tokens, attended.shape[1]))
+        slope = _spread(slope, shared.only, take("spread slope", x, tokens, width))
+    normed = take("normed", x, tokens, width)
     joint = _attention_back(kept, of_attended.view_as(kept.attended), heads, shared, parts.buffers)
     # Two in turn: the layer below reads this one while it writes its own.
     dx = take(f"dx {parts.index % 2}", x, tokens, width) if needs_input else None
@@ -260,6 +277,11 @@ def _backward(
         _norm(x, parts.before, normed)
     grads_qkv = back_to_pairs(normed, joint, kept.of_qkv, outer)
     return dx, [*grads_qkv, *grads_output, *grads_gate_up, *grads_down]
+
+
+def _spread(states: Tensor, only: Tensor, out: Tensor) -> Tensor:
+    """(N, …) → (T, …) in `out`, zeros where no result was wanted."""
+    return out.zero_().index_copy_(0, only, states)
 
 
 def _norm(x: Tensor, norm: Norm, out: Tensor) -> Tensor:

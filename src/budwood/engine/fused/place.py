@@ -25,6 +25,7 @@ class FusedLayer(StandIn):
     def __init__(self, layer: nn.Module, index: int, config: Any, buffers: Buffers, *, keep: bool) -> None:
         super().__init__(layer)
         self._parts = _parts(layer, index, config, buffers, keep)
+        self.last = index == config.num_hidden_layers - 1
 
     def forward(
         self,
@@ -32,9 +33,10 @@ class FusedLayer(StandIn):
         attention_mask: Tensor | None = None,
         position_embeddings: tuple[Tensor, Tensor] | None = None,
         layout: Layout | None = None,
+        only: Tensor | None = None,
         **others: Any,
     ) -> Tensor:
-        """(1, T, d) → (1, T, d), as the layer that it stands for."""
+        """(1, T, d) → (1, T, d), as the layer that it stands for; the last layer gives (1, N, d) where `only` names N tokens."""
         if layout is None or position_embeddings is None or attention_mask is not None or others.get("kv") is not None:
             found: Tensor = self.original(
                 hidden_states, attention_mask=attention_mask, position_embeddings=position_embeddings, layout=layout, **others
@@ -44,7 +46,10 @@ class FusedLayer(StandIn):
         x = hidden_states[0]
         parts = self._parts
         pairs = Pairs(*(products.active(x) for products in (parts.qkv, parts.output, parts.gate_up, parts.down)))
-        return decoder_layer(x.contiguous(), parts, Pass(cosine, sine, layout.cu_seqlens), pairs)[None]
+        wanted = only if self.last else None
+        at_once = wanted if pairs.everywhere() else None
+        y = decoder_layer(x.contiguous(), parts, Pass(cosine, sine, layout.cu_seqlens, at_once), pairs)
+        return (y if wanted is at_once else y.index_select(0, wanted))[None]
 
 
 def fuse(model: nn.Module, *, keep: bool = True) -> bool:
@@ -61,6 +66,12 @@ def fuse(model: nn.Module, *, keep: bool = True) -> bool:
     for index, layer in enumerate(layers):
         layers[index] = FusedLayer(layer, index, model.config, buffers, keep=keep)
     return True
+
+
+def selects(model: nn.Module) -> bool:
+    """Whether the model's last layer takes `only`: results of the tokens that are wanted, and no others."""
+    last = decoder_layers(model)[-1]
+    return isinstance(last, FusedLayer) and last.last
 
 
 def can_fuse(model: nn.Module) -> bool:

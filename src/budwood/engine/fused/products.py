@@ -7,8 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from budwood.engine.lora.layer import LoraLinear
-from budwood.engine.lora.pairs import Bundle, add_pairs, back_to_input, read_pairs
-from budwood.engine.lora.product import RunPair
+from budwood.engine.lora.pairs import Bundle, RunPair, add_pairs, back_to_input, read_pairs
 from budwood.engine.quant.linear import QuantizedLinear
 
 

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from budwood.engine.lora.frozen import AttachedLinear, frozen_linear, linear_shape
-from budwood.engine.lora.product import RunPair, add_run, lora_product
+from budwood.engine.lora.pairs import RunPair
+from budwood.engine.lora.product import add_run, lora_product
 from budwood.engine.lora.segments import Padded, Plan, Run
 from budwood.errors import AdapterError
 

@@ -6,12 +6,34 @@ back needs is x Aᵀ, which is r / d_in of x and dearer to make again than to ke
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
-from budwood.engine.lora.product import RunPair
+@dataclass(frozen=True)
+class RunPair:
+    """The pair that a run of tokens uses in this layer.
+
+    Args:
+        start: first token.
+        end: one past the last; None: to the end.
+        a: (r, d_in).
+        b: (d_out, r).
+        scaling: of the pair.
+        mask: dropout on the run's x: (n, d_in), True = kept. None: no dropout.
+        keep: share that is kept, whose inverse scales what is left.
+        columns: of the result that it adds to, where the results of several layers lie side by side.
+    """
+
+    start: int
+    end: int | None
+    a: Tensor
+    b: Tensor
+    scaling: float
+    mask: Tensor | None = None
+    keep: float = 1.0
+    columns: slice = field(default_factory=lambda: slice(None))  # unhashable before Python 3.12
 
 
 @dataclass(frozen=True)
@@ -78,14 +100,14 @@ def back_to_pairs(x: Tensor, gradient: Tensor, bundles: Sequence[Bundle], outer:
     """Give the gradients of A and B of every pair in the order they came in, in their own dtype; None where none is wanted."""
     grads: list[Tensor | None] = [None] * (2 * sum(len(bundle.pairs) for bundle in bundles))
     for bundle, gb in zip(bundles, outer, strict=True):
-        if not any(pair.a.requires_grad for pair in bundle.pairs):
-            continue
-        das = bundle.split(gb.T @ _input(x, bundle.pairs[0]), 0)
-        for place, pair, da, inner in zip(bundle.places, bundle.pairs, das, bundle.split(bundle.inner, 1), strict=True):
-            if pair.a.requires_grad:
+        if any(pair.a.requires_grad for pair in bundle.pairs):
+            das = bundle.split(gb.T @ _input(x, bundle.pairs[0]), 0)
+            for place, pair, da in zip(bundle.places, bundle.pairs, das, strict=True):
+                grads[2 * place] = da.to(pair.a.dtype) if pair.a.requires_grad else None
+        for place, pair, inner in zip(bundle.places, bundle.pairs, bundle.split(bundle.inner, 1), strict=True):
+            if pair.b.requires_grad:
                 # hᵀ g, not gᵀ h: up to 1.6 times as fast with a narrow h.
                 db = inner.T @ gradient[bundle.rows, pair.columns]
-                grads[2 * place] = da.to(pair.a.dtype)
                 grads[2 * place + 1] = db.to(pair.b.dtype).mul_(pair.scaling).T.contiguous()
     return grads
 
