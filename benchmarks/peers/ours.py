@@ -23,11 +23,12 @@ def run(trial: Trial, rows: list[Row]) -> Found:
     from budwood.train.checkpoint import Checkpoints
     from budwood.train.determinism import deterministic
     from budwood.train.loop import fit
+    from budwood.train.table import table
 
     settings = _settings(trial)
     trainable = _trainable(trial, settings)
-    train_rows = _rows(rows)
-    first_loss = _loss(trainable, train_rows[:CHECKED])
+    made = _rows(rows)
+    first_loss = _loss(trainable, made[:CHECKED])
     moments: list[float] = []
 
     def note(event: Event) -> None:
@@ -37,8 +38,8 @@ def run(trial: Trial, rows: list[Row]) -> Found:
     with tempfile.TemporaryDirectory() as folder, deterministic(trial.threads):
         fitted = fit(
             trainable,
-            train_rows,
-            [],
+            table(Path(folder) / "rows", made, silent),
+            table(Path(folder) / "none", [], silent),
             settings,
             checkpoints=Checkpoints(Path(folder), silent),
             device=torch.device("cpu"),

@@ -42,6 +42,23 @@ def test_only_what_no_release_was_made_from_is_collected(store: Store, clock: Cl
     assert store.verify().ok
 
 
+def test_a_cache_goes_with_its_object(store: Store, clock: Clock, make: Maker) -> None:
+    snapshots = [make("snapshot", body={"n": number}) for number in range(3)]
+    folders = [store.cache(snapshot) for snapshot in snapshots]
+    for folder in folders:
+        (folder / "tokens").write_text("what people wrote")
+    assert store.verify().ok
+    store.tombstone(snapshots[0], who="anna", reason="asked to")
+    assert [folder.exists() for folder in folders] == [False, True, True]
+    store.add_release("support", make("release", parents=[snapshots[1]]), who="anna", reason="")
+    store.close()
+    clock.now += timedelta(days=8)
+    assert store.collect(False) == [snapshots[2]]
+    assert [folder.exists() for folder in folders] == [False, True, False]
+    with pytest.raises(StoreError):
+        store.cache("../elsewhere")
+
+
 def test_a_young_object_keeps_what_it_was_made_from(store: Store, clock: Clock, make: Maker) -> None:
     snapshot = make("snapshot")
     clock.now += timedelta(days=8)

@@ -8,11 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from budwood.engine.packed import Encoded
 from budwood.errors import TrainingError
 from budwood.events import Event, silent
 from budwood.train.checkpoint import Checkpoints
-from budwood.train.row_cache import cached
 
 
 def test_the_newest_comes_back_and_two_are_kept(tmp_path: Path) -> None:
@@ -62,8 +60,8 @@ from budwood.engine.packed import Encoded
 from budwood.errors import TrainingError
 from budwood.events import silent
 from budwood.train.checkpoint import Checkpoints
-from budwood.train.row_cache import cached
-from budwood.train.row_cache import cached
+from budwood.train.rows import TrainRow
+from budwood.train.table import write_table
 
 folder = Path(sys.argv[1])
 checkpoints = Checkpoints(folder / "checkpoints", silent)
@@ -71,7 +69,7 @@ signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))
 for work in (
     lambda: checkpoints.save(6, {"a": torch.zeros(10_000)}, {}),
-    lambda: cached(folder / "train.safetensors", lambda: [Encoded((1,) * 10_000, (True,) * 10_000)]),
+    lambda: write_table(folder / "train", [TrainRow(Encoded((1,) * 10_000, (True,) * 10_000), "a", "a.jsonl", 1, 1.0)]),
 ):
     try:
         work()
@@ -89,34 +87,3 @@ def test_a_file_that_cannot_grow_is_a_plain_error_and_leaves_nothing(tmp_path: P
     assert "The rows' tokens could not be written: " in done.stdout
     assert f"In {tmp_path}.\n    Free some space, then run the same command again." in done.stdout
     assert [path.name for path in tmp_path.rglob("*")] == ["checkpoints"]
-
-
-def test_tokens_that_cannot_be_put_in_their_place_leave_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*_: object) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(os, "replace", full)
-    with pytest.raises(TrainingError, match="The rows' tokens could not be written"):
-        cached(tmp_path / "train.safetensors", lambda: [Encoded((1,), (True,))])
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_damaged_cache_of_rows_is_named(tmp_path: Path) -> None:
-    path = tmp_path / "train.safetensors"
-    path.write_bytes(b"")
-    with pytest.raises(TrainingError) as caught:
-        cached(path, list)
-    assert caught.value.what.startswith("The rows' tokens cannot be read: ")
-    assert (caught.value.where, caught.value.mend) == (str(path), "Delete that file; it is made again.")
-
-
-def test_a_folder_that_cannot_be_made_is_a_plain_error(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    with pytest.raises(TrainingError, match=r"The folder of checkpoints could not be written: .*Not a directory"):
-        Checkpoints(tmp_path / "file" / "checkpoints", silent)
-
-
-def test_left_over_scratch_is_cleared(tmp_path: Path) -> None:
-    (tmp_path / ".77.tmp").mkdir()
-    Checkpoints(tmp_path, silent)
-    assert list(tmp_path.iterdir()) == []

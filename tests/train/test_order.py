@@ -1,9 +1,12 @@
 from collections import Counter
+from itertools import pairwise
 
+import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from budwood.train.order import Step, plan_steps
+from budwood.engine.packed import plan_passes
+from budwood.train.order import StepPlan, plan_steps
 
 
 def plan(
@@ -14,7 +17,7 @@ def plan(
     step: int = 100,
     budget: int = 40,
     seed: int = 0,
-) -> list[Step]:
+) -> StepPlan:
     return plan_steps(
         lengths,
         weights or [1.0] * len(lengths),
@@ -63,3 +66,35 @@ def test_weights_are_times_an_epoch() -> None:
     assert (seen[0], seen[1]) == (8, 16)
     assert seen[2] == 4
     assert seen[3] == 2
+
+
+def slowly(lengths: list[int], budget: int, *, seed: int, epoch: int) -> list[list[int]]:
+    """The passes as they are defined, row by row."""
+    generator = np.random.Generator(np.random.PCG64([seed, epoch]))
+    order = generator.permutation(len(lengths))
+    window = max(1, int(16 * budget / max(1.0, float(np.mean(lengths)))))
+    passes: list[list[int]] = []
+    for start in range(0, len(order), window):
+        filling: list[int] = []
+        for row in sorted(order[start : start + window].tolist(), key=lambda row: lengths[row]):
+            if filling and sum(lengths[index] for index in filling) + lengths[row] > budget:
+                passes.append(filling)
+                filling = []
+            filling.append(row)
+        passes.append(filling)
+    return [passes[index] for index in generator.permutation(len(passes)).tolist()]
+
+
+@settings(max_examples=80, deadline=None)
+@given(st.lists(st.integers(1, 90), min_size=1, max_size=300), st.integers(1, 200), st.integers(0, 3), st.integers(0, 3))
+def test_passes_and_steps_are_those_of_their_definition(lengths: list[int], budget: int, seed: int, epoch: int) -> None:
+    wanted = slowly(lengths, budget, seed=seed, epoch=epoch)
+    assert plan_passes(lengths, budget, seed=seed, epoch=epoch) == wanted
+    steps = plan(lengths, epochs=epoch + 1, budget=budget, step=2 * budget, seed=seed)
+    last = [step for step in steps if step.epoch == epoch]
+    assert [list(rows) for step in last for rows in step.passes] == wanted
+    sizes = [sum(lengths[row] for row in step.rows) for step in steps]
+    assert steps.tokens.tolist() == sizes
+    for step, following in pairwise(last):
+        first = sum(lengths[row] for row in following.passes[0])
+        assert sum(lengths[row] for row in step.rows) + first > 2 * budget

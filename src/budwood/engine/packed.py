@@ -137,29 +137,50 @@ def _lay_out(starts: "NDArray[np.int64]", lengths: "NDArray[np.int64]", device: 
     )
 
 
-def plan_passes(lengths: Sequence[int], budget: int, *, seed: int, epoch: int) -> list[list[int]]:
+def plan_passes(lengths: "Sequence[int] | NDArray[np.int64]", budget: int, *, seed: int, epoch: int) -> list[list[int]]:
+    """Share out the rows of an epoch over passes of at most `budget` tokens, every row exactly once: see `order_passes`."""
+    order, ends = order_passes(np.asarray(lengths, dtype=np.int64), budget, seed=seed, epoch=epoch)
+    return [part.tolist() for part in np.split(order, ends[:-1])] if len(order) else []
+
+
+def order_passes(
+    sizes: "NDArray[np.int64]", budget: int, *, seed: int, epoch: int
+) -> "tuple[NDArray[np.int64], NDArray[np.int64]]":
     """Share out the rows of an epoch over passes of at most `budget` tokens, every row exactly once.
 
     Rows are shuffled, sorted by length inside windows of several passes, and filled up in that order; then the passes are
     shuffled. So a pass holds rows of similar length (cheap attention), while which rows meet stays random. A row that is
     longer than the budget gets a pass of its own. The same arguments give the same plan on any machine.
+
+    Returns:
+        The rows, one pass behind the other, and where each pass ends.
     """
     generator = np.random.Generator(np.random.PCG64([seed, epoch]))
-    order = generator.permutation(len(lengths))
-    sizes = np.asarray(lengths, dtype=np.int64)
+    order = generator.permutation(len(sizes))
     window = max(1, int(16 * budget / max(1.0, float(sizes.mean())))) if len(sizes) else 1
-    passes: list[list[int]] = []
+    ends: list[NDArray[np.int64]] = []
     for start in range(0, len(order), window):
         part = order[start : start + window]
         part = part[np.argsort(sizes[part], kind="stable")]
-        filling: list[int] = []
-        used = 0
-        for row in part.tolist():
-            if filling and used + int(sizes[row]) > budget:
-                passes.append(filling)
-                filling, used = [], 0
-            filling.append(row)
-            used += int(sizes[row])
-        if filling:
-            passes.append(filling)
-    return [passes[index] for index in generator.permutation(len(passes)).tolist()]
+        order[start : start + window] = part
+        ends.append(start + fill(sizes[part], budget))
+    all_ends = np.concatenate([*ends, np.zeros(0, dtype=np.int64)])
+    starts = np.append(0, all_ends[:-1])
+    shuffled = generator.permutation(len(all_ends))
+    counts = (all_ends - starts)[shuffled] if len(all_ends) else all_ends
+    new_ends = np.cumsum(counts)
+    # Row k of a shuffled pass stands where that pass begins in the old order, plus k.
+    offsets = np.repeat(starts[shuffled] - (new_ends - counts), counts) if len(all_ends) else all_ends
+    return order[np.arange(len(order)) + offsets], new_ends
+
+
+def fill(sizes: "NDArray[np.int64]", budget: int) -> "NDArray[np.int64]":
+    """Cut a sequence into runs whose sizes add up to at most `budget`, or that have one member; give where each ends."""
+    reached = np.cumsum(sizes)
+    ends: list[int] = []
+    at = used = 0
+    while at < len(sizes):
+        at = max(at + 1, int(np.searchsorted(reached, used + budget, side="right")))
+        used = int(reached[at - 1])
+        ends.append(at)
+    return np.asarray(ends, dtype=np.int64)

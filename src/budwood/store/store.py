@@ -6,6 +6,7 @@
       catalog.sqlite         names, aliases, history, observed state, index
       history.head           second witness of the history's end
       work/                  scratch of stages that survives a kill: checkpoints
+      cache/ab…/             what is made from an object again at any time; goes with it
       tmp/                   drafts and leases; cleared of dead ones at every start
 
 Each method says in its own name what it does; the work is in the neighbouring modules. Several processes may use one store.
@@ -179,6 +180,13 @@ class Store:
             folder.mkdir(exist_ok=True)
         return folder
 
+    def cache(self, digest: str) -> Path:
+        """Folder for what can be made from an object again at any time, such as tokens; it goes with the object."""
+        folder = self.root / "cache" / check_digest(digest)
+        with self._parts.writing("a cache folder"):
+            folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
     def drop_work(self, key: str) -> None:
         rmtree(self.root / "work" / check_key(key), ignore_errors=True)
 
@@ -318,6 +326,7 @@ class Store:
             if not dry_run:
                 remove(self._objects, self._attestations, self._parts.index, found, self._parts.scratch)
                 finish_removals(self._objects, self._attestations, self.history())
+                self._drop_caches()
         return found
 
     def tombstone(self, digest: str, *, who: str, reason: str) -> Tombstone:
@@ -332,6 +341,8 @@ class Store:
         with self._at_gate("a tombstone", alone=True):
             stone = make_tombstone(self._objects, check_digest(digest), who=who, reason=reason, now=self._clock())
             ledger, aliases = self._parts.ledger, self.aliases()
+            # Before the object: a removal for good that is cut short must not leave the tokens.
+            self._drop_cache(digest)
             return bury(self._objects, self._attestations, ledger, aliases, stone, self._parts.scratch)
 
     def tombstones(self) -> list[Tombstone]:
@@ -342,6 +353,19 @@ class Store:
         return self._objects.tombstone(digest)
 
     # --- inside ---
+
+    def _drop_caches(self) -> None:
+        """Drop the caches of objects that are not here any more."""
+        root = self.root / "cache"
+        for folder in sorted(root.iterdir()) if root.is_dir() else ():
+            if not self._objects.exists(folder.name):
+                self._drop_cache(folder.name)
+
+    def _drop_cache(self, digest: str) -> None:
+        folder = self.root / "cache" / digest
+        if folder.is_dir():
+            with self._parts.writing("a cache folder"):
+                rmtree(folder)
 
     @contextmanager
     def _at_gate(self, what: str, *, alone: bool) -> Iterator[None]:

@@ -18,9 +18,9 @@ from budwood.train.checkpoint import Checkpoints, Saved
 from budwood.train.curve import Point
 from budwood.train.health import check_course, check_finite
 from budwood.train.optimiser import Optimiser
-from budwood.train.order import Step, plan_steps
+from budwood.train.order import StepPlan, plan_steps
 from budwood.train.pace import Pace
-from budwood.train.rows import TrainRow
+from budwood.train.rows import Rows, TrainRow
 from budwood.train.schedule import learning_rate, validation_steps
 from budwood.train.settings import TrainSettings
 from budwood.train.trainable import Trainable
@@ -59,8 +59,8 @@ class Fitted:
 
 def fit(
     trainable: Trainable,
-    rows: Sequence[TrainRow],
-    validation: Sequence[TrainRow],
+    rows: Rows,
+    validation: Rows,
     settings: TrainSettings,
     *,
     checkpoints: Checkpoints,
@@ -101,8 +101,8 @@ class _Loop:
     def __init__(
         self,
         trainable: Trainable,
-        rows: Sequence[TrainRow],
-        validation: Sequence[TrainRow],
+        rows: Rows,
+        validation: Rows,
         settings: TrainSettings,
         checkpoints: Checkpoints,
         device: torch.device,
@@ -121,7 +121,7 @@ class _Loop:
         self._optimiser = Optimiser(trainable.parameters, settings)
         self._dropout = torch.Generator().manual_seed(settings.seed)
         self._state = _State()
-        self._pace = Pace(clock, self._steps, [len(row.encoded.ids) for row in rows])
+        self._pace = Pace(clock, self._steps.tokens.tolist())
 
     def resume(self) -> None:
         """Take up the newest checkpoint; without one, note what training starts from."""
@@ -149,9 +149,10 @@ class _Loop:
 
     def _step(self, number: int) -> None:
         state, step = self._state, self._steps[number]
-        loss, tokens, supervised = self._passes(step, number)
+        passes = [[self._rows[index] for index in rows] for rows in step.passes]
+        rows = [row for chosen in passes for row in chosen]
+        loss, tokens, supervised = self._passes(passes, number)
         norm = self._optimiser.measure()
-        rows = [self._rows[index] for index in step.rows]
         check_finite(norm, "The gradient norm", number + 1, rows, state.curves, self._checkpoints.last_step())
         rate = self._rate(number)
         self._optimiser.update(rate, norm)
@@ -166,18 +167,17 @@ class _Loop:
         if validated is not None:
             self._judge(validated, rows)
 
-    def _passes(self, step: Step, number: int) -> tuple[float, int, int]:
+    def _passes(self, passes: Sequence[Sequence[TrainRow]], number: int) -> tuple[float, int, int]:
         """Accumulate the step's gradient; give mean loss, tokens and supervised tokens."""
         self._pace.start()
-        packed = [pack([self._rows[index].encoded for index in rows], self._device) for rows in step.passes]
+        packed = [pack([row.encoded for row in rows], self._device) for rows in passes]
         supervised = sum(len(batch.targets) for batch in packed)
         total = 0.0
-        for rows, batch in zip(step.passes, packed, strict=True):
+        for rows, batch in zip(passes, packed, strict=True):
             # Divided by the supervised tokens of the whole step: a mean of the passes' means would weigh tokens unequally.
             summed = self._trainable.loss_sum(batch, dropout=self._dropout)
             value = float(summed.detach())
-            named = [self._rows[index] for index in rows]
-            check_finite(value, "Loss", number + 1, named, self._state.curves, self._checkpoints.last_step())
+            check_finite(value, "Loss", number + 1, rows, self._state.curves, self._checkpoints.last_step())
             (summed / supervised).backward()  # type: ignore[no-untyped-call]  # torch has no types here
             total += value
             if len(packed) > 1:
@@ -192,10 +192,9 @@ class _Loop:
 
     def _validate(self) -> float:
         self._pace.pause()
-        rows = [row.encoded for row in self._validation]
         return validation_loss(
             self._trainable,
-            rows,
+            self._validation,
             tokens_per_pass=self._settings.tokens_per_pass,
             device=self._device,
             report=self._report,
@@ -259,11 +258,11 @@ def load_weights(trainable: Trainable, tensors: Mapping[str, Tensor]) -> None:
             parameter.copy_(tensors[name])
 
 
-def _plan(rows: Sequence[TrainRow], settings: TrainSettings) -> list[Step]:
+def _plan(rows: Rows, settings: TrainSettings) -> StepPlan:
     steps = plan_steps(
-        [len(row.encoded.ids) for row in rows],
-        [row.weight for row in rows],
-        [row.row_id for row in rows],
+        rows.lengths,
+        rows.weights,
+        rows.names,
         epochs=settings.epochs,
         tokens_per_step=settings.tokens_per_step,
         tokens_per_pass=settings.tokens_per_pass,

@@ -1,18 +1,15 @@
 """How fast the steps go, and how long the rest will take."""
 
 from collections.abc import Callable, Sequence
-
-from budwood.train.order import Step
+from itertools import accumulate
 
 
 class Pace:
     """Speed of the steps made in this process, and what is left by the tokens that are still to come."""
 
-    def __init__(self, clock: Callable[[], float], steps: Sequence[Step], lengths: Sequence[int]) -> None:
+    def __init__(self, clock: Callable[[], float], tokens: Sequence[int]) -> None:
         self._clock = clock
-        self._remaining = [0]
-        for step in reversed(steps):
-            self._remaining.append(self._remaining[-1] + sum(lengths[row] for row in step.rows))
+        self._remaining = [*accumulate(reversed(tokens), initial=0)]
         self._remaining.reverse()
         self._since: float | None = None
         self._seconds = 0.0

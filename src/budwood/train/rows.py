@@ -1,8 +1,8 @@
 """Rows of a snapshot as tokens, each checked before the first step: nothing is cut, nothing is trained on in part."""
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -10,6 +10,9 @@ from budwood.errors import DataError, TrainingError
 from budwood.events import Event, Reporter
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from budwood.engine.packed import Encoded
 
 SHOWN = 3
@@ -46,59 +49,99 @@ class TrainRow:
         return f"{self.row_id[:12]} ({self.file} line {self.line:,})"
 
 
-def read_records(path: Path) -> list[dict[str, Any]]:
-    """Read a split of a snapshot."""
+class Rows(Protocol):
+    """Rows that are read as they are asked for (`table.RowTable`), and columns of them that are had at once."""
+
+    @property
+    def lengths(self) -> "NDArray[np.int64]":
+        """Tokens of each row."""
+        ...
+
+    @property
+    def weights(self) -> "NDArray[np.float64]": ...
+
+    @property
+    def names(self) -> Sequence[str]:
+        """Row ids."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> TrainRow: ...
+
+
+@dataclass
+class Faults:
+    """Rows of one kind of fault: some named, all counted."""
+
+    mend: str
+    named: list[str] = field(default_factory=list)
+    count: int = 0
+
+    def add(self, text: str) -> None:
+        self.count += 1
+        if len(self.named) < SHOWN:
+            self.named.append(text)
+
+    def refuse(self) -> None:
+        """Raise TrainingError if there are any."""
+        if self.count:
+            more = f" {self.count - SHOWN:,} more rows are like this." if self.count > SHOWN else ""
+            raise TrainingError(" ".join(self.named) + more, mend=self.mend)
+
+
+def read_records(path: Path) -> Iterator[dict[str, Any]]:
+    """Read a split of a snapshot, a row at a time."""
     with path.open("rb") as file:
-        return [json.loads(line) for line in file]
-
-
-def encode_rows(records: Sequence[Mapping[str, Any]], template: Template, *, report: Reporter) -> "list[Encoded]":
-    """Turn messages into tokens.
-
-    Raises:
-        TrainingError: rows without a supervised token, or that the template can't render; all are counted, some named.
-    """
-    encoded: list[Encoded] = []
-    faults: list[str] = []
-    for number, record in enumerate(records):
-        try:
-            encoded.append(template.encode_row(record["messages"]))
-        except DataError as error:
-            faults.append(f"Row {_name(record)}: {error.what}")
-        if number % TICK == TICK - 1:
-            report(Event("train", "Reading rows", done=number + 1, total=len(records), unit="rows"))
-    _refuse(faults, "Mend or reject these rows in [prepare], then prepare again.")
-    return encoded
+        for line in file:
+            yield json.loads(line)
 
 
 def checked_rows(
-    records: Sequence[Mapping[str, Any]], encoded: "Sequence[Encoded]", *, context: int, stop_ids: tuple[int, ...]
-) -> list[TrainRow]:
-    """Join tokens with where they came from.
+    records: Iterable[Mapping[str, Any]],
+    template: Template,
+    *,
+    context: int,
+    stop_ids: tuple[int, ...],
+    total: int | None,
+    report: Reporter,
+) -> Iterator[TrainRow]:
+    """Turn rows into tokens and check each; only what is whole is given.
 
     Args:
         records: rows of the snapshot.
-        encoded: their tokens, in the same order.
+        template: of the base.
         context: longest row that the base can see, in tokens.
         stop_ids: tokens that end an answer.
+        total: how many rows there are, if that is known.
+        report: gets signs of life.
 
     Raises:
-        TrainingError: a row longer than the base's context, without a supervised token, or whose answer does not end in a
-            trained end token, which would make a model that never stops.
+        TrainingError: after the last row: some could not be rendered, are longer than the base's context, have no supervised
+            token, or have an answer that does not end in a trained end token, which would make a model that never stops. All
+            are counted, some named.
     """
-    rows = [
-        TrainRow(tokens, record["row_id"], record["source"]["file"], record["source"]["line"], record["weight"])
-        for record, tokens in zip(records, encoded, strict=True)
-    ]
-    too_long = [
-        f"Row {row} is {len(row.encoded.ids):,} tokens long, the base's context is {context:,}."
-        for row in rows
-        if len(row.encoded.ids) > context
-    ]
-    _refuse(too_long, "Set [prepare] max_tokens to the context or less; rows are never cut.")
-    untaught = [fault for row in rows if (fault := _supervision(row, stop_ids))]
-    _refuse(untaught, "Look at the base's chat template and at the row.")
-    return rows
+    broken = Faults("Mend or reject these rows in [prepare], then prepare again.")
+    long = Faults("Set [prepare] max_tokens to the context or less; rows are never cut.")
+    untaught = Faults("Look at the base's chat template and at the row.")
+    for number, record in enumerate(records):
+        if number % TICK == TICK - 1:
+            report(Event("train", "Reading rows", done=number + 1, total=total, unit="rows"))
+        source = record["source"]
+        try:
+            encoded = template.encode_row(record["messages"])
+        except DataError as error:
+            broken.add(f"Row {record['row_id'][:12]} ({source['file']} line {source['line']:,}): {error.what}")
+            continue
+        row = TrainRow(encoded, record["row_id"], source["file"], source["line"], record["weight"])
+        if len(encoded.ids) > context:
+            long.add(f"Row {row} is {len(encoded.ids):,} tokens long, the base's context is {context:,}.")
+        elif fault := _supervision(row, stop_ids):
+            untaught.add(fault)
+        else:
+            yield row
+    for faults in (broken, long, untaught):
+        faults.refuse()
 
 
 def _supervision(row: TrainRow, stop_ids: tuple[int, ...]) -> str:
@@ -109,13 +152,3 @@ def _supervision(row: TrainRow, stop_ids: tuple[int, ...]) -> str:
     if row.encoded.ids[wanted[-1]] not in stop_ids:
         return f"Row {row} ends its answer without a supervised end token: the model would never learn to stop."
     return ""
-
-
-def _name(record: Mapping[str, Any]) -> str:
-    return f"{record['row_id'][:12]} ({record['source']['file']} line {record['source']['line']:,})"
-
-
-def _refuse(faults: Sequence[str], mend: str) -> None:
-    if faults:
-        more = f" {len(faults) - SHOWN:,} more rows are like this." if len(faults) > SHOWN else ""
-        raise TrainingError(" ".join(faults[:SHOWN]) + more, mend=mend)

@@ -28,10 +28,10 @@ from budwood.train.disk import writing
 from budwood.train.loop import Fitted, fit, load_weights
 from budwood.train.memory import peak_bytes
 from budwood.train.result import Base, nothing_learnt, store_adapter, store_model, store_run
-from budwood.train.row_cache import cached
-from budwood.train.rows import TrainRow, checked_rows, encode_rows, read_records
+from budwood.train.rows import checked_rows, read_records
 from budwood.train.settings import TrainSettings
 from budwood.train.start import check_start, starting_adapter, starting_ref
+from budwood.train.table import RowTable, table
 from budwood.train.trainable import AdapterTraining, FullTraining, Trainable
 
 if TYPE_CHECKING:
@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 
 TRAIN_VERSION = 1
 """Raised when the same rows and settings would give other bytes."""
+TOKENS_VERSION = 1
+"""Raised when the same messages and template would give other tokens, or other rows would be refused."""
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
@@ -154,19 +156,19 @@ class _Stage:
         parents = [self._snapshot, self._base.object, result, *([self._start] if self._start else [])]
         return store_run(self._store, fitted.curves, parents=parents, body=self._body(fitted, result), attestation=attestation)
 
-    def _adapter(self, loaded: "LoadedBase", rows: list[TrainRow], validation: list[TrainRow]) -> tuple[Fitted, Digest, str]:
+    def _adapter(self, loaded: "LoadedBase", rows: RowTable, validation: RowTable) -> tuple[Fitted, Digest, str]:
         adapter = starting_adapter(self._store, self._start, loaded.model, self._settings)
         trainable = AdapterTraining(loaded.model, adapter, checkpointing=self._settings.checkpointing)
         fitted = self._fit(trainable, rows, validation)
         return fitted, store_adapter(self._store, trainable.adapter(), self._base, self._settings), trainable.way
 
-    def _full(self, loaded: "LoadedBase", rows: list[TrainRow], validation: list[TrainRow]) -> tuple[Fitted, Digest, str]:
+    def _full(self, loaded: "LoadedBase", rows: RowTable, validation: RowTable) -> tuple[Fitted, Digest, str]:
         trainable = FullTraining(loaded.model, DTYPES[self._settings.precision], checkpointing=self._settings.checkpointing)
         fitted = self._fit(trainable, rows, validation)
         trainable.release()
         return fitted, store_model(self._store, loaded.model, self._base), trainable.way
 
-    def _fit(self, trainable: Trainable, rows: list[TrainRow], validation: list[TrainRow]) -> Fitted:
+    def _fit(self, trainable: Trainable, rows: RowTable, validation: RowTable) -> Fitted:
         before = _fingerprint(trainable)
         fitted = fit(
             trainable,
@@ -194,13 +196,24 @@ class _Stage:
             identity=self._base.identity,
         )
 
-    def _rows(self, loaded: "LoadedBase", split: str) -> list[TrainRow]:
+    def _rows(self, loaded: "LoadedBase", split: str) -> RowTable:
+        """Give a split's tokens from the store's cache, which the first training on them fills."""
+        template, identity = chat_template(loaded.tokenizer), self._base.identity
+        depends = {
+            "split": split,
+            "tokenizer": identity.tokenizer_digest,
+            "template": template.digest,
+            "context": identity.context,
+            "stop_ids": list(template.stop_ids),
+        }
+        key = self._store.action("tokens", TOKENS_VERSION, depends, [self._snapshot], 0)
         records = read_records(self._store.file(self._snapshot, f"{split}.jsonl"))
-        template = chat_template(loaded.tokenizer)
-        path = self._work / f"{split}.safetensors"
-        encoded = cached(path, lambda: encode_rows(records, template, report=self._report))
-        rows = checked_rows(records, encoded, context=self._base.identity.context, stop_ids=template.stop_ids)
-        self._report(Event("train", f"{len(rows):,} {split} rows, {sum(len(row.encoded.ids) for row in rows):,} tokens"))
+        total = self._store.manifest(self._snapshot).body.get("counts", {}).get(split)
+        made = checked_rows(
+            records, template, context=identity.context, stop_ids=template.stop_ids, total=total, report=self._report
+        )
+        rows = table(self._store.cache(self._snapshot) / key, made, self._report)
+        self._report(Event("train", f"{len(rows):,} {split} rows, {rows.tokens:,} tokens"))
         return rows
 
     def _body(self, fitted: Fitted, result: Digest) -> dict[str, Any]:

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from budwood.engine.lora.frozen import Frozen, frozen_linear
-from budwood.engine.lora.product import RunPair, lora_product
+from budwood.engine.lora.pairs import RunPair
+from budwood.engine.lora.product import lora_product
 from budwood.engine.quant import Linear4bit, Workspace, dequantize, quantize
 
 

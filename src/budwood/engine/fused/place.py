@@ -36,7 +36,7 @@ class FusedLayer(StandIn):
         only: Tensor | None = None,
         **others: Any,
     ) -> Tensor:
-        """(1, T, d) → (1, T, d), as the layer that it stands for; the last layer gives (1, N, d) where `only` names N tokens."""
+        """(1, T, d) → (1, T, d), as its original; the last layer gives (1, N, d) where `only` names N tokens."""
         if layout is None or position_embeddings is None or attention_mask is not None or others.get("kv") is not None:
             found: Tensor = self.original(
                 hidden_states, attention_mask=attention_mask, position_embeddings=position_embeddings, layout=layout, **others
@@ -49,7 +49,9 @@ class FusedLayer(StandIn):
         wanted = only if self.last else None
         at_once = wanted if pairs.everywhere() else None
         y = decoder_layer(x.contiguous(), parts, Pass(cosine, sine, layout.cu_seqlens, at_once), pairs)
-        return (y if wanted is at_once else y.index_select(0, wanted))[None]
+        if wanted is not None and at_once is None:
+            y = y.index_select(0, wanted)
+        return y[None]
 
 
 def fuse(model: nn.Module, *, keep: bool = True) -> bool:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+
 @dataclass(frozen=True)
 class RunPair:
     """The pair that a run of tokens uses in this layer.
