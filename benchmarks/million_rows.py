@@ -3,7 +3,7 @@
     python benchmarks/million_rows.py [--rows 1000000] [--tokens 60]
 
 A store with a snapshot of synthetic conversations is made in a temporary folder, and `train` is called twice on the bundled
-base: first with nothing cached (rows are rendered and tokenised), then again. Time is from the call to the first optimiser step,
+base: with nothing cached (rows are rendered and tokenised), then again. Time is from the call to the first optimiser step,
 loading of the base, checks of all digests and the plan of all epochs included. Memory is anonymous memory at the end of that
 step, less the same of a training over 1,000 rows. Each training is a process of its own. Asserts nothing.
 """
