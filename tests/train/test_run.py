@@ -245,3 +245,38 @@ def test_the_settings_of_torch_are_put_back(job: Job, snapshot: Digest, settings
     before = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
     job.train(snapshot, replace(settings, epochs=0.2, validations=1))
     assert (torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()) == before
+
+
+def test_ranks_and_layers_of_their_own_are_trained_and_stored(job: Job, snapshot: Digest, settings: TrainSettings) -> None:
+    chosen = replace(settings, layers="1-", target_modules=("q_proj", "up_proj"), rank_pattern={"up_proj": 2})
+    run = job.train(snapshot, replace(chosen, alpha_pattern={"regex:.*q_proj": 4.0}))
+    folder = job.store.folder(job.store.manifest(run).body["result"])
+    adapter = load_adapter(folder, linear_shapes(load_base(job.base_ref).model))
+    assert {path: (pair.a.shape[0], pair.scaling) for path, pair in adapter.pairs.items()} == {
+        "model.layers.1.self_attn.q_proj": (4, 1.0),
+        "model.layers.1.mlp.up_proj": (2, 4.0),
+    }
+    with pytest.raises(TrainingError, match=r"another rank or scale in 1 layers, first model\.layers\.1"):
+        job.train(snapshot, replace(chosen, rank_pattern={}, alpha_pattern={"q_proj": 4.0}), start=Digest(run_result(job, run)))
+    with pytest.raises(AdapterError, match="Rank 99 is larger than a side"):
+        job.train(snapshot, replace(chosen, rank_pattern={"up_proj": 99}))
+
+
+def test_a_base_in_eight_bits(job: Job, snapshot: Digest, settings: TrainSettings) -> None:
+    run = job.train(snapshot, replace(settings, method="qlora", bits=8))
+    body = job.store.manifest(run).body
+    assert body["quantization"] == "int8"
+    assert body["validation_loss"] < body["validation_loss_before"]
+    assert job.store.manifest(body["result"]).body["quantization"] == "int8"
+    assert run != job.train(snapshot, replace(settings, method="qlora"))
+
+
+def run_result(job: Job, run: Digest) -> str:
+    return str(job.store.manifest(run).body["result"])
+
+
+def test_settings_that_came_later_change_no_name_where_they_are_off(settings: TrainSettings) -> None:
+    body = replace(settings, method="qlora").as_body()
+    assert not {"bits", "layers", "rank_pattern", "alpha_pattern", "b_rate_ratio", "checkpointing"} & set(body)
+    assert replace(settings, method="qlora", bits=8).as_body()["bits"] == 8
+    assert "bits" not in replace(settings, method="lora", bits=8).as_body()

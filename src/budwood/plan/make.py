@@ -85,18 +85,21 @@ def make_plan(recipe: Recipe, shape: BaseShape, lengths: Lengths | None, machine
     Raises:
         AdapterError: target_modules names no layer of the base, or the rank is larger than a layer.
     """
-    from budwood.engine.lora import target_paths
+    from budwood.engine.lora import resolve_pattern, target_paths
 
     section = recipe.train
     targets = target_paths(
         shape.linears,
         section.target_modules,
+        layers=section.layers,
         rank=section.rank,
         where="[train] target_modules",
         rank_where="[train] rank",
     )
     per_rank = sum(sum(shape.linears[path]) for path in targets)
-    options = {method: _option(method, section, shape, per_rank, lengths, machine) for method in METHODS}
+    ranks = resolve_pattern("rank_pattern", section.rank_pattern, targets)
+    trained = sum(ranks.get(path, section.rank) * sum(shape.linears[path]) for path in targets)
+    options = {method: _option(method, section, shape, trained, lengths, machine) for method in METHODS}
     rank = check_rank(section, per_rank, lengths) if lengths is not None and lengths.tokens else None
     method, why = decide(
         section.method,
@@ -120,10 +123,10 @@ def make_plan(recipe: Recipe, shape: BaseShape, lengths: Lengths | None, machine
 
 
 def _option(
-    method: Method, section: TrainSection, shape: BaseShape, per_rank: int, lengths: Lengths | None, machine: Machine
+    method: Method, section: TrainSection, shape: BaseShape, trained: int, lengths: Lengths | None, machine: Machine
 ) -> Option:
     """Predict one method; "auto" keeps all activations, unless only the layers' inputs fit."""
-    predict = partial(_predict, method, section, shape, per_rank, lengths, machine)
+    predict = partial(_predict, method, section, shape, trained, lengths, machine)
     if section.checkpointing != "auto":
         return predict(section.checkpointing)
     whole = predict("none")
@@ -134,12 +137,12 @@ def _predict(
     method: Method,
     section: TrainSection,
     shape: BaseShape,
-    per_rank: int,
+    trained: int,
     lengths: Lengths | None,
     machine: Machine,
     checkpointing: Checkpointing,
 ) -> Option:
-    trainable = shape.parameters if method == "full" else section.rank * per_rank
+    trainable = shape.parameters if method == "full" else trained
     fused = method != "full" and shape.llama_kind and _has_kernels(machine, section)
     load = Load(
         trainable=trainable,

@@ -13,8 +13,10 @@ def _check_targets(value: Any) -> Any:
     """Say once what is expected; of an alternative of two types, pydantic would tell each one's complaint."""
     if value == "all-linear":
         return value
+    if isinstance(value, str) and value.startswith("regex:"):
+        return value
     if isinstance(value, str):
-        raise ValueError(f'write names as a list: target_modules = ["{value}"], or "all-linear"')
+        raise ValueError(f'write names as a list: target_modules = ["{value}"]; or "all-linear"; or "regex:…"')
     if not isinstance(value, list | tuple) or not all(isinstance(name, str) for name in value):
         raise ValueError('write a list of names, e.g. ["q_proj", "v_proj"], or "all-linear"')
     if not value:
@@ -29,9 +31,12 @@ class TrainSection(Section):
     alpha: float = Field(default=32.0, gt=0, description="numerator of the scale alpha / rank")
     rslora: bool = Field(default=False, description="scale alpha / sqrt(rank) instead")
     dropout: float = Field(default=0.0, ge=0, lt=1, description="on the adapter's input")
-    target_modules: Annotated[Names | Literal["all-linear"], BeforeValidator(_check_targets)] = Field(
-        default="all-linear", description="linear layers that get a pair: names, or all-linear"
+    target_modules: Annotated[Names | str, BeforeValidator(_check_targets)] = Field(
+        default="all-linear", description='linear layers that get a pair: names, all-linear, or "regex:…" for whole paths'
     )
+    layers: str = Field(default="", description='decoder layers that get pairs, e.g. "8-" or "0-3,20"; empty: all')
+    rank_pattern: dict[str, int] = Field(default={}, description="layer name or regex:… → rank of its own")
+    alpha_pattern: dict[str, float] = Field(default={}, description="layer name or regex:… → alpha of its own")
     epochs: float = Field(default=2.0, gt=0, le=1000, description="passes over the training rows")
     learning_rate: float = Field(default=0.0, ge=0, description="peak; 0: by method (LoRA 4e-3 on small bases, see plan)")
     schedule: Literal["constant", "linear", "cosine"] = Field(default="cosine", description="after the warm-up")

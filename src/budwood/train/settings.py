@@ -12,8 +12,11 @@ if TYPE_CHECKING:
 Method = Literal["lora", "qlora", "full"]
 Checkpointing = Literal["none", "layer"]
 
-ADAPTER_KEYS = ("rank", "alpha", "rslora", "dropout", "target_modules", "b_rate_ratio")
-LATER: Mapping[str, Any] = {"b_rate_ratio": 1, "bits": 4}
+ADAPTER_KEYS = (
+    *("rank", "alpha", "rslora", "dropout", "target_modules", "layers", "rank_pattern", "alpha_pattern"),
+    "b_rate_ratio",
+)
+LATER: Mapping[str, Any] = {"b_rate_ratio": 1, "bits": 4, "layers": "", "rank_pattern": {}, "alpha_pattern": {}}
 """Settings that came later, with the value of the trainings before them, whose names must not change."""
 
 
@@ -29,7 +32,10 @@ class TrainSettings:
     alpha: float
     rslora: bool
     dropout: float
-    target_modules: tuple[str, ...] | Literal["all-linear"]
+    target_modules: tuple[str, ...] | str
+    layers: str
+    rank_pattern: Mapping[str, int]
+    alpha_pattern: Mapping[str, float]
     epochs: float
     schedule: Literal["constant", "linear", "cosine"]
     warmup: float

@@ -3,7 +3,7 @@
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from budwood.engine.lora import Adapter, LoraConfig, linear_shapes, load_adapter, new_adapter, target_paths
+from budwood.engine.lora import Adapter, LoraConfig, linear_shapes, load_adapter, new_adapter, resolve_pattern, target_paths
 from budwood.errors import TrainingError
 from budwood.identity import Digest, short
 from budwood.train.settings import TrainSettings
@@ -54,11 +54,23 @@ def starting_adapter(store: "Store", start: Digest | None, model: "nn.Module", s
     paths = target_paths(
         shapes,
         settings.target_modules,
+        layers=settings.layers,
         rank=settings.rank,
         where="[train] target_modules",
         rank_where="[train] rank",
     )
-    config = LoraConfig(settings.rank, settings.alpha, settings.rslora, settings.dropout, paths)
+    ranks = resolve_pattern("rank_pattern", settings.rank_pattern, paths)
+    for path, rank in ranks.items():
+        target_paths(shapes, [path], rank=rank, rank_where="[train] rank_pattern")
+    config = LoraConfig(
+        settings.rank,
+        settings.alpha,
+        settings.rslora,
+        settings.dropout,
+        paths,
+        rank_pattern=ranks,
+        alpha_pattern=resolve_pattern("alpha_pattern", settings.alpha_pattern, paths),
+    )
     if start is None:
         return new_adapter(model, config, seed=settings.seed)
     earlier = load_adapter(store.folder(start), shapes)
@@ -68,7 +80,17 @@ def starting_adapter(store: "Store", start: Digest | None, model: "nn.Module", s
             f"{short(start)}… has other target modules: {len(odd)} layers are in one of the two only, first {odd[0]}",
             "Use the earlier target_modules, or start fresh with an empty continue_from.",
         )
+    unlike = [path for path in paths if _scale(earlier.config, path) != _scale(config, path)]
+    if unlike:
+        raise _refused(
+            f"{short(start)}… has another rank or scale in {len(unlike)} layers, first {unlike[0]}",
+            "Use the earlier rank_pattern and alpha_pattern, or start fresh with an empty continue_from.",
+        )
     return replace(earlier, config=replace(earlier.config, dropout=settings.dropout))
+
+
+def _scale(config: LoraConfig, path: str) -> tuple[int, float]:
+    return config.rank_of(path), config.scaling_of(path)
 
 
 def starting_ref(store: "Store", start: Digest | None, base: "BaseRef") -> "BaseRef":

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from budwood.engine.lora import AdapterBank, LoraConfig, new_adapter, target_paths
-from budwood.engine.lora.targets import linear_shapes, short_targets
+from budwood.engine.lora import AdapterBank, LoraConfig, new_adapter, resolve_pattern, target_paths
+from budwood.engine.lora.targets import layer_of, linear_shapes, short_targets
 from budwood.errors import AdapterError
 
 ModelOf = Callable[[str], nn.Module]
@@ -111,3 +111,66 @@ def test_a_starts_uniform_within_one_over_root_d_in_and_b_at_zero(llama: nn.Modu
 def test_settings_out_of_range_are_refused(fields: dict[str, object], message: str) -> None:
     with pytest.raises(AdapterError, match=message):
         LoraConfig(**{"rank": 4, "alpha": 8, **fields})  # type: ignore[arg-type]  # wrong on purpose
+
+
+@pytest.mark.parametrize(
+    ("wanted", "paths"),
+    [
+        (r"regex:.*\.1\..*\.(q|v)_proj", ("model.layers.1.self_attn.q_proj", "model.layers.1.self_attn.v_proj")),
+        (["regex:.*up_proj", "o_proj"], None),
+    ],
+)
+def test_an_expression_has_to_fit_a_whole_path(
+    llama: nn.Module, wanted: str | list[str], paths: tuple[str, ...] | None
+) -> None:
+    found = target_paths(llama, wanted)
+    if paths is None:
+        paths = tuple(path for path in target_paths(llama, "all-linear") if path.endswith(("up_proj", "o_proj")))
+    assert found == paths
+
+
+@pytest.mark.parametrize(
+    ("wanted", "message"),
+    [("regex:up_proj", "matches no linear layer"), ("regex:(q_proj", "is no regular expression: missing \\)")],
+)
+def test_expressions_that_mean_nothing_are_refused(llama: nn.Module, wanted: str, message: str) -> None:
+    with pytest.raises(AdapterError, match=message):
+        target_paths(llama, wanted)
+
+
+@pytest.mark.parametrize(("layers", "kept"), [("1-", {1}), ("0", {0}), ("0-1", {0, 1}), ("0,1", {0, 1}), (" 1 - 1 ", {1})])
+def test_a_range_of_layers(llama: nn.Module, layers: str, kept: set[int]) -> None:
+    found = target_paths(llama, "all-linear", layers=layers)
+    assert {layer_of(path) for path in found} == kept
+    assert len(found) == 7 * len(kept)
+
+
+@pytest.mark.parametrize(
+    ("layers", "message"),
+    [
+        ("2-", r"layers = '2-' reaches beyond this base's 2 layers \(0 to 1\)"),
+        ("0-7", "reaches beyond"),
+        ("1-0", "'1-0' ends before it begins"),
+        ("first", "'first' is no range of layers"),
+        ("-1", "'-1' is no range of layers"),
+        ("0,,1", "'' is no range of layers"),
+    ],
+)
+def test_ranges_that_are_none_are_refused(llama: nn.Module, layers: str, message: str) -> None:
+    with pytest.raises(AdapterError, match=message) as caught:
+        target_paths(llama, "all-linear", layers=layers)
+    assert caught.value.where == "[train] layers"
+
+
+def test_a_pattern_gives_values_by_path(llama: nn.Module) -> None:
+    paths = target_paths(llama, ["q_proj", "up_proj"])
+    found = resolve_pattern("rank_pattern", {"up_proj": 8, r"regex:.*\.1\..*q_proj": 2}, paths)
+    assert found == {
+        "model.layers.0.mlp.up_proj": 8,
+        "model.layers.1.mlp.up_proj": 8,
+        "model.layers.1.self_attn.q_proj": 2,
+    }
+    with pytest.raises(AdapterError, match=r'"down_proj" matches no linear layer'):
+        resolve_pattern("rank_pattern", {"down_proj": 8}, paths)
+    with pytest.raises(AdapterError, match=r"rank_pattern has both 8 and 4 for model\.layers\.1\.mlp\.up_proj"):
+        resolve_pattern("rank_pattern", {"up_proj": 8, r"regex:.*\.1\.mlp.*": 4}, paths)

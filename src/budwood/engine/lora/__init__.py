@@ -19,7 +19,7 @@ from budwood.engine.lora.checkpoint import load_adapter, save_adapter
 from budwood.engine.lora.config import LoraConfig
 from budwood.engine.lora.merge import merged_model_files, merged_weights
 from budwood.engine.lora.segments import Segments
-from budwood.engine.lora.targets import linear_shapes, target_paths
+from budwood.engine.lora.targets import layer_ranges, linear_shapes, resolve_pattern, target_paths
 
 __all__ = [
     "Adapter",
@@ -27,11 +27,13 @@ __all__ = [
     "LoraConfig",
     "Pair",
     "Segments",
+    "layer_ranges",
     "linear_shapes",
     "load_adapter",
     "merged_model_files",
     "merged_weights",
     "new_adapter",
+    "resolve_pattern",
     "save_adapter",
     "target_paths",
 ]
