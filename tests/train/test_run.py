@@ -280,3 +280,18 @@ def test_settings_that_came_later_change_no_name_where_they_are_off(settings: Tr
     assert not {"bits", "layers", "rank_pattern", "alpha_pattern", "b_rate_ratio", "checkpointing"} & set(body)
     assert replace(settings, method="qlora", bits=8).as_body()["bits"] == 8
     assert "bits" not in replace(settings, method="lora", bits=8).as_body()
+
+
+def test_a_training_from_the_weights_directions_is_stored_as_a_plain_adapter_and_gone_on_from(
+    job: Job, snapshot: Digest, settings: TrainSettings
+) -> None:
+    chosen = replace(settings, init="pissa", learning_rate=1e-3)
+    run = job.train(snapshot, chosen)
+    body = job.store.manifest(run).body
+    assert body["validation_loss"] < body["validation_loss_before"]
+    result = Digest(body["result"])
+    assert job.store.manifest(result).body["rank"] == 2 * settings.rank
+    with pytest.raises(TrainingError, match="init = 'pissa' is for a fresh adapter"):
+        job.train(snapshot, replace(chosen, rank=2 * settings.rank, alpha=2 * settings.alpha), start=result)
+    again = job.train(snapshot, replace(settings, rank=2 * settings.rank, alpha=2 * settings.alpha), start=result)
+    assert job.store.manifest(again).body["validation_loss_before"] == pytest.approx(body["validation_loss"], rel=1e-4)

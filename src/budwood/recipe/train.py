@@ -34,6 +34,9 @@ class TrainSection(Section):
     target_modules: Annotated[Names | str, BeforeValidator(_check_targets)] = Field(
         default="all-linear", description='linear layers that get a pair: names, all-linear, or "regex:…" for whole paths'
     )
+    init: Literal["default", "pissa"] = Field(
+        default="default", description="pissa: start from the weights' largest directions; the adapter has twice the rank"
+    )
     layers: str = Field(default="", description='decoder layers that get pairs, e.g. "8-" or "0-3,20"; empty: all')
     rank_pattern: dict[str, int] = Field(default={}, description="layer name or regex:… → rank of its own")
     alpha_pattern: dict[str, float] = Field(default={}, description="layer name or regex:… → alpha of its own")

@@ -13,10 +13,17 @@ Method = Literal["lora", "qlora", "full"]
 Checkpointing = Literal["none", "layer"]
 
 ADAPTER_KEYS = (
-    *("rank", "alpha", "rslora", "dropout", "target_modules", "layers", "rank_pattern", "alpha_pattern"),
+    *("rank", "alpha", "rslora", "dropout", "target_modules", "init", "layers", "rank_pattern", "alpha_pattern"),
     "b_rate_ratio",
 )
-LATER: Mapping[str, Any] = {"b_rate_ratio": 1, "bits": 4, "layers": "", "rank_pattern": {}, "alpha_pattern": {}}
+LATER: Mapping[str, Any] = {
+    "b_rate_ratio": 1,
+    "bits": 4,
+    "init": "default",
+    "layers": "",
+    "rank_pattern": {},
+    "alpha_pattern": {},
+}
 """Settings that came later, with the value of the trainings before them, whose names must not change."""
 
 
@@ -33,6 +40,7 @@ class TrainSettings:
     rslora: bool
     dropout: float
     target_modules: tuple[str, ...] | str
+    init: Literal["default", "pissa"]
     layers: str
     rank_pattern: Mapping[str, int]
     alpha_pattern: Mapping[str, float]

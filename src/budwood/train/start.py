@@ -3,7 +3,16 @@
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from budwood.engine.lora import Adapter, LoraConfig, linear_shapes, load_adapter, new_adapter, resolve_pattern, target_paths
+from budwood.engine.lora import (
+    Adapter,
+    LoraConfig,
+    linear_shapes,
+    load_adapter,
+    new_adapter,
+    principal_start,
+    resolve_pattern,
+    target_paths,
+)
 from budwood.errors import TrainingError
 from budwood.identity import Digest, short
 from budwood.train.settings import TrainSettings
@@ -72,7 +81,13 @@ def starting_adapter(store: "Store", start: Digest | None, model: "nn.Module", s
         alpha_pattern=resolve_pattern("alpha_pattern", settings.alpha_pattern, paths),
     )
     if start is None:
-        return new_adapter(model, config, seed=settings.seed)
+        fresh = new_adapter(model, config, seed=settings.seed)
+        return principal_start(model, fresh, seed=settings.seed) if settings.init == "pissa" else fresh
+    if settings.init != "default":
+        raise _refused(
+            f"init = {settings.init!r} is for a fresh adapter",
+            "Leave init out, and set [train] rank to that of the earlier adapter.",
+        )
     earlier = load_adapter(store.folder(start), shapes)
     if set(earlier.pairs) != set(paths):
         odd = sorted(set(earlier.pairs) ^ set(paths))

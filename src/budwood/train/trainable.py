@@ -11,7 +11,7 @@ from budwood.engine.attention import packed_attention_way
 from budwood.engine.base import head_weight, hidden_states, logit_softcap
 from budwood.engine.fused import fuse
 from budwood.engine.layers import put_back
-from budwood.engine.lora import Adapter, AdapterBank
+from budwood.engine.lora import Adapter, AdapterBank, plain
 from budwood.engine.loss import supervised_loss
 from budwood.engine.recompute import recompute
 from budwood.train.settings import Checkpointing
@@ -72,8 +72,8 @@ class AdapterTraining:
             return _loss_sum(self._model, batch)
 
     def adapter(self) -> Adapter:
-        """Copy the adapter out as it stands."""
-        return self._bank.adapter(self.KEY)
+        """Copy the adapter out as it stands, as a plain one."""
+        return plain(self._bank.adapter(self.KEY))
 
     def release(self) -> None:
         put_back(self._model)

@@ -7,9 +7,10 @@
         model(...).logits.sum().backward()
     save_adapter(bank.adapter("support"), folder, base_id="org/name", revision=None)
 
-`config`: settings · `adapter`: settings and pairs · `targets`: names → layers · `layer`, `product`, `segments`, `frozen`:
-the forward pass and its gradient · `bank`: many adapters, one base · `checkpoint`, `peft_config`, `tensor_file`,
-`untrusted`: PEFT's files, read strictly · `merge`: the delta added to the weights · `compose`: several adapters made into one.
+`config`: settings · `adapter`: settings and pairs · `targets`: names → layers · `layer`, `product`, `pairs`, `segments`,
+`frozen`: the forward pass and its gradient · `bank`: many adapters, one base · `pissa`: a start from the weights ·
+`checkpoint`, `peft_config`, `tensor_file`, `untrusted`: PEFT's files, read strictly · `merge`: the delta added to the weights ·
+`compose`: several adapters made into one.
 Every error is an AdapterError.
 """
 
@@ -18,6 +19,7 @@ from budwood.engine.lora.bank import AdapterBank
 from budwood.engine.lora.checkpoint import load_adapter, save_adapter
 from budwood.engine.lora.config import LoraConfig
 from budwood.engine.lora.merge import merged_model_files, merged_weights
+from budwood.engine.lora.pissa import plain, principal_start
 from budwood.engine.lora.segments import Segments
 from budwood.engine.lora.targets import layer_ranges, linear_shapes, resolve_pattern, target_paths
 
@@ -33,6 +35,8 @@ __all__ = [
     "merged_model_files",
     "merged_weights",
     "new_adapter",
+    "plain",
+    "principal_start",
     "resolve_pattern",
     "save_adapter",
     "target_paths",

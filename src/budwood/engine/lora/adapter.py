@@ -15,15 +15,22 @@ from budwood.errors import AdapterError
 
 @dataclass(frozen=True)
 class Pair:
-    """What one linear layer gets: y = W x + scaling · B A x, with a (r, d_in) and b (d_out, r)."""
+    """What one linear layer gets: y = W x + scaling · B A x, with a (r, d_in) and b (d_out, r).
+
+    With an `anchor`, a frozen A0 and B0 of the same sizes, it is scaling · (B A - B0 A0) x; only in training (see `pissa`).
+    """
 
     a: Tensor
     b: Tensor
     scaling: float
+    anchor: tuple[Tensor, Tensor] | None = None
 
     def delta(self) -> Tensor:
         """Multiply out: (d_out, d_in) in float32. For merging and tests; no forward pass ever builds it."""
-        return (self.b.float() @ self.a.float()) * self.scaling
+        product = self.b.float() @ self.a.float()
+        if self.anchor is not None:
+            product = product - self.anchor[1].float() @ self.anchor[0].float()
+        return product * self.scaling
 
 
 @dataclass(frozen=True)

@@ -91,6 +91,10 @@ class AdapterBank:
         if key in self._entries:
             raise AdapterError(f'The bank has an adapter "{key}" already.', mend="Remove or replace it.")
         self._check_fit(key, adapter)
+        if not trainable and any(pair.anchor is not None for pair in adapter.pairs.values()):
+            raise AdapterError(
+                f'Adapter "{key}" has frozen copies of its start, which only training needs.', mend="Convert it with `plain`."
+            )
         slot = self._next_slot
         self._next_slot += 1
         with torch.inference_mode(False):
@@ -128,7 +132,7 @@ class AdapterBank:
     def adapter(self, key: str) -> Adapter:
         """Copy an adapter out as it stands now, on the CPU in float32."""
         live = self._entry(key).adapter
-        pairs = {path: Pair(_copy(pair.a), _copy(pair.b), pair.scaling) for path, pair in live.pairs.items()}
+        pairs = {path: _copied(pair) for path, pair in live.pairs.items()}
         return replace(live, pairs=pairs)
 
     def parameters(self, key: str) -> list[nn.Parameter]:
@@ -221,13 +225,17 @@ class AdapterBank:
         layer = self._layers[path]
         home = next(iter((*layer.base.parameters(), *layer.base.buffers())))
         a, b = (tensor.detach().to(home.device, torch.float32, copy=True).contiguous() for tensor in (pair.a, pair.b))
+        anchor = None
+        if pair.anchor is not None:
+            a0, b0 = (tensor.detach().to(home.device, torch.float32, copy=True).contiguous() for tensor in pair.anchor)
+            anchor = (a0, b0)
         if trainable:
             a, b = nn.Parameter(a), nn.Parameter(b)
-            layer.put(slot, SlotPair(a, b, pair.scaling, a, b, fixed=False))
+            layer.put(slot, SlotPair(a, b, pair.scaling, a, b, fixed=False, anchor=anchor))
         else:
             dtype = home.dtype if home.is_floating_point() else torch.float32
             layer.put(slot, SlotPair(a, b, pair.scaling, a.to(dtype), b.to(dtype), fixed=True))
-        return Pair(a, b, pair.scaling)
+        return Pair(a, b, pair.scaling, anchor)
 
     def _check_fit(self, key: str, adapter: Adapter) -> None:
         shapes = {path: (layer.out_features, layer.in_features) for path, layer in self._layers.items()}
@@ -237,6 +245,11 @@ class AdapterBank:
 def _put(model: nn.Module, path: str, module: nn.Module) -> None:
     parent, _, name = path.rpartition(".")
     setattr(model.get_submodule(parent), name, module)
+
+
+def _copied(pair: Pair) -> Pair:
+    anchor = None if pair.anchor is None else (_copy(pair.anchor[0]), _copy(pair.anchor[1]))
+    return Pair(_copy(pair.a), _copy(pair.b), pair.scaling, anchor)
 
 
 def _copy(tensor: Tensor) -> Tensor:

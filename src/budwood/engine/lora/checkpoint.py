@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from budwood.engine.lora.adapter import Adapter, Pair
 from budwood.engine.lora.config import LoraConfig
 from budwood.engine.lora.peft_config import PeftSettings, read_settings, write_settings
+from budwood.engine.lora.pissa import plain
 from budwood.engine.lora.targets import Shapes, linear_shapes, nearest, target_paths
 from budwood.engine.lora.tensor_file import TensorEntry, read_header
 from budwood.engine.lora.untrusted import open_plain, refusal
@@ -44,6 +45,7 @@ def save_adapter(adapter: Adapter, folder: Path, *, base_id: str, revision: str 
     Raises:
         AdapterError: a value is NaN or infinite. Nothing has been written then.
     """
+    adapter = plain(adapter)
     tensors: dict[str, Tensor] = {}
     for path, pair in adapter.pairs.items():
         for tail, tensor in zip(_TAILS, (pair.a, pair.b), strict=True):

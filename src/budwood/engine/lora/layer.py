@@ -34,6 +34,7 @@ class SlotPair:
     cast_a: Tensor
     cast_b: Tensor
     fixed: bool
+    anchor: tuple[Tensor, Tensor] | None = None
 
 
 class LoraLinear(AttachedLinear):
@@ -109,7 +110,14 @@ class LoraLinear(AttachedLinear):
         if plan is None or not runs:
             return []
         self._check_tokens(tokens, plan)
-        return [self._run_pair(run, tokens, device, plan) for run in runs]
+        found: list[RunPair] = []
+        for run in runs:
+            found.append(self._run_pair(run, tokens, device, plan))
+            pair = self.pairs[run.slot]
+            if pair.anchor is not None:
+                # The frozen copy stands for a part of the weight, whose input nothing is dropped from.
+                found.append(RunPair(run.start, run.end, *pair.anchor, -pair.scaling))
+        return found
 
     def _runs(self, plan: Plan | None) -> list[Run]:
         return [run for run in plan.runs if run.slot in self.pairs] if plan is not None else []
@@ -119,8 +127,10 @@ class LoraLinear(AttachedLinear):
             self._add_padded(y, x, plan.padded)
             return
         for run in runs:
-            pair = self.pairs[run.slot]
-            add_run(y[run.start : run.end], x[run.start : run.end], pair.cast_a, pair.cast_b, pair.scaling)
+            pair, rows = self.pairs[run.slot], slice(run.start, run.end)
+            add_run(y[rows], x[rows], pair.cast_a, pair.cast_b, pair.scaling)
+            if pair.anchor is not None:
+                add_run(y[rows], x[rows], *pair.anchor, -pair.scaling)
 
     def _add_padded(self, y: Tensor, x: Tensor, padded: Padded) -> None:
         a, b = self._stacks(padded.slots, x.dtype)
