@@ -295,3 +295,18 @@ def test_a_training_from_the_weights_directions_is_stored_as_a_plain_adapter_and
         job.train(snapshot, replace(chosen, rank=2 * settings.rank, alpha=2 * settings.alpha), start=result)
     again = job.train(snapshot, replace(settings, rank=2 * settings.rank, alpha=2 * settings.alpha), start=result)
     assert job.store.manifest(again).body["validation_loss_before"] == pytest.approx(body["validation_loss"], rel=1e-4)
+
+
+def test_lengths_of_rows_are_trained_stored_and_gone_on_from(job: Job, snapshot: Digest, settings: TrainSettings) -> None:
+    chosen = replace(settings, dora=True)
+    run = job.train(snapshot, chosen)
+    body = job.store.manifest(run).body
+    assert body["validation_loss"] < body["validation_loss_before"]
+    result = Digest(body["result"])
+    assert job.store.manifest(result).body["dora"] is True
+    adapter = load_adapter(job.store.folder(result), linear_shapes(load_base(job.base_ref).model))
+    assert all(pair.magnitude is not None for pair in adapter.pairs.values())
+    again = job.train(snapshot, replace(chosen, seed=9), start=result)
+    assert job.store.manifest(again).body["validation_loss_before"] == pytest.approx(body["validation_loss"], rel=1e-4)
+    with pytest.raises(TrainingError, match="dora True, now False"):
+        job.train(snapshot, settings, start=result)

@@ -23,6 +23,13 @@ WaitOption = Annotated[
 ]
 WhoOption = Annotated[str, typer.Option("--who", help="who acts; kept in the history", show_default="the login name")]
 
+TrackOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--track", help="send figures on: tensorboard, wandb, mlflow or trackio; may be given again", show_default=False
+    ),
+]
+
 DEFAULT_STORE = Path(".budwood")
 
 

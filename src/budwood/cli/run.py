@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from budwood.cli.options import DEFAULT_STORE, JsonOption, ReasonOption, RecipeArgument, StoreOption, WhoOption
+from budwood.cli.options import DEFAULT_STORE, JsonOption, ReasonOption, RecipeArgument, StoreOption, TrackOption, WhoOption
 from budwood.cli.output import print_json, print_next
 from budwood.cli.release import next_commands, print_released, verdict_code
 from budwood.cli.stage import job_of
@@ -22,6 +22,7 @@ def register(app: typer.Typer) -> None:
         promote: Annotated[bool, typer.Option(help="move the alias when the verdict is PROMOTE")] = True,
         who: WhoOption = "",
         reason: ReasonOption = "",
+        track: TrackOption = None,
         as_json: JsonOption = False,
     ) -> None:
         """Walk plan, prepare, train, evaluate and release; promote when the gate says PROMOTE.
@@ -30,7 +31,7 @@ def register(app: typer.Typer) -> None:
         """
         from budwood import pipeline
 
-        with job_of(recipe, store, who=who, reason=reason) as job:
+        with job_of(recipe, store, who=who, reason=reason, track=track or ()) as job:
             released = pipeline.run(job, promote=promote)
         if as_json:
             print_json(released.as_dict())

@@ -1,6 +1,6 @@
 """How every stage command opens its job: recipe, store, progress."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,7 +13,9 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def job_of(recipe: Path, store: Path, *, who: str = "", reason: str = "", with_data: bool = True) -> Iterator["Job"]:
+def job_of(
+    recipe: Path, store: Path, *, who: str = "", reason: str = "", with_data: bool = True, track: Sequence[str] = ()
+) -> Iterator["Job"]:
     """Read the recipe and look at its sources first, so that a mistake touches nothing; then open the store, draw progress.
 
     `with_data`: whether the stage needs the sources.
@@ -25,4 +27,11 @@ def job_of(recipe: Path, store: Path, *, who: str = "", reason: str = "", with_d
     if with_data:
         check_sources(checked)
     with display() as report:
-        yield Job(recipe=checked, store=open_here(store, create=True), report=report, who=acting(who), reason=reason)
+        yield Job(
+            recipe=checked,
+            store=open_here(store, create=True),
+            report=report,
+            who=acting(who),
+            reason=reason,
+            trackers=tuple(track),
+        )

@@ -11,6 +11,7 @@ from budwood.identity import Digest, short
 
 if TYPE_CHECKING:
     from budwood.store import ReleaseRow, Store
+    from budwood.train.live import UnderWay
 
 
 def register(app: typer.Typer) -> None:
@@ -24,13 +25,17 @@ def register(app: typer.Typer) -> None:
     ) -> None:
         """Show releases with their verdicts, where the aliases point, and what running servers answer with."""
         from budwood.release.status import status as read
+        from budwood.train.live import under_way
 
         opened = open_here(store)
         releases = [_release(opened, row) for row in opened.releases(name or None)]
         found = read(opened, name or None)
+        trainings = under_way(opened.root / "work")
         if as_json:
-            print_json({"releases": releases, **found.as_dict()})
+            print_json({"releases": releases, "trainings": [_training(one) for one in trainings], **found.as_dict()})
             return
+        for training in trainings:
+            typer.echo(f"  Training {training.line()}")
         if not releases:
             typer.echo(f"No releases in {store} yet.")
             print_next("budwood run RECIPE.toml")
@@ -42,6 +47,11 @@ def register(app: typer.Typer) -> None:
             typer.echo(f"  {alias.line()}")
         for event in found.events:
             typer.echo(f"  {event.at[:19]}  {event.kind}  {event.who}  {event.reason}".rstrip())
+
+
+def _training(training: "UnderWay") -> dict[str, Any]:
+    points = [point.as_dict() for point in training.points]
+    return {"recipe": training.recipe, "method": training.method, "work": training.work.name, "points": points}
 
 
 def _release(store: "Store", row: "ReleaseRow") -> dict[str, Any]:

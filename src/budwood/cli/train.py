@@ -2,7 +2,7 @@
 
 import typer
 
-from budwood.cli.options import DEFAULT_STORE, JsonOption, RecipeArgument, StoreOption
+from budwood.cli.options import DEFAULT_STORE, JsonOption, RecipeArgument, StoreOption, TrackOption
 from budwood.cli.output import print_json, print_next, print_pairs
 from budwood.cli.stage import job_of
 from budwood.identity import short
@@ -14,11 +14,13 @@ def register(app: typer.Typer) -> None:
         short_help="Train; prepares first when that has not been done.",
         epilog="Example: budwood train support.toml",
     )
-    def train(recipe: RecipeArgument, store: StoreOption = DEFAULT_STORE, as_json: JsonOption = False) -> None:
+    def train(
+        recipe: RecipeArgument, store: StoreOption = DEFAULT_STORE, track: TrackOption = None, as_json: JsonOption = False
+    ) -> None:
         """Train; prepares first when that has not been done. Interrupted training goes on from its last checkpoint."""
         from budwood import pipeline
 
-        with job_of(recipe, store) as job:
+        with job_of(recipe, store, track=track or ()) as job:
             digest = pipeline.train(job)
             body = job.store.manifest(digest).body
             folder = job.store.folder(body["result"])

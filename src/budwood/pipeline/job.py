@@ -16,13 +16,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Job:
-    """One recipe on one store, with who acts and who watches."""
+    """One recipe on one store, with who acts and who watches; `trackers`: names of who gets a training's figures besides."""
 
     recipe: Recipe
     store: "Store"
     report: Reporter
     who: str = ""
     reason: str = ""
+    trackers: tuple[str, ...] = ()
 
     @cached_property
     def base(self) -> "OpenBase":

@@ -146,6 +146,7 @@ def _train_on(job: Job, snapshot: Digest) -> Digest:
         who=job.who,
         identity=job.base.identity,
         base_object=job.base.object,
+        trackers=job.trackers,
     )
 
 

@@ -143,7 +143,7 @@ def _predict(
     checkpointing: Checkpointing,
 ) -> Option:
     trainable = shape.parameters if method == "full" else trained
-    fused = method != "full" and shape.llama_kind and _has_kernels(machine, section)
+    fused = method != "full" and not section.dora and shape.llama_kind and _has_kernels(machine, section)
     load = Load(
         trainable=trainable,
         tokens=_largest_pass(section, lengths),

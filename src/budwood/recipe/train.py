@@ -1,8 +1,8 @@
 """[train]: method, adapter, schedule."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, model_validator
 
 from budwood.recipe.section import Names, Section
 
@@ -34,6 +34,7 @@ class TrainSection(Section):
     target_modules: Annotated[Names | str, BeforeValidator(_check_targets)] = Field(
         default="all-linear", description='linear layers that get a pair: names, all-linear, or "regex:…" for whole paths'
     )
+    dora: bool = Field(default=False, description="train the length of each weight's rows beside the update (DoRA)")
     init: Literal["default", "pissa"] = Field(
         default="default", description="pissa: start from the weights' largest directions; the adapter has twice the rank"
     )
@@ -60,3 +61,11 @@ class TrainSection(Section):
     keep: Literal["best", "last"] = Field(default="best", description="adapter kept: lowest validation loss, or last step")
     precision: Literal["float32", "bfloat16"] = Field(default="float32", description="compute dtype of the base")
     continue_from: str = Field(default="", description="release to start from, e.g. support@production; empty: fresh")
+
+    @model_validator(mode="after")
+    def _variants_go_together(self) -> Self:
+        if self.dora and self.init == "pissa":
+            raise ValueError('dora and init = "pissa" cannot be had together: leave one of them out')
+        if self.dora and self.dropout > 0:
+            raise ValueError("dora has no dropout here: set dropout = 0")
+        return self

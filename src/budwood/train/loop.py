@@ -27,6 +27,16 @@ from budwood.train.trainable import Trainable
 from budwood.train.validation import validation_loss
 
 
+class Watcher:
+    """Whoever wants to see a curve while it grows; this one does not."""
+
+    def begin(self, points: Sequence[Point]) -> None:
+        """Take what was there before this process's first step."""
+
+    def add(self, point: Point) -> None:
+        """Take a point that was just made."""
+
+
 @dataclass(frozen=True)
 class Best:
     """The weights to keep, and the step after which they stood."""
@@ -67,8 +77,9 @@ def fit(
     device: torch.device,
     report: Reporter,
     clock: Callable[[], float],
+    watch: Watcher | None = None,
 ) -> Fitted:
-    """Train from the newest checkpoint, or from the start.
+    """Train from the newest checkpoint, or from the start; `watch` gets every point of the curves as it is made.
 
     Raises:
         TrainingError: the loss is not finite or has diverged, or `keep = "best"` has no validation rows to judge by. What
@@ -80,7 +91,7 @@ def fit(
             where="[train] keep",
             mend='Give [prepare] validation a larger share, or set keep = "last".',
         )
-    loop = _Loop(trainable, rows, validation, settings, checkpoints, device, report, clock)
+    loop = _Loop(trainable, rows, validation, settings, checkpoints, device, report, clock, watch or Watcher())
     loop.resume()
     loop.run()
     return loop.fitted()
@@ -108,7 +119,9 @@ class _Loop:
         device: torch.device,
         report: Reporter,
         clock: Callable[[], float],
+        watch: "Watcher",
     ) -> None:
+        self._watch = watch
         self._trainable = trainable
         self._rows = rows
         self._validation = validation
@@ -131,6 +144,7 @@ class _Loop:
             self._report(Event("train", f"Going on from step {saved.step:,} of {len(self._steps):,}"))
         elif self._validation:
             self._state.curves.append(Point(0, None, self._validate(), 0.0, None, 0))
+        self._watch.begin(self._state.curves)
 
     def run(self) -> None:
         total = len(self._steps)
@@ -163,6 +177,7 @@ class _Loop:
         self._tell(loss)
         validated = self._validate() if state.step in self._validate_at else None
         state.curves.append(Point(state.step, loss, validated, rate, norm, state.tokens))
+        self._watch.add(state.curves[-1])
         check_course(state.curves, rows, self._checkpoints.last_step())
         if validated is not None:
             self._judge(validated, rows)

@@ -58,6 +58,7 @@ def store_adapter(store: "Store", adapter: Adapter, base: Base, settings: TrainS
         "rslora": adapter.config.rslora,
         "targets": list(adapter.config.targets),
         "parameters": adapter.parameters,
+        **({"dora": True} if adapter.config.dora else {}),
     }
     with store.draft("adapter") as draft:
         save_adapter(adapter, draft.folder, base_id=base.identity.id, revision=base.identity.revision)

@@ -8,7 +8,7 @@ import fcntl
 import os
 import platform
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -23,15 +23,18 @@ from budwood.identity import Digest, digest_bytes, short
 from budwood.recipe import Recipe
 from budwood.train.base_object import ensure_base
 from budwood.train.checkpoint import Checkpoints
+from budwood.train.curve import Point
 from budwood.train.determinism import deterministic
 from budwood.train.disk import writing
-from budwood.train.loop import Fitted, fit, load_weights
+from budwood.train.live import LiveCurve
+from budwood.train.loop import Fitted, Watcher, fit, load_weights
 from budwood.train.memory import peak_bytes
 from budwood.train.result import Base, nothing_learnt, store_adapter, store_model, store_run
 from budwood.train.rows import checked_rows, read_records
 from budwood.train.settings import TrainSettings
 from budwood.train.start import check_start, starting_adapter, starting_ref
 from budwood.train.table import RowTable, table
+from budwood.train.trackers import Tracked, Trackers, open_trackers
 from budwood.train.trainable import AdapterTraining, FullTraining, Trainable
 
 if TYPE_CHECKING:
@@ -59,6 +62,7 @@ def train(
     base_object: Digest | None = None,
     device: str = "cpu",
     threads: int | None = None,
+    trackers: Sequence[str] = (),
     clock: Callable[[], float] = time.monotonic,
 ) -> Digest:
     """Train, or find that it was done.
@@ -76,6 +80,7 @@ def train(
         base_object: the base in the store; None: it is put there.
         device: where to compute.
         threads: of torch; None: as many as it would take. An interrupted training keeps the number it began with.
+        trackers: names of who gets the figures besides (`trackers`); they change nothing.
         clock: seconds, for speed and time left.
 
     Returns:
@@ -100,8 +105,15 @@ def train(
     with _alone(work):
         checkpoints = Checkpoints(work / "checkpoints", report)
         with deterministic(_threads(checkpoints, threads)):
-            stage = _Stage(store, snapshot, base, settings, start, work, checkpoints, torch.device(device), report, clock)
-            digest = stage.run({"recipe": recipe.name, "who": who})
+            tracked = Tracked(recipe.name, settings.as_body(), store.root)
+            followers = open_trackers(trackers, tracked, report)
+            stage = _Stage(
+                store, snapshot, base, settings, start, work, checkpoints, torch.device(device), report, clock, followers
+            )
+            try:
+                digest = stage.run({"recipe": recipe.name, "who": who})
+            finally:
+                followers.close()
         store.record(key, digest)
     store.drop_work(key)
     return digest
@@ -122,7 +134,10 @@ class _Stage:
         device: torch.device,
         report: Reporter,
         clock: Callable[[], float],
+        trackers: Trackers,
     ) -> None:
+        self._trackers = trackers
+        self._about: dict[str, str] = {}
         self._store = store
         self._snapshot = snapshot
         self._base = base
@@ -136,6 +151,7 @@ class _Stage:
 
     def run(self, noted: Mapping[str, Any]) -> Digest:
         began = self._clock()
+        self._about = {"recipe": noted["recipe"], "method": self._settings.method}
         loaded = self._load()
         rows, validation = self._rows(loaded, "train"), self._rows(loaded, "validation")
         if self._settings.method == "full":
@@ -179,6 +195,7 @@ class _Stage:
             device=self._device,
             report=self._report,
             clock=self._clock,
+            watch=_Followers(LiveCurve(self._work, self._about), self._trackers),
         )
         load_weights(trainable, fitted.kept.tensors)
         if _fingerprint(trainable) == before:
@@ -231,6 +248,23 @@ class _Stage:
             "precision": self._settings.precision,
             "quantization": self._settings.quantization,
         }
+
+
+class _Followers(Watcher):
+    """The curve in the work folder, and the trackers."""
+
+    def __init__(self, curve: LiveCurve, trackers: Trackers) -> None:
+        self._curve = curve
+        self._trackers = trackers
+
+    def begin(self, points: Sequence[Point]) -> None:
+        self._curve.begin(points)
+        if len(points) == 1:
+            self._trackers.log(points[0])
+
+    def add(self, point: Point) -> None:
+        self._curve.add(point)
+        self._trackers.log(point)
 
 
 @contextmanager

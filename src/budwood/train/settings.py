@@ -13,12 +13,13 @@ Method = Literal["lora", "qlora", "full"]
 Checkpointing = Literal["none", "layer"]
 
 ADAPTER_KEYS = (
-    *("rank", "alpha", "rslora", "dropout", "target_modules", "init", "layers", "rank_pattern", "alpha_pattern"),
-    "b_rate_ratio",
+    *("rank", "alpha", "rslora", "dropout", "target_modules", "layers", "rank_pattern", "alpha_pattern"),
+    *("dora", "init", "b_rate_ratio"),
 )
 LATER: Mapping[str, Any] = {
     "b_rate_ratio": 1,
     "bits": 4,
+    "dora": False,
     "init": "default",
     "layers": "",
     "rank_pattern": {},
@@ -40,6 +41,7 @@ class TrainSettings:
     rslora: bool
     dropout: float
     target_modules: tuple[str, ...] | str
+    dora: bool
     init: Literal["default", "pissa"]
     layers: str
     rank_pattern: Mapping[str, int]

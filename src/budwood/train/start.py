@@ -12,6 +12,7 @@ from budwood.engine.lora import (
     principal_start,
     resolve_pattern,
     target_paths,
+    with_magnitudes,
 )
 from budwood.errors import TrainingError
 from budwood.identity import Digest, short
@@ -79,10 +80,10 @@ def starting_adapter(store: "Store", start: Digest | None, model: "nn.Module", s
         paths,
         rank_pattern=ranks,
         alpha_pattern=resolve_pattern("alpha_pattern", settings.alpha_pattern, paths),
+        dora=settings.dora,
     )
     if start is None:
-        fresh = new_adapter(model, config, seed=settings.seed)
-        return principal_start(model, fresh, seed=settings.seed) if settings.init == "pissa" else fresh
+        return _fresh(model, config, settings)
     if settings.init != "default":
         raise _refused(
             f"init = {settings.init!r} is for a fresh adapter",
@@ -104,6 +105,13 @@ def starting_adapter(store: "Store", start: Digest | None, model: "nn.Module", s
     return replace(earlier, config=replace(earlier.config, dropout=settings.dropout))
 
 
+def _fresh(model: "nn.Module", config: LoraConfig, settings: TrainSettings) -> Adapter:
+    adapter = new_adapter(model, config, seed=settings.seed)
+    if settings.init == "pissa":
+        return principal_start(model, adapter, seed=settings.seed)
+    return with_magnitudes(model, adapter) if settings.dora else adapter
+
+
 def _scale(config: LoraConfig, path: str) -> tuple[int, float]:
     return config.rank_of(path), config.scaling_of(path)
 
@@ -117,6 +125,7 @@ def starting_ref(store: "Store", start: Digest | None, base: "BaseRef") -> "Base
 
 def _differences(body: Any, settings: TrainSettings) -> list[str]:
     wanted = {
+        **({"dora": settings.dora} if settings.dora or body.get("dora") else {}),
         "rank": settings.rank,
         "alpha": settings.alpha,
         "rslora": settings.rslora,

@@ -54,7 +54,7 @@ class AdapterTraining:
         self._bank = AdapterBank.attach(model)
         self._slot = self._bank.add(self.KEY, adapter, trainable=True)
         self._parameters = self._bank.named_parameters(self.KEY)
-        self._fused = fuse(model, keep=checkpointing == "none")
+        self._fused = not adapter.config.dora and fuse(model, keep=checkpointing == "none")
         if checkpointing == "layer" and not self._fused:
             recompute(model, self._bank.note)
 

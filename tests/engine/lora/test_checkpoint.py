@@ -204,7 +204,7 @@ TENSOR_DAMAGES = [
     (with_zero_b, f"lora_B is all zero in {Q0}.lora_B.weight: there the adapter changes nothing. In FOLDER.\n"),
     (with_outlier, f"Values above 10000 in {Q0}.lora_B.weight (3e+07)."),
     (transposed, "1 of 8 tensors do not fit rank 4 and this base: model.layers.0.self_attn.q_proj.lora_A.weight is (32,"),
-    (with_dora, f"{Q0}.lora_magnitude_vector is DoRA, which is not supported"),
+    (with_dora, f"{Q0}.lora_magnitude_vector is DoRA's magnitude without use_dora, which is not supported"),
     (with_base_copy, "lm_head.base_layer.weight is a copy of base weights, which is not supported"),
 ]  # fmt: skip
 
@@ -236,7 +236,9 @@ CONFIG_DAMAGES: list[tuple[dict[str, Any], str]] = [
     ({"target_modules": []}, "target_modules is [], not a list of names"),
     ({"target_modules": "(.*)*q_proj"}, "target_modules is a regular expression, which is never run."),
     ({"peft_type": "IA3"}, 'peft_type is "IA3", not "LORA"'),
-    ({"use_dora": True}, "use_dora is true, which we do not compute"),
+    ({"use_dora": "yes"}, 'use_dora is "yes", not true or false'),
+    ({"use_dora": True}, "The magnitudes of DoRA do not fit"),
+    ({"lora_bias": True}, "lora_bias is true, which we do not compute"),
     ({"bias": "all"}, 'bias is "all", not "none"'),
     ({"modules_to_save": ["lm_head"]}, 'modules_to_save is ["lm_head"], which we do not compute'),
     ({"lora_bias": True}, "lora_bias is true, which we do not compute"),
@@ -260,10 +262,10 @@ def test_damaged_settings_are_refused(folder: Path, llama: nn.Module, fields: di
 
 
 def test_all_bad_settings_are_named_at_once(folder: Path, llama: nn.Module) -> None:
-    change_config(folder, r=0, lora_alpha=..., use_dora=True)
+    change_config(folder, r=0, lora_alpha=..., lora_bias=True)
     assert refused(folder, llama) == (
         "adapter_config.json cannot be honoured: lora_alpha is missing; r is 0, not a whole number from 1 to 65536; "
-        "use_dora is true, which we do not compute. In FOLDER.\n"
+        "lora_bias is true, which we do not compute. In FOLDER.\n"
         "    Export the adapter as plain LoRA, or train it again with Budwood."
     )
 

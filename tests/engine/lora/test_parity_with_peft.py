@@ -116,7 +116,6 @@ def test_their_sorted_pattern_trap_is_refused(model_of: ModelOf, tmp_path: Path)
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"use_dora": True}, "use_dora is true"),
         ({"init_lora_weights": "pissa"}, 'init_lora_weights is "pissa"'),
         ({"modules_to_save": ["lm_head"]}, "modules_to_save is"),
         ({"target_modules": ["q_proj", "embed_tokens"]}, '"embed_tokens" matches no linear layer'),

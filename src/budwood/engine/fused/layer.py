@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from budwood.engine.fused.products import Products
+from budwood.engine.lora.layer import LoraLinear
 from budwood.engine.lora.pairs import Bundle, RunPair, back_to_pairs, read_pairs
 from budwood.engine.native.attention import attention_backward, attention_forward
 from budwood.engine.native.elementwise import gated_silu, gated_silu_back, rms_norm, rms_norm_back, rotate
@@ -109,6 +110,9 @@ class Parts:
     down: Products
     buffers: Buffers
     keep: bool
+
+    def layers(self) -> list[LoraLinear]:
+        return [layer for products in (self.qkv, self.output, self.gate_up, self.down) for layer in products.layers]
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from budwood.engine.lora.layer import LoraLinear
 from budwood.engine.native.attention import LANES
 from budwood.engine.native.build import Missing, kernels
 from budwood.engine.packed import Layout
+from budwood.errors import AdapterError
 
 FAMILIES = ("llama", "mistral", "qwen2", "qwen3")
 
@@ -44,6 +45,8 @@ class FusedLayer(StandIn):
             return found
         cosine, sine = (table[0].contiguous() for table in position_embeddings)
         x = hidden_states[0]
+        if any(layer.has_magnitudes for layer in self._parts.layers()):
+            raise AdapterError("Fused layers do not compute magnitudes (DoRA).", mend="Put the model's own layers back first.")
         parts = self._parts
         pairs = Pairs(*(products.active(x) for products in (parts.qkv, parts.output, parts.gate_up, parts.down)))
         wanted = only if self.last else None

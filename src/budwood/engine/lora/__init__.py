@@ -8,7 +8,7 @@
     save_adapter(bank.adapter("support"), folder, base_id="org/name", revision=None)
 
 `config`: settings · `adapter`: settings and pairs · `targets`: names → layers · `layer`, `product`, `pairs`, `segments`,
-`frozen`: the forward pass and its gradient · `bank`: many adapters, one base · `pissa`: a start from the weights ·
+`frozen`: the forward pass and its gradient · `bank`: many adapters, one base · `pissa`, `dora`: variants ·
 `checkpoint`, `peft_config`, `tensor_file`, `untrusted`: PEFT's files, read strictly · `merge`: the delta added to the weights ·
 `compose`: several adapters made into one.
 Every error is an AdapterError.
@@ -18,6 +18,7 @@ from budwood.engine.lora.adapter import Adapter, Pair, new_adapter
 from budwood.engine.lora.bank import AdapterBank
 from budwood.engine.lora.checkpoint import load_adapter, save_adapter
 from budwood.engine.lora.config import LoraConfig
+from budwood.engine.lora.dora import with_magnitudes
 from budwood.engine.lora.merge import merged_model_files, merged_weights
 from budwood.engine.lora.pissa import plain, principal_start
 from budwood.engine.lora.segments import Segments
@@ -40,4 +41,5 @@ __all__ = [
     "resolve_pattern",
     "save_adapter",
     "target_paths",
+    "with_magnitudes",
 ]

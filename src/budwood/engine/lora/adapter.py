@@ -18,15 +18,17 @@ class Pair:
     """What one linear layer gets: y = W x + scaling · B A x, with a (r, d_in) and b (d_out, r).
 
     With an `anchor`, a frozen A0 and B0 of the same sizes, it is scaling · (B A - B0 A0) x; only in training (see `pissa`).
+    With a `magnitude` (d_out,), the lengths of the rows of W + scaling · B A are set to it (see `dora`).
     """
 
     a: Tensor
     b: Tensor
     scaling: float
     anchor: tuple[Tensor, Tensor] | None = None
+    magnitude: Tensor | None = None
 
     def delta(self) -> Tensor:
-        """Multiply out: (d_out, d_in) in float32. For merging and tests; no forward pass ever builds it."""
+        """Multiply out: (d_out, d_in) in float32, lengths left aside. For merging and tests; no forward pass ever builds it."""
         product = self.b.float() @ self.a.float()
         if self.anchor is not None:
             product = product - self.anchor[1].float() @ self.anchor[0].float()
@@ -50,7 +52,10 @@ class Adapter:
 
     @property
     def parameters(self) -> int:
-        return sum(pair.a.numel() + pair.b.numel() for pair in self.pairs.values())
+        return sum(
+            pair.a.numel() + pair.b.numel() + (0 if pair.magnitude is None else pair.magnitude.numel())
+            for pair in self.pairs.values()
+        )
 
 
 def new_adapter(model: nn.Module, config: LoraConfig, *, seed: int) -> Adapter:

@@ -18,8 +18,10 @@ import torch
 from torch import Tensor, nn
 
 from budwood.engine.lora.adapter import Adapter, Pair, check_fit
+from budwood.engine.lora.dora import row_scale
 from budwood.engine.lora.frozen import AttachedLinear
 from budwood.engine.lora.layer import Current, LoraLinear, SlotPair
+from budwood.engine.lora.pairs import RunPair
 from budwood.engine.lora.segments import Plan, Segments, plan_all, plan_segments
 from budwood.engine.lora.targets import linear_sites
 from budwood.errors import AdapterError
@@ -144,7 +146,7 @@ class AdapterBank:
         return list(self.named_parameters(key).values())
 
     def named_parameters(self, key: str) -> dict[str, nn.Parameter]:
-        """Give the same under the names "<module path>.lora_A" and "<module path>.lora_B"."""
+        """Give the same under the names "<module path>.lora_A", ".lora_B" and, with DoRA, ".lora_magnitude"."""
         entry = self._entry(key)
         if not entry.trainable:
             raise AdapterError(f'Adapter "{key}" is not trainable.', mend="Add it with trainable=True.")
@@ -152,6 +154,8 @@ class AdapterBank:
         for path, pair in entry.adapter.pairs.items():
             named[f"{path}.lora_A"] = cast(nn.Parameter, pair.a)
             named[f"{path}.lora_B"] = cast(nn.Parameter, pair.b)
+            if pair.magnitude is not None:
+                named[f"{path}.lora_magnitude"] = cast(nn.Parameter, pair.magnitude)
         return named
 
     @contextmanager
@@ -229,13 +233,21 @@ class AdapterBank:
         if pair.anchor is not None:
             a0, b0 = (tensor.detach().to(home.device, torch.float32, copy=True).contiguous() for tensor in pair.anchor)
             anchor = (a0, b0)
+        magnitude = None
+        if pair.magnitude is not None:
+            magnitude = pair.magnitude.detach().to(home.device, torch.float32, copy=True).contiguous()
         if trainable:
             a, b = nn.Parameter(a), nn.Parameter(b)
-            layer.put(slot, SlotPair(a, b, pair.scaling, a, b, fixed=False, anchor=anchor))
+            magnitude = None if magnitude is None else nn.Parameter(magnitude)
+            layer.put(slot, SlotPair(a, b, pair.scaling, a, b, fixed=False, anchor=anchor, magnitude=magnitude))
         else:
             dtype = home.dtype if home.is_floating_point() else torch.float32
-            layer.put(slot, SlotPair(a, b, pair.scaling, a.to(dtype), b.to(dtype), fixed=True))
-        return Pair(a, b, pair.scaling, anchor)
+            scale = None
+            if magnitude is not None:
+                scale = row_scale(layer.base, RunPair(0, None, a, b, pair.scaling), magnitude)
+            fixed = SlotPair(a, b, pair.scaling, a.to(dtype), b.to(dtype), fixed=True, magnitude=magnitude, row_scale=scale)
+            layer.put(slot, fixed)
+        return Pair(a, b, pair.scaling, anchor, magnitude)
 
     def _check_fit(self, key: str, adapter: Adapter) -> None:
         shapes = {path: (layer.out_features, layer.in_features) for path, layer in self._layers.items()}
@@ -249,7 +261,8 @@ def _put(model: nn.Module, path: str, module: nn.Module) -> None:
 
 def _copied(pair: Pair) -> Pair:
     anchor = None if pair.anchor is None else (_copy(pair.anchor[0]), _copy(pair.anchor[1]))
-    return Pair(_copy(pair.a), _copy(pair.b), pair.scaling, anchor)
+    magnitude = None if pair.magnitude is None else _copy(pair.magnitude)
+    return Pair(_copy(pair.a), _copy(pair.b), pair.scaling, anchor, magnitude)
 
 
 def _copy(tensor: Tensor) -> Tensor:

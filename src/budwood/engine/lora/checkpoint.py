@@ -29,8 +29,9 @@ LARGEST_VALUE = 1e4
 """Trained adapters stay below ten or so; past this a file is damaged or made to break the numbers."""
 
 _TAILS = {".lora_A.weight": 0, ".lora_B.weight": 1}
+_MAGNITUDE = ".lora_magnitude_vector"
 _NOT_LORA = (
-    ("lora_magnitude_vector", "DoRA"),
+    ("lora_magnitude_vector", "DoRA's magnitude without use_dora"),
     ("lora_embedding_", "an adapter of the embedding"),
     ("base_layer", "a copy of base weights"),
     ("trainable_tokens", "trained tokens"),
@@ -49,7 +50,9 @@ def save_adapter(adapter: Adapter, folder: Path, *, base_id: str, revision: str 
     tensors: dict[str, Tensor] = {}
     for path, pair in adapter.pairs.items():
         for tail, tensor in zip(_TAILS, (pair.a, pair.b), strict=True):
-            tensors[f"{PREFIX}{path}{tail}"] = tensor.detach().to("cpu", torch.float32).contiguous().clone()
+            tensors[f"{PREFIX}{path}{tail}"] = _stored(tensor)
+        if pair.magnitude is not None:
+            tensors[f"{PREFIX}{path}{_MAGNITUDE}"] = _stored(pair.magnitude)
     bad = [name for name, tensor in tensors.items() if not bool(torch.isfinite(tensor).all())]
     if bad:
         raise AdapterError(f"Not saved: NaN or infinity in {_list(bad)}.", where=str(folder), mend="Go back to a checkpoint.")
@@ -91,13 +94,45 @@ def load_adapter(
     shapes = linear_shapes(model) if isinstance(model, nn.Module) else model
     with open_plain(folder / TENSOR_FILE) as (descriptor, size):
         file = read_header(folder / TENSOR_FILE, descriptor, size)
-        config, paths = _targets(folder, settings, shapes, file.entries)
-        _check_names(folder, file.entries, paths, shapes)
-        _check_shapes(folder, file.entries, paths, shapes, config)
+        halves, lengths = _apart(file.entries, settings.dora)
+        config, paths = _targets(folder, settings, shapes, halves)
+        _check_names(folder, halves, paths, shapes)
+        _check_shapes(folder, halves, paths, shapes, config)
+        _check_lengths(folder, lengths, paths if settings.dora else (), shapes)
         tensors = file.read(digest=digest)
     _check_values(folder, tensors, allow_zero)
-    pairs = {path: Pair(*_pair(tensors, path), config.scaling_of(path)) for path in paths}
+    pairs = {
+        path: Pair(*_pair(tensors, path), config.scaling_of(path), magnitude=tensors.get(f"{PREFIX}{path}{_MAGNITUDE}"))
+        for path in paths
+    }
     return Adapter(config, pairs, fan_in_fan_out=settings.fan_in_fan_out)
+
+
+def _stored(tensor: Tensor) -> Tensor:
+    return tensor.detach().to("cpu", torch.float32).contiguous().clone()
+
+
+def _apart(entries: Mapping[str, TensorEntry], dora: bool) -> tuple[dict[str, TensorEntry], dict[str, TensorEntry]]:
+    """Names of halves of pairs, and, with DoRA, those of magnitudes."""
+    lengths = {name: entry for name, entry in entries.items() if dora and name.endswith(_MAGNITUDE)}
+    return {name: entry for name, entry in entries.items() if name not in lengths}, lengths
+
+
+def _check_lengths(folder: Path, found: Mapping[str, TensorEntry], paths: tuple[str, ...], shapes: Shapes) -> None:
+    wanted = {f"{PREFIX}{path}{_MAGNITUDE}": (shapes[path][0],) for path in paths}
+    problems = [f"{name} is missing" for name in wanted if name not in found]
+    problems += [f"{name[:160]} is for no targeted module" for name in found if name not in wanted]
+    problems += [
+        f"{name} is {found[name].shape}, needs {shape}"
+        for name, shape in wanted.items()
+        if name in found and found[name].shape != shape
+    ]
+    if problems:
+        raise AdapterError(
+            f"The magnitudes of DoRA do not fit: {_list(problems)}.",
+            where=str(folder),
+            mend="Load the base that it was trained on, or export the adapter again.",
+        )
 
 
 def _pair(tensors: Mapping[str, Tensor], path: str) -> tuple[Tensor, Tensor]:

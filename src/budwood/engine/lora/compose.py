@@ -157,6 +157,12 @@ def _check(adapters: Sequence[Adapter], settings: Settings) -> None:
     where = "a composition of adapters"
     if not adapters or any(not adapter.pairs for adapter in adapters):
         raise AdapterError("There is nothing to compose: an adapter is missing or has no pairs.", where=where)
+    if any(pair.magnitude is not None or pair.anchor is not None for adapter in adapters for pair in adapter.pairs.values()):
+        raise AdapterError(
+            "An adapter has magnitudes (DoRA) or frozen copies: its delta depends on the base's weights.",
+            where=where,
+            mend="Compose plain LoRA adapters, or merge this one into a base.",
+        )
     if len(settings.weights) != len(adapters):
         raise AdapterError(
             f"{len(adapters)} adapters have {len(settings.weights)} weights.", where=where, mend="Give one weight an adapter."

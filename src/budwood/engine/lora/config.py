@@ -22,6 +22,7 @@ class LoraConfig:
         targets: names of linear layers: the end of a module path ("q_proj") or all of it.
         rank_pattern: full module path → rank, where it is not `rank`. Empty in adapters that we make.
         alpha_pattern: full module path → alpha, where it is not `alpha`.
+        dora: pairs have a magnitude.
 
     Raises:
         AdapterError: a value is outside its range.
@@ -34,6 +35,7 @@ class LoraConfig:
     targets: tuple[str, ...] = ()
     rank_pattern: Mapping[str, int] = field(default_factory=dict)
     alpha_pattern: Mapping[str, float] = field(default_factory=dict)
+    dora: bool = False
 
     def __post_init__(self) -> None:
         for rank in (self.rank, *self.rank_pattern.values()):

@@ -52,6 +52,13 @@ def is_transposed(module: nn.Module) -> bool:
     return isinstance(inner, Conv1D) or (isinstance(inner, QuantizedLinear) and inner.transposed)
 
 
+def dense_weight(module: nn.Module) -> Tensor:
+    """(d_out, d_in) in float32, of a quantised layer the expanded one: for what looks at the weight itself, once."""
+    inner = module.base if isinstance(module, AttachedLinear) else module
+    stored = inner.dequantized() if isinstance(inner, QuantizedLinear) else cast(Tensor, inner.weight)
+    return (stored.T if is_transposed(inner) else stored).detach().float()
+
+
 def frozen_linear(module: nn.Module) -> Frozen:
     """See a linear layer as a frozen product."""
     if isinstance(module, QuantizedLinear):

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from budwood.engine.lora.dora import dora_product, row_scale, scaled_rows
 from budwood.engine.lora.frozen import AttachedLinear, frozen_linear, linear_shape
 from budwood.engine.lora.pairs import RunPair
 from budwood.engine.lora.product import add_run, lora_product
@@ -26,7 +27,10 @@ class Current:
 
 @dataclass(frozen=True)
 class SlotPair:
-    """One slot's pair in one layer: `a`, `b` as the optimiser sees them, and cast to the layer's dtype if they are fixed."""
+    """One slot's pair in one layer: `a`, `b` as the optimiser sees them, and cast to the layer's dtype if they are fixed.
+
+    `row_scale` is what a fixed `magnitude` comes to.
+    """
 
     a: Tensor
     b: Tensor
@@ -35,6 +39,13 @@ class SlotPair:
     cast_b: Tensor
     fixed: bool
     anchor: tuple[Tensor, Tensor] | None = None
+    magnitude: Tensor | None = None
+    row_scale: Tensor | None = None
+
+    @property
+    def joins(self) -> bool:
+        """Whether it may be put beside others in one product."""
+        return self.fixed and self.magnitude is None
 
 
 class LoraLinear(AttachedLinear):
@@ -63,6 +74,10 @@ class LoraLinear(AttachedLinear):
     @property
     def bias(self) -> Tensor | None:
         return self.base.bias  # type: ignore[return-value]  # an nn.Module attribute
+
+    @property
+    def has_magnitudes(self) -> bool:
+        return any(pair.magnitude is not None for pair in self.pairs.values())
 
     def put(self, slot: int, pair: SlotPair) -> None:
         self.pairs[slot] = pair
@@ -93,14 +108,26 @@ class LoraLinear(AttachedLinear):
         flat = x.reshape(-1, self.in_features)
         self._check_tokens(len(flat), plan)
         if torch.is_grad_enabled() and self._needs_grad(flat, runs):
-            y = lora_product(flat, self._frozen, self.active(len(flat), flat.device))
+            y = self._with_gradients(flat, runs)
         else:
             y = self._frozen.product(flat)
             self._add(y, flat, plan, runs)
         return y.view(*x.shape[:-1], self.out_features)
 
+    def _with_gradients(self, x: Tensor, runs: list[Run]) -> Tensor:
+        pairs = self.active(len(x), x.device)
+        magnitude = self.pairs[runs[0].slot].magnitude
+        if all(self.pairs[run.slot].magnitude is None for run in runs):
+            return lora_product(x, self._frozen, pairs)
+        if len(pairs) != 1 or magnitude is None or (pairs[0].start, pairs[0].end or len(x)) != (0, len(x)):
+            raise AdapterError(
+                f"{self.path} has an adapter with magnitudes (DoRA) among others in one batch with gradients.",
+                mend="Train such an adapter alone, for all tokens.",
+            )
+        return dora_product(x, self._frozen, self.bias, pairs[0], magnitude, row_scale(self.base, pairs[0], magnitude))
+
     def active(self, tokens: int, device: torch.device) -> list[RunPair]:
-        """The pairs at work in this pass on so many tokens, for whoever makes the product.
+        """The pairs at work in this pass on so many tokens, for whoever makes the product; magnitudes are left to it.
 
         Raises:
             AdapterError: the segments are for another number of tokens.
@@ -123,7 +150,7 @@ class LoraLinear(AttachedLinear):
         return [run for run in plan.runs if run.slot in self.pairs] if plan is not None else []
 
     def _add(self, y: Tensor, x: Tensor, plan: Plan, runs: list[Run]) -> None:
-        if plan.padded is not None and all(self.pairs[run.slot].fixed for run in runs):
+        if plan.padded is not None and all(self.pairs[run.slot].joins for run in runs):
             self._add_padded(y, x, plan.padded)
             return
         for run in runs:
@@ -131,6 +158,10 @@ class LoraLinear(AttachedLinear):
             add_run(y[rows], x[rows], pair.cast_a, pair.cast_b, pair.scaling)
             if pair.anchor is not None:
                 add_run(y[rows], x[rows], *pair.anchor, -pair.scaling)
+            if pair.magnitude is not None:
+                whole = RunPair(0, None, pair.a, pair.b, pair.scaling)
+                scale = row_scale(self.base, whole, pair.magnitude) if pair.row_scale is None else pair.row_scale
+                y[rows] = scaled_rows(y[rows], self.bias, scale)
 
     def _add_padded(self, y: Tensor, x: Tensor, padded: Padded) -> None:
         a, b = self._stacks(padded.slots, x.dtype)

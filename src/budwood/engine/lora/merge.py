@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import cast
 
+import torch
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM
 
@@ -64,8 +65,13 @@ def merged_weights(model: nn.Module, adapter: Adapter) -> dict[str, Tensor]:
 
 def merged(weight: Tensor, pair: Pair, *, transposed: bool = False) -> Tensor:
     """Add a pair's delta to a weight (d_out, d_in), or (d_in, d_out) if `transposed`, with one rounding."""
-    delta = (pair.b.double() @ pair.a.double()) * pair.scaling
-    return (weight.detach().double() + (delta.T if transposed else delta).to(weight.device)).to(weight.dtype)
+    delta = ((pair.b.double() @ pair.a.double()) * pair.scaling).to(weight.device)
+    stored = weight.detach().double()
+    whole = (stored.T if transposed else stored) + delta
+    if pair.magnitude is not None:
+        lengths = torch.linalg.vector_norm(whole, dim=1)
+        whole = whole * (pair.magnitude.double().to(weight.device) / lengths)[:, None]
+    return (whole.T if transposed else whole).to(weight.dtype).contiguous()
 
 
 def merged_model_files(base_folder: Path, adapter: Adapter, out: Path) -> None:

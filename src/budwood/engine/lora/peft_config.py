@@ -45,6 +45,7 @@ class PeftSettings:
     base_id: str | None
     revision: str | None
     fan_in_fan_out: bool
+    dora: bool
 
     def config(self, paths: Sequence[str], targets: tuple[str, ...]) -> LoraConfig:
         """Resolve the patterns on the targeted modules.
@@ -61,6 +62,7 @@ class PeftSettings:
             targets=targets,
             rank_pattern=_resolve("rank_pattern", self.ranks, paths),
             alpha_pattern=_resolve("alpha_pattern", self.alphas, paths),
+            dora=self.dora,
         )
 
 
@@ -113,7 +115,7 @@ def write_settings(
         "revision": revision,
         "target_modules": sorted(config.targets),
         "task_type": "CAUSAL_LM",
-        "use_dora": False,
+        "use_dora": config.dora,
         "use_rslora": config.rslora,
     }
     path.write_text(json.dumps(fields, indent=2, sort_keys=True), encoding="utf-8")
@@ -132,6 +134,7 @@ def _settings(fields: Mapping[str, Any]) -> PeftSettings:
         base_id=fields.get("base_model_name_or_path"),
         revision=fields.get("revision"),
         fan_in_fan_out=fields.get("fan_in_fan_out") is True,
+        dora=fields.get("use_dora", False),
     )
 
 
@@ -193,6 +196,7 @@ _CHECKS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "lora_alpha": ("a number above 0 and up to 1000000", _is_alpha),
     "target_modules": ("a list of names", _is_names),
     "use_rslora": ("true or false", lambda value: type(value) is bool),
+    "use_dora": ("true or false", lambda value: type(value) is bool),
     "lora_dropout": ("a number from 0 to below 1", lambda value: type(value) in (int, float) and 0 <= value < 1),
     "rank_pattern": ("a table of ranks", _is_patterns(_is_rank)),
     "alpha_pattern": ("a table of alphas", _is_patterns(_is_alpha)),
@@ -234,7 +238,6 @@ _NOT_COMPUTED = frozenset(
         "target_parameters",
         "trainable_token_indices",
         "use_bdlora",
-        "use_dora",
         "use_qalora",
         "velora_config",
     }

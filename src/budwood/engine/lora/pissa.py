@@ -10,16 +10,14 @@ Source: arXiv:2404.02948; held to peft's `init_lora_weights="pissa"` by tests/en
 import hashlib
 import math
 from dataclasses import replace
-from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from budwood.engine.lora.adapter import Adapter, Pair
 from budwood.engine.lora.config import LoraConfig
-from budwood.engine.lora.frozen import is_transposed
+from budwood.engine.lora.frozen import dense_weight
 from budwood.engine.lora.targets import linear_sites
-from budwood.engine.quant.linear import QuantizedLinear
 
 ROUNDS = 16
 """Of the subspace iteration: the directions found differ from the exact ones by less than what float32 keeps of the product."""
@@ -38,7 +36,7 @@ def principal_start(model: nn.Module, adapter: Adapter, *, seed: int) -> Adapter
     sites = linear_sites(model)
     pairs: dict[str, Pair] = {}
     for path, pair in adapter.pairs.items():
-        weight = _weight(sites[path])
+        weight = dense_weight(sites[path])
         left, sizes, right = _principal(weight, pair.a.shape[0], f"{seed}:{path}")
         root = (sizes / pair.scaling).sqrt()
         a, b = root[:, None] * right.T, left * root
@@ -70,12 +68,6 @@ def _doubled(config: LoraConfig) -> LoraConfig:
         rank_pattern={path: 2 * rank for path, rank in config.rank_pattern.items()},
         alpha_pattern={path: factor * alpha for path, alpha in config.alpha_pattern.items()},
     )
-
-
-def _weight(module: nn.Module) -> Tensor:
-    """(d_out, d_in) float32."""
-    stored = module.dequantized() if isinstance(module, QuantizedLinear) else cast(Tensor, module.weight)
-    return (stored.T if is_transposed(module) else stored).detach().float()
 
 
 def _principal(weight: Tensor, rank: int, name: str) -> tuple[Tensor, Tensor, Tensor]:
