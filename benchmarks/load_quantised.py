@@ -1,10 +1,10 @@
-"""Memory and speed of loading a base in 4 and 8 bits: anonymous memory above the imported libraries, and bf16 bytes read a second.
+"""Memory and speed of loading a base in 4 and 8 bits: anonymous memory above the imported libraries, bf16 bytes a second.
 
     python benchmarks/load_quantised.py [--shape 0.5b]
 
-A base with random weights is written to a temporary folder; each loading is a process of its own whose anonymous memory is sampled
-every millisecond. `bound` is the quantised model plus the two largest tensors. The digest of the weights is known beforehand, as in
-every command after the first look at a base. Asserts nothing.
+A base with random weights is written to a temporary folder; each loading is a process of its own whose anonymous memory is
+sampled every millisecond. `bound` is the quantised model plus the two largest tensors. The digest of the weights is known
+beforehand, as in every command after the first look at a base. Asserts nothing.
 """
 
 import argparse
@@ -83,7 +83,7 @@ def _import_what_loading_imports() -> None:
     from budwood.engine.base import load_base, resolve_base
 
     for form in ("nf4", "int8", "none"):
-        load_base(resolve_base("seedling"), dtype=torch.bfloat16, quantization=form)  # type: ignore[arg-type]  # its words
+        load_base(resolve_base("seedling"), dtype=torch.bfloat16, quantization=form)
 
 
 class _Watch:

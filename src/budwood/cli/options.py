@@ -29,6 +29,9 @@ TrackOption = Annotated[
         "--track", help="send figures on: tensorboard, wandb, mlflow or trackio; may be given again", show_default=False
     ),
 ]
+ProcessesOption = Annotated[
+    int, typer.Option("--processes", min=1, help="how many processes train together, each on its share of every step")
+]
 
 DEFAULT_STORE = Path(".budwood")
 

@@ -4,7 +4,16 @@ from typing import Annotated
 
 import typer
 
-from budwood.cli.options import DEFAULT_STORE, JsonOption, ReasonOption, RecipeArgument, StoreOption, TrackOption, WhoOption
+from budwood.cli.options import (
+    DEFAULT_STORE,
+    JsonOption,
+    ProcessesOption,
+    ReasonOption,
+    RecipeArgument,
+    StoreOption,
+    TrackOption,
+    WhoOption,
+)
 from budwood.cli.output import print_json, print_next
 from budwood.cli.release import next_commands, print_released, verdict_code
 from budwood.cli.stage import job_of
@@ -23,6 +32,7 @@ def register(app: typer.Typer) -> None:
         who: WhoOption = "",
         reason: ReasonOption = "",
         track: TrackOption = None,
+        processes: ProcessesOption = 1,
         as_json: JsonOption = False,
     ) -> None:
         """Walk plan, prepare, train, evaluate and release; promote when the gate says PROMOTE.
@@ -31,7 +41,7 @@ def register(app: typer.Typer) -> None:
         """
         from budwood import pipeline
 
-        with job_of(recipe, store, who=who, reason=reason, track=track or ()) as job:
+        with job_of(recipe, store, who=who, reason=reason, track=track or (), processes=processes) as job:
             released = pipeline.run(job, promote=promote)
         if as_json:
             print_json(released.as_dict())

@@ -14,7 +14,14 @@ if TYPE_CHECKING:
 
 @contextmanager
 def job_of(
-    recipe: Path, store: Path, *, who: str = "", reason: str = "", with_data: bool = True, track: Sequence[str] = ()
+    recipe: Path,
+    store: Path,
+    *,
+    who: str = "",
+    reason: str = "",
+    with_data: bool = True,
+    track: Sequence[str] = (),
+    processes: int = 1,
 ) -> Iterator["Job"]:
     """Read the recipe and look at its sources first, so that a mistake touches nothing; then open the store, draw progress.
 
@@ -34,4 +41,5 @@ def job_of(
             who=acting(who),
             reason=reason,
             trackers=tuple(track),
+            processes=processes,
         )

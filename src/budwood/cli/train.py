@@ -2,7 +2,7 @@
 
 import typer
 
-from budwood.cli.options import DEFAULT_STORE, JsonOption, RecipeArgument, StoreOption, TrackOption
+from budwood.cli.options import DEFAULT_STORE, JsonOption, ProcessesOption, RecipeArgument, StoreOption, TrackOption
 from budwood.cli.output import print_json, print_next, print_pairs
 from budwood.cli.stage import job_of
 from budwood.identity import short
@@ -15,12 +15,16 @@ def register(app: typer.Typer) -> None:
         epilog="Example: budwood train support.toml",
     )
     def train(
-        recipe: RecipeArgument, store: StoreOption = DEFAULT_STORE, track: TrackOption = None, as_json: JsonOption = False
+        recipe: RecipeArgument,
+        store: StoreOption = DEFAULT_STORE,
+        track: TrackOption = None,
+        processes: ProcessesOption = 1,
+        as_json: JsonOption = False,
     ) -> None:
         """Train; prepares first when that has not been done. Interrupted training goes on from its last checkpoint."""
         from budwood import pipeline
 
-        with job_of(recipe, store, track=track or ()) as job:
+        with job_of(recipe, store, track=track or (), processes=processes) as job:
             digest = pipeline.train(job)
             body = job.store.manifest(digest).body
             folder = job.store.folder(body["result"])

@@ -16,7 +16,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Job:
-    """One recipe on one store, with who acts and who watches; `trackers`: names of who gets a training's figures besides."""
+    """One recipe on one store, with who acts and who watches.
+
+    Args:
+        recipe: what is to be done.
+        store: where everything is kept.
+        report: gets signs of life.
+        who: acts; for the history.
+        reason: why; for the history.
+        trackers: names of who gets a training's figures besides.
+        processes: how many train together.
+    """
 
     recipe: Recipe
     store: "Store"
@@ -24,6 +34,7 @@ class Job:
     who: str = ""
     reason: str = ""
     trackers: tuple[str, ...] = ()
+    processes: int = 1
 
     @cached_property
     def base(self) -> "OpenBase":

@@ -1,6 +1,6 @@
 """The stages in their order. Each does whatever has to come before it; what is done and unchanged is skipped."""
 
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from budwood.evaluate.report import Report
     from budwood.plan.make import Plan
     from budwood.release.verdict import Verdict
+    from budwood.train.settings import TrainSettings
 
 
 @dataclass(frozen=True)
@@ -124,6 +125,7 @@ def train(job: Job) -> Digest:
 def _train_on(job: Job, snapshot: Digest) -> Digest:
     from budwood.train.run import train as run_train
     from budwood.train.settings import TrainSettings
+    from budwood.train.together import train_together
 
     chosen = plan(job)
     for line in chosen.why:
@@ -135,6 +137,8 @@ def _train_on(job: Job, snapshot: Digest) -> Digest:
         seed=job.recipe.seed,
         checkpointing=chosen.chosen.checkpointing,
     )
+    if job.processes > 1:
+        return train_together(_task(job, snapshot, settings), processes=job.processes, report=job.report)
     return run_train(
         job.recipe,
         job.store,
@@ -148,6 +152,26 @@ def _train_on(job: Job, snapshot: Digest) -> Digest:
         base_object=job.base.object,
         trackers=job.trackers,
     )
+
+
+def _task(job: Job, snapshot: Digest, settings: "TrainSettings") -> dict[str, Any]:
+    """What several processes have to know, as JSON values."""
+    import torch
+
+    ref = job.base.ref
+    return {
+        "recipe": job.recipe.model_dump(mode="json"),
+        "folder": str(job.recipe.folder.resolve()),
+        "store": str(job.store.root),
+        "snapshot": snapshot,
+        "base": {"id": ref.id, "folder": str(ref.folder), "revision": ref.revision},
+        "settings": asdict(settings),
+        "start": start_of(job),
+        "who": job.who,
+        "device": "cuda" if torch.cuda.is_available() else "cpu",
+        "threads": max(1, torch.get_num_threads() // job.processes),
+        "trackers": list(job.trackers),
+    }
 
 
 def evaluate(job: Job) -> Evaluated:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from budwood.engine.packed import pack
+from budwood.engine.packed import PackedBatch, pack
 from budwood.errors import TrainingError
 from budwood.events import Event, Reporter
 from budwood.train.checkpoint import Checkpoints, Saved
@@ -20,11 +20,14 @@ from budwood.train.health import check_course, check_finite
 from budwood.train.optimiser import Optimiser
 from budwood.train.order import StepPlan, plan_steps
 from budwood.train.pace import Pace
+from budwood.train.ranks import Ranks
 from budwood.train.rows import Rows, TrainRow
 from budwood.train.schedule import learning_rate, validation_steps
 from budwood.train.settings import TrainSettings
 from budwood.train.trainable import Trainable
 from budwood.train.validation import validation_loss
+
+ALONE = Ranks()
 
 
 class Watcher:
@@ -78,6 +81,7 @@ def fit(
     report: Reporter,
     clock: Callable[[], float],
     watch: Watcher | None = None,
+    ranks: Ranks = ALONE,
 ) -> Fitted:
     """Train from the newest checkpoint, or from the start; `watch` gets every point of the curves as it is made.
 
@@ -91,7 +95,7 @@ def fit(
             where="[train] keep",
             mend='Give [prepare] validation a larger share, or set keep = "last".',
         )
-    loop = _Loop(trainable, rows, validation, settings, checkpoints, device, report, clock, watch or Watcher())
+    loop = _Loop(trainable, rows, validation, settings, checkpoints, device, report, clock, watch or Watcher(), ranks)
     loop.resume()
     loop.run()
     return loop.fitted()
@@ -120,7 +124,9 @@ class _Loop:
         report: Reporter,
         clock: Callable[[], float],
         watch: "Watcher",
+        ranks: Ranks,
     ) -> None:
+        self._ranks = ranks
         self._watch = watch
         self._trainable = trainable
         self._rows = rows
@@ -142,6 +148,9 @@ class _Loop:
         if saved is not None:
             self._restore(saved)
             self._report(Event("train", f"Going on from step {saved.step:,} of {len(self._steps):,}"))
+            began = int(saved.facts.get("processes", 1))
+            if began != self._ranks.world:
+                self._report(Event("train", f"{began} processes began it, {self._ranks.world} go on: sums round otherwise now"))
         elif self._validation:
             self._state.curves.append(Point(0, None, self._validate(), 0.0, None, 0))
         self._watch.begin(self._state.curves)
@@ -166,6 +175,7 @@ class _Loop:
         passes = [[self._rows[index] for index in rows] for rows in step.passes]
         rows = [row for chosen in passes for row in chosen]
         loss, tokens, supervised = self._passes(passes, number)
+        self._ranks.join_gradients(self._trainable.parameters.values())
         norm = self._optimiser.measure()
         check_finite(norm, "The gradient norm", number + 1, rows, state.curves, self._checkpoints.last_step())
         rate = self._rate(number)
@@ -185,19 +195,38 @@ class _Loop:
     def _passes(self, passes: Sequence[Sequence[TrainRow]], number: int) -> tuple[float, int, int]:
         """Accumulate the step's gradient; give mean loss, tokens and supervised tokens."""
         self._pace.start()
-        packed = [pack([row.encoded for row in rows], self._device) for rows in passes]
-        supervised = sum(len(batch.targets) for batch in packed)
+        packed = {index: self._pack(passes[index]) for index in self._ranks.mine(len(passes))}
+        sizes = [(len(batch.targets), len(batch.input_ids)) for batch in packed.values()]
+        supervised, tokens = map(int, self._ranks.total(sum(n for n, _ in sizes), sum(n for _, n in sizes)))
         total = 0.0
-        for rows, batch in zip(passes, packed, strict=True):
+        for index, rows in enumerate(passes):
+            if index not in packed:
+                self._trainable.skip(self._dropout)
+                continue
             # Divided by the supervised tokens of the whole step: a mean of the passes' means would weigh tokens unequally.
-            summed = self._trainable.loss_sum(batch, dropout=self._dropout)
+            summed = self._trainable.loss_sum(packed[index], dropout=self._dropout)
             value = float(summed.detach())
-            check_finite(value, "Loss", number + 1, rows, self._state.curves, self._checkpoints.last_step())
+            if self._ranks.world == 1:
+                check_finite(value, "Loss", number + 1, rows, self._state.curves, self._checkpoints.last_step())
             (summed / supervised).backward()  # type: ignore[no-untyped-call]  # torch has no types here
             total += value
-            if len(packed) > 1:
+            if len(passes) > 1:
                 self._tell(None)
-        return total / supervised, sum(len(batch.input_ids) for batch in packed), supervised
+        for _ in range(self._ranks.idle(len(passes))):
+            self._keep_company(passes[0])
+        (whole,) = self._ranks.total(total)
+        every = [row for rows in passes for row in rows]
+        # Together: one that stopped alone would leave the others waiting.
+        check_finite(whole, "Loss", number + 1, every, self._state.curves, self._checkpoints.last_step())
+        return whole / supervised, tokens, supervised
+
+    def _pack(self, rows: Sequence[TrainRow]) -> PackedBatch:
+        return pack([row.encoded for row in rows], self._device)
+
+    def _keep_company(self, rows: Sequence[TrainRow]) -> None:
+        """Go through a pass that counts for nothing."""
+        loss = self._trainable.loss_sum(self._pack(rows[:1]), dropout=torch.Generator())
+        (loss * 0).backward()  # type: ignore[no-untyped-call]  # torch has no types here
 
     def _rate(self, number: int) -> float:
         chosen = self._settings
@@ -213,6 +242,7 @@ class _Loop:
             tokens_per_pass=self._settings.tokens_per_pass,
             device=self._device,
             report=self._report,
+            ranks=self._ranks,
         )
 
     def _judge(self, validated: float, rows: Sequence[TrainRow]) -> None:
@@ -242,9 +272,12 @@ class _Loop:
             "best": None if state.best is None else [state.best.step, state.best.validation_loss],
             "threads": torch.get_num_threads(),
             "way": self._trainable.way,
+            "processes": self._ranks.world,
         }
         self._pace.pause()
-        self._checkpoints.save(state.step, tensors, facts)
+        if self._ranks.first:
+            self._checkpoints.save(state.step, tensors, facts)
+        self._ranks.wait()
 
     def _restore(self, saved: Saved) -> None:
         facts = saved.facts

@@ -9,7 +9,7 @@ import os
 import platform
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ import torch
 
 from budwood.engine.base import identify_base, load_base
 from budwood.engine.chat import chat_template
+from budwood.engine.layers import decoder_layers
 from budwood.errors import TrainingError
 from budwood.events import Event, Reporter, silent
 from budwood.identity import Digest, digest_bytes, short
@@ -27,13 +28,14 @@ from budwood.train.curve import Point
 from budwood.train.determinism import deterministic
 from budwood.train.disk import writing
 from budwood.train.live import LiveCurve
-from budwood.train.loop import Fitted, Watcher, fit, load_weights
+from budwood.train.loop import ALONE, Fitted, Watcher, fit, load_weights
 from budwood.train.memory import peak_bytes
+from budwood.train.ranks import Ranks, shard_layers
 from budwood.train.result import Base, nothing_learnt, store_adapter, store_model, store_run
 from budwood.train.rows import checked_rows, read_records
 from budwood.train.settings import TrainSettings
 from budwood.train.start import check_start, starting_adapter, starting_ref
-from budwood.train.table import RowTable, table
+from budwood.train.table import RowTable, open_table, table
 from budwood.train.trackers import Tracked, Trackers, open_trackers
 from budwood.train.trainable import AdapterTraining, FullTraining, Trainable
 
@@ -63,6 +65,7 @@ def train(
     device: str = "cpu",
     threads: int | None = None,
     trackers: Sequence[str] = (),
+    ranks: Ranks = ALONE,
     clock: Callable[[], float] = time.monotonic,
 ) -> Digest:
     """Train, or find that it was done.
@@ -80,6 +83,7 @@ def train(
         base_object: the base in the store; None: it is put there.
         device: where to compute.
         threads: of torch; None: as many as it would take. An interrupted training keeps the number it began with.
+        ranks: this process among several that train together; all but the first read the store and write nothing.
         trackers: names of who gets the figures besides (`trackers`); they change nothing.
         clock: seconds, for speed and time left.
 
@@ -102,20 +106,22 @@ def train(
         report(Event("train", f"Already trained: run {short(done)}"))
         return done
     work = store.work(key)
-    with _alone(work):
+    with _alone(work) if ranks.first else nullcontext():
         checkpoints = Checkpoints(work / "checkpoints", report)
         with deterministic(_threads(checkpoints, threads)):
             tracked = Tracked(recipe.name, settings.as_body(), store.root)
-            followers = open_trackers(trackers, tracked, report)
-            stage = _Stage(
-                store, snapshot, base, settings, start, work, checkpoints, torch.device(device), report, clock, followers
-            )
+            followers = open_trackers(trackers if ranks.first else (), tracked, report)
+            place = torch.device(device)
+            stage = _Stage(store, snapshot, base, settings, start, work, checkpoints, place, report, clock, followers, ranks)
             try:
                 digest = stage.run({"recipe": recipe.name, "who": who})
             finally:
                 followers.close()
-        store.record(key, digest)
-    store.drop_work(key)
+        if ranks.first:
+            store.record(key, digest)
+    ranks.wait()
+    if ranks.first:
+        store.drop_work(key)
     return digest
 
 
@@ -135,7 +141,9 @@ class _Stage:
         report: Reporter,
         clock: Callable[[], float],
         trackers: Trackers,
+        ranks: Ranks,
     ) -> None:
+        self._ranks = ranks
         self._trackers = trackers
         self._about: dict[str, str] = {}
         self._store = store
@@ -163,6 +171,7 @@ class _Stage:
             "tokens_per_s": fitted.tokens_per_s,
             "peak_bytes": peak_bytes(self._device),
             "device": str(self._device),
+            "processes": self._ranks.world,
             "threads": torch.get_num_threads(),
             "way": way,
             "checkpointing": self._settings.checkpointing,
@@ -170,19 +179,29 @@ class _Stage:
             "versions": {"python": platform.python_version(), "torch": torch.__version__},
         }
         parents = [self._snapshot, self._base.object, result, *([self._start] if self._start else [])]
-        return store_run(self._store, fitted.curves, parents=parents, body=self._body(fitted, result), attestation=attestation)
+        body = self._body(fitted, result)
+        return self._stored(lambda: store_run(self._store, fitted.curves, parents=parents, body=body, attestation=attestation))
+
+    def _stored(self, store: Callable[[], Digest]) -> Digest:
+        """Let the first process store something, and tell the others what it became."""
+        return Digest(self._ranks.told(store() if self._ranks.first else None))
 
     def _adapter(self, loaded: "LoadedBase", rows: RowTable, validation: RowTable) -> tuple[Fitted, Digest, str]:
         adapter = starting_adapter(self._store, self._start, loaded.model, self._settings)
         trainable = AdapterTraining(loaded.model, adapter, checkpointing=self._settings.checkpointing)
+        if self._ranks.world > 1:
+            shard_layers(decoder_layers(loaded.model))
         fitted = self._fit(trainable, rows, validation)
-        return fitted, store_adapter(self._store, trainable.adapter(), self._base, self._settings), trainable.way
+        made = trainable.adapter()
+        result = self._stored(lambda: store_adapter(self._store, made, self._base, self._settings))
+        return fitted, result, trainable.way
 
     def _full(self, loaded: "LoadedBase", rows: RowTable, validation: RowTable) -> tuple[Fitted, Digest, str]:
         trainable = FullTraining(loaded.model, DTYPES[self._settings.precision], checkpointing=self._settings.checkpointing)
         fitted = self._fit(trainable, rows, validation)
         trainable.release()
-        return fitted, store_model(self._store, loaded.model, self._base), trainable.way
+        result = self._stored(lambda: store_model(self._store, loaded.model, self._base))
+        return fitted, result, trainable.way
 
     def _fit(self, trainable: Trainable, rows: RowTable, validation: RowTable) -> Fitted:
         before = _fingerprint(trainable)
@@ -195,7 +214,8 @@ class _Stage:
             device=self._device,
             report=self._report,
             clock=self._clock,
-            watch=_Followers(LiveCurve(self._work, self._about), self._trackers),
+            watch=_Followers(LiveCurve(self._work, self._about), self._trackers) if self._ranks.first else None,
+            ranks=self._ranks,
         )
         load_weights(trainable, fitted.kept.tensors)
         if _fingerprint(trainable) == before:
@@ -229,7 +249,11 @@ class _Stage:
         made = checked_rows(
             records, template, context=identity.context, stop_ids=template.stop_ids, total=total, report=self._report
         )
-        rows = table(self._store.cache(self._snapshot) / key, made, self._report)
+        folder = self._store.cache(self._snapshot) / key
+        if self._ranks.first:
+            table(folder, made, self._report)
+        self._ranks.wait()
+        rows = open_table(folder)
         self._report(Event("train", f"{len(rows):,} {split} rows, {rows.tokens:,} tokens"))
         return rows
 

@@ -69,6 +69,12 @@ class TrainSettings:
         values = section.model_dump(exclude={"method", "learning_rate", "continue_from", "checkpointing"})
         return cls(method=method, learning_rate=learning_rate, seed=seed, checkpointing=checkpointing, **values)
 
+    @classmethod
+    def read(cls, values: Mapping[str, Any]) -> Self:
+        """Make them from `asdict` after a way through JSON."""
+        targets = values["target_modules"]
+        return cls(**{**values, "target_modules": tuple(targets) if isinstance(targets, list) else targets})
+
     @property
     def quantization(self) -> "Quantization":
         """Of the base."""

@@ -37,6 +37,10 @@ class Trainable(Protocol):
         """Sum of the cross-entropy over the batch's supervised tokens, in nats."""
         ...
 
+    def skip(self, dropout: torch.Generator) -> None:
+        """Draw what a pass would draw, for one that another process computes."""
+        ...
+
 
 class AdapterTraining:
     """An adapter over a frozen base. `release` puts the base back as it was.
@@ -70,6 +74,10 @@ class AdapterTraining:
     def loss_sum(self, batch: "PackedBatch", *, dropout: torch.Generator | None) -> Tensor:
         with self._bank.use(self._slot, dropout=dropout):
             return _loss_sum(self._model, batch)
+
+    def skip(self, dropout: torch.Generator) -> None:
+        with self._bank.use(self._slot, dropout=dropout):
+            pass
 
     def adapter(self) -> Adapter:
         """Copy the adapter out as it stands, as a plain one."""
@@ -108,6 +116,9 @@ class FullTraining:
     def loss_sum(self, batch: "PackedBatch", *, dropout: torch.Generator | None) -> Tensor:
         with self._casting(batch.input_ids.device.type):
             return _loss_sum(self._model, batch)
+
+    def skip(self, dropout: torch.Generator) -> None:
+        """Nothing is drawn."""
 
     def release(self) -> None:
         """Put the model's own layers back."""

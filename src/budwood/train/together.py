@@ -1,0 +1,74 @@
+"""Several processes on one machine train together: started with torchrun, followed through what the first one says."""
+
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from budwood import errors
+from budwood.errors import BudwoodError, TrainingError
+from budwood.events import Event, Reporter
+from budwood.identity import Digest
+
+
+def train_together(task: Mapping[str, Any], *, processes: int, report: Reporter) -> Digest:
+    """Start the processes and wait for the run.
+
+    Args:
+        task: what `worker` reads.
+        processes: how many.
+        report: gets the first one's events.
+
+    Raises:
+        BudwoodError: what the first process ran into.
+        TrainingError: one of them died; the others were ended.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "task.json"
+        path.write_text(json.dumps(task))
+        launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
+        command = [sys.executable, *launcher, "-m", "budwood.train.worker", str(path)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as started:
+            assert started.stdout is not None
+            assert started.stderr is not None
+            run = ""
+            fault: BudwoodError | None = None
+            for line in started.stdout:
+                message = _read(line)
+                if "event" in message:
+                    report(Event(**message["event"]))
+                elif "run" in message:
+                    run = message["run"]
+                elif "error" in message:
+                    fault = _fault(message["error"])
+            said = started.stderr.read()
+    if fault is not None:
+        raise fault
+    if started.returncode or not run:
+        raise TrainingError(
+            f"One of {processes} processes ended with exit code {started.returncode}; the others were ended. {_last(said)}",
+            mend="Run the same command again: training goes on from its last checkpoint.",
+        )
+    return Digest(run)
+
+
+def _read(line: str) -> dict[str, Any]:
+    """Libraries may print, too; only whole objects are ours."""
+    try:
+        message = json.loads(line)
+    except ValueError:
+        return {}
+    return message if isinstance(message, dict) else {}
+
+
+def _fault(told: Mapping[str, str]) -> BudwoodError:
+    kind: type[BudwoodError] = getattr(errors, told["kind"], TrainingError)
+    return kind(told["what"], where=told["where"], mend=told["mend"])
+
+
+def _last(said: str) -> str:
+    lines = [line.strip() for line in said.splitlines() if line.strip() and "Error" in line]
+    return lines[-1][:300] if lines else ""
