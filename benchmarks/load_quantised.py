@@ -30,9 +30,8 @@ def main() -> None:
     if options.form:
         print(json.dumps(_load(Path(options.base), options.form)))
         return
-    print(
-        "| form | anonymous MB, most | bound MB | after | MB/s of bf16 | bytes a weight of the linears |\n|---|---:|---:|---:|---:|---:|"
-    )
+    print("| form | anonymous MB, most | bound MB | after | MB/s of bf16 | bytes a weight of the linears |")
+    print("|---|---:|---:|---:|---:|---:|")
     with tempfile.TemporaryDirectory() as folder:
         make_base(SHAPES[options.shape], Path(folder))
         for form in FORMS:

@@ -1,6 +1,8 @@
 """Several processes on one machine train together: started with torchrun, followed through what the first one says."""
 
+import ctypes
 import json
+import signal
 import subprocess
 import sys
 import tempfile
@@ -12,6 +14,8 @@ from budwood import errors
 from budwood.errors import BudwoodError, TrainingError
 from budwood.events import Event, Reporter
 from budwood.identity import Digest
+
+PR_SET_PDEATHSIG = 1
 
 
 def train_together(task: Mapping[str, Any], *, processes: int, report: Reporter) -> Digest:
@@ -31,28 +35,50 @@ def train_together(task: Mapping[str, Any], *, processes: int, report: Reporter)
         path.write_text(json.dumps(task))
         launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
         command = [sys.executable, *launcher, "-m", "budwood.train.worker", str(path)]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as started:
-            assert started.stdout is not None
-            assert started.stderr is not None
-            run = ""
-            fault: BudwoodError | None = None
-            for line in started.stdout:
-                message = _read(line)
-                if "event" in message:
-                    report(Event(**message["event"]))
-                elif "run" in message:
-                    run = message["run"]
-                elif "error" in message:
-                    fault = _fault(message["error"])
-            said = started.stderr.read()
+        said = Path(folder) / "said"
+        with said.open("w") as errors_file:
+            started = subprocess.Popen(
+                command, stdout=subprocess.PIPE, stderr=errors_file, text=True, preexec_fn=_end_with_the_one_that_started_it
+            )
+            run = _follow(started, report)
+        if not run:
+            raise TrainingError(
+                f"One of {processes} processes ended with exit code {started.returncode}; the others were ended. "
+                f"{_last(said.read_text())}",
+                mend="Run the same command again: training goes on from its last checkpoint.",
+            )
+    return Digest(run)
+
+
+def _follow(started: "subprocess.Popen[str]", report: Reporter) -> str:
+    """Hand on the first process's events; give the run, or nothing."""
+    run = ""
+    fault: BudwoodError | None = None
+    assert started.stdout is not None
+    try:
+        for line in started.stdout:
+            message = _read(line)
+            if "event" in message:
+                report(Event(**message["event"]))
+            elif "run" in message:
+                run = message["run"]
+            elif "error" in message:
+                fault = _fault(message["error"])
+        started.wait()
+    finally:
+        # Whatever ends this ends them: left alone they would train on, unseen.
+        started.terminate()
+        started.wait()
+        started.stdout.close()
     if fault is not None:
         raise fault
-    if started.returncode or not run:
-        raise TrainingError(
-            f"One of {processes} processes ended with exit code {started.returncode}; the others were ended. {_last(said)}",
-            mend="Run the same command again: training goes on from its last checkpoint.",
-        )
-    return Digest(run)
+    return run
+
+
+def _end_with_the_one_that_started_it() -> None:
+    """On Linux, also when that one is killed."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def _read(line: str) -> dict[str, Any]:
