@@ -17,6 +17,7 @@ from budwood.cli import (
     evaluate,
     history,
     lineage,
+    merge,
     plan,
     prepare,
     promote,
@@ -55,7 +56,7 @@ def build_app() -> typer.Typer:
         pretty_exceptions_enable=False,
         rich_markup_mode=None,
     )
-    for module in (run, plan, prepare, train, evaluate, release, promote, rollback, serve, ask):
+    for module in (run, plan, prepare, train, evaluate, release, promote, rollback, serve, ask, merge):
         module.register(app)
     for module in (status, history, lineage, verify, recipe):
         module.register(app)

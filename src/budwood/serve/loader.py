@@ -185,50 +185,12 @@ class Loader:
         from budwood.engine.lora import AdapterBank
 
         dtype = {"float32": torch.float32, "bfloat16": torch.bfloat16}[self._settings.precision]
-        ref = self._find_base(body, where)
+        ref = find_base(self._store, body, self._bases, where)
         base = load_base(ref, dtype=dtype, quantization=body.quantization)
         bank = AdapterBank.attach(base.model)
         generator = Generator(base, bank, max_batch=self._settings.max_batch)
         texts = Texts(base.tokenizer, vocab=base.identity.vocab)
         return _Engine(base, bank, Worker(generator, name=f"engine {body.base_id}"), texts, {})
-
-    def _find_base(self, body: ReleaseBody, where: str) -> "BaseRef":
-        """Find the folder whose weights are the release's; which folder it is does not matter, what is in it does."""
-        from budwood.engine.base import identify_base, resolve_base
-
-        if body.kind == "model" and body.result:
-            return resolve_base(str(self._store.folder(body.result)))
-        for ref in self._bases:
-            if identify_base(ref).weights_digest == body.weights_digest:
-                return ref
-        ref = resolve_base(self._place(body, where))
-        found = identify_base(ref).weights_digest
-        if found != body.weights_digest:
-            raise ServeError(
-                f"The release binds base {body.base_id} with weights {short(body.weights_digest)}, but what is found under "
-                f"that name has weights {short(found)}.",
-                where=where,
-                mend="Put the base back that the release was made on, or release again on this one.",
-            )
-        return ref
-
-    def _place(self, body: ReleaseBody, where: str) -> str:
-        """Where the base of a release is to be found: by the name it is known under everywhere, or in a folder of its own."""
-        if body.revision:
-            return f"{body.base_id.partition('@')[0]}@{body.revision}"
-        if body.base_id == EMBEDDED:
-            return body.base_id
-        # A folder's name may start at a recipe that is elsewhere: where it was found is beside the base's object.
-        said = self._store.attestations(body.base_object) if body.base_object else []
-        places = [str(one["folder"]) for one in reversed(said) if "folder" in one] + [body.base_id]
-        found = next((place for place in places if Path(place).is_dir()), None)
-        if found is None:
-            raise ServeError(
-                f"The base {body.base_id!r} is a folder that is not there any more; looked in {', '.join(places)}.",
-                where=where,
-                mend="Put it back, or start the server with --recipe of a recipe that names where it is now.",
-            )
-        return found
 
     def _enter(self, engine: _Engine, key: str) -> int:
         """Slot of an adapter in the engine's bank, put there at first use; -1 without an adapter."""
@@ -257,6 +219,56 @@ class Loader:
             engine = self._engines.pop(key)
             engine.worker.close()
             engine.texts.close()
+
+
+def find_base(store: "Store", body: ReleaseBody, bases: "Sequence[BaseRef]", where: str) -> "BaseRef":
+    """Find the folder whose weights are the release's; which folder it is does not matter, what is in it does.
+
+    Args:
+        store: of the release.
+        body: what it binds.
+        bases: where to look first.
+        where: the release, for messages.
+
+    Raises:
+        ServeError: it is not there, or its weights are others.
+    """
+    from budwood.engine.base import identify_base, resolve_base
+
+    if body.kind == "model" and body.result:
+        return resolve_base(str(store.folder(body.result)))
+    for ref in bases:
+        if identify_base(ref).weights_digest == body.weights_digest:
+            return ref
+    ref = resolve_base(_place(store, body, where))
+    found = identify_base(ref).weights_digest
+    if found != body.weights_digest:
+        raise ServeError(
+            f"The release binds base {body.base_id} with weights {short(body.weights_digest)}, but what is found under "
+            f"that name has weights {short(found)}.",
+            where=where,
+            mend="Put the base back that the release was made on, or release again on this one.",
+        )
+    return ref
+
+
+def _place(store: "Store", body: ReleaseBody, where: str) -> str:
+    """Where the base of a release is to be found: by the name it is known under everywhere, or in a folder of its own."""
+    if body.revision:
+        return f"{body.base_id.partition('@')[0]}@{body.revision}"
+    if body.base_id == EMBEDDED:
+        return body.base_id
+    # A folder's name may start at a recipe that is elsewhere: where it was found is beside the base's object.
+    said = store.attestations(body.base_object) if body.base_object else []
+    places = [str(one["folder"]) for one in reversed(said) if "folder" in one] + [body.base_id]
+    found = next((place for place in places if Path(place).is_dir()), None)
+    if found is None:
+        raise ServeError(
+            f"The base {body.base_id!r} is a folder that is not there any more; looked in {', '.join(places)}.",
+            where=where,
+            mend="Put it back, or start the server with --recipe of a recipe that names where it is now.",
+        )
+    return found
 
 
 def read_body(body: Mapping[str, Any], *, where: str) -> ReleaseBody:

@@ -10,8 +10,8 @@ from torch import nn
 from transformers import AutoModelForCausalLM
 
 from budwood.engine.lora import Adapter, AdapterBank, LoraConfig, Pair, merged_model_files, merged_weights, target_paths
-from budwood.engine.lora.merge import merged
-from budwood.engine.quant import quantize_linears
+from budwood.engine.lora.merge import merged, unmerged
+from budwood.engine.quant import Form, quantize_linears
 from budwood.errors import AdapterError
 
 ModelOf = Callable[[str], nn.Module]
@@ -94,3 +94,44 @@ def test_a_misfit_is_refused_before_anything_is_written(model_of: ModelOf, adapt
     with pytest.raises(AdapterError, match=r"The adapter does not fit this base: model\.layers\.0\.self_attn\.q_proj needs A"):
         merged_model_files(tmp_path / "base", misfit, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_merged_model_that_cannot_be_written_leaves_nothing(
+    model_of: ModelOf, adapter_of: AdapterOf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = model_of("llama")
+    model.save_pretrained(tmp_path / "base")  # type: ignore[operator]  # transformers' models have it
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.replace", full)
+    with pytest.raises(AdapterError, match=r"could not be written: .*No space left"):
+        merged_model_files(tmp_path / "base", trained(model, adapter_of), tmp_path / "out")
+    assert [path.name for path in tmp_path.iterdir()] == ["base"]
+
+
+@pytest.mark.parametrize("form", ["nf4", "int8"])
+def test_merged_files_onto_expanded_weights(form: Form, model_of: ModelOf, adapter_of: AdapterOf, tmp_path: Path) -> None:
+    model = model_of("llama")
+    adapter = trained(model, adapter_of)
+    model.save_pretrained(tmp_path / "base")  # type: ignore[operator]  # transformers' models have it
+    merged_model_files(tmp_path / "base", adapter, tmp_path / "out", onto=form)
+    found = AutoModelForCausalLM.from_pretrained(tmp_path / "out", dtype="auto").state_dict()
+    quantize_linears(model, form)
+    wanted = merged_weights(model, adapter)
+    assert all(torch.equal(found[name], wanted[name]) for name in wanted)
+
+
+@pytest.mark.parametrize(("dtype", "rounding"), [(torch.float32, 2**-23), (torch.bfloat16, 2**-7)])
+@pytest.mark.parametrize("transposed", [False, True])
+def test_taking_a_delta_out_again_is_off_by_the_roundings_alone(dtype: torch.dtype, rounding: float, transposed: bool) -> None:
+    torch.manual_seed(0)
+    weight = torch.randn((12, 20) if transposed else (20, 12)).to(dtype)
+    pair = Pair(torch.randn(3, 12), torch.randn(20, 3), 0.37)
+    whole = merged(weight, pair, transposed=transposed)
+    back = unmerged(whole, pair, transposed=transposed)
+    allowed = (whole.abs() + weight.abs()).double() * rounding
+    assert bool(((back.double() - weight.double()).abs() <= allowed).all())
+    with pytest.raises(AdapterError, match="cannot be undone"):
+        unmerged(whole, replace(pair, magnitude=torch.ones(20)))

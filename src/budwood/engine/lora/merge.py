@@ -5,12 +5,15 @@ rounding of one addition. Over an NF4 base the merge is exact against the *expan
 that the base was quantised from: evaluate what you serve.
 """
 
+import os
 import shutil
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM
 
@@ -18,6 +21,7 @@ from budwood.engine.lora.adapter import Adapter, Pair, check_fit
 from budwood.engine.lora.frozen import AttachedLinear, is_transposed, linear_shape
 from budwood.engine.lora.targets import linear_sites
 from budwood.engine.quant.linear import QuantizedLinear
+from budwood.engine.quant.load import Form, quantize_linears
 from budwood.errors import AdapterError
 
 _TOKENIZER_FILES = (
@@ -74,35 +78,76 @@ def merged(weight: Tensor, pair: Pair, *, transposed: bool = False) -> Tensor:
     return (whole.T if transposed else whole).to(weight.dtype).contiguous()
 
 
-def merged_model_files(base_folder: Path, adapter: Adapter, out: Path) -> None:
+def unmerged(weight: Tensor, pair: Pair, *, transposed: bool = False) -> Tensor:
+    """Take a pair's delta out of a merged weight again, with one rounding.
+
+    The base's own bytes come back only where neither rounding lost anything: each element may be off by one unit in the last
+    place of the merged weight and one of its own. Whoever needs the base exactly keeps the base.
+
+    Raises:
+        AdapterError: the pair has magnitudes: the lengths that the base's rows had are not in the merged weight.
+    """
+    if pair.magnitude is not None:
+        raise AdapterError(
+            "A merge with magnitudes (DoRA) cannot be undone: the rows' own lengths are gone.", mend="Load the base again."
+        )
+    return merged(weight, replace(pair, scaling=-pair.scaling), transposed=transposed)
+
+
+def merged_model_files(base_folder: Path, adapter: Adapter, out: Path, *, onto: Form | None = None) -> None:
     """Write a base with an adapter merged in as a folder that transformers loads: weights, configuration, tokenizer.
 
-    The weights keep the dtype that they have in `base_folder`. Tokenizer files are copied byte by byte.
+    The weights keep the dtype that they have in `base_folder`. Tokenizer files are copied byte by byte. Cut short, nothing is
+    left under `out`.
 
     Args:
         base_folder: a local base with safetensors files.
         adapter: fits this base.
         out: a folder that does not exist yet, or is empty.
+        onto: merge onto what these weights become in 4 or 8 bits, expanded again; None: onto the weights as they are.
 
     Raises:
         AdapterError: `out` holds something, the base is quantised or not whole, or the adapter does not fit it.
     """
+    from budwood.engine.base import without_bars
+
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise AdapterError(f"{out} holds something already.", mend="Name a new folder for the merged model.")
     model = _load_plain(base_folder)
-    weights = merged_weights(model, adapter)
-    model.load_state_dict({f"{path}.weight": weights[f"{path}.weight"] for path in adapter.pairs}, strict=False)
-    out.mkdir(parents=True, exist_ok=True)
-    model.save_pretrained(out)  # type: ignore[operator]  # transformers' models have it
-    for name in _TOKENIZER_FILES:
-        if (base_folder / name).is_file():
-            shutil.copyfile(base_folder / name, out / name)
+    weights = merged_weights(_expanded(base_folder, onto), adapter) if onto else merged_weights(model, adapter)
+    model.load_state_dict({name: tensor for name, tensor in weights.items() if name.endswith(".weight")}, strict=False)
+    scratch = out.with_name(f".{out.name}.{os.getpid()}.tmp")
+    try:
+        scratch.mkdir(parents=True)
+        with without_bars():
+            model.save_pretrained(scratch)  # type: ignore[operator]  # transformers' models have it
+        for name in _TOKENIZER_FILES:
+            if (base_folder / name).is_file():
+                shutil.copyfile(base_folder / name, scratch / name)
+        if out.is_dir():
+            out.rmdir()
+        os.replace(scratch, out)
+    except (OSError, SafetensorError) as error:
+        raise AdapterError(
+            f"The merged model could not be written: {error}.", where=str(out), mend="Free some space, then merge again."
+        ) from error
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _expanded(folder: Path, form: Form) -> nn.Module:
+    model = _load_plain(folder)
+    quantize_linears(model, form)
+    return model
 
 
 def _load_plain(folder: Path) -> nn.Module:
-    loaded = AutoModelForCausalLM.from_pretrained(
-        folder, dtype="auto", local_files_only=True, use_safetensors=True, trust_remote_code=False, output_loading_info=True
-    )
+    from budwood.engine.base import without_bars
+
+    with without_bars():
+        loaded = AutoModelForCausalLM.from_pretrained(
+            folder, dtype="auto", local_files_only=True, use_safetensors=True, trust_remote_code=False, output_loading_info=True
+        )
     model, info = cast(tuple[nn.Module, dict[str, Iterable[str]]], loaded)
     if getattr(model.config, "quantization_config", None) is not None:
         raise AdapterError(f"The base in {folder} is quantised.", mend="Merge into the base that is not.")
