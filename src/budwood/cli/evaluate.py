@@ -2,7 +2,7 @@
 
 import typer
 
-from budwood.cli.options import DEFAULT_STORE, JsonOption, RecipeArgument, StoreOption
+from budwood.cli.options import DEFAULT_STORE, JsonOption, RecipeArgument, RunOption, StoreOption
 from budwood.cli.output import print_json, print_next, print_table
 from budwood.cli.stage import job_of
 
@@ -13,11 +13,13 @@ def register(app: typer.Typer) -> None:
         short_help="Judge the result against the base, case by case.",
         epilog="Example: budwood evaluate support.toml",
     )
-    def evaluate(recipe: RecipeArgument, store: StoreOption = DEFAULT_STORE, as_json: JsonOption = False) -> None:
+    def evaluate(
+        recipe: RecipeArgument, store: StoreOption = DEFAULT_STORE, run: RunOption = "", as_json: JsonOption = False
+    ) -> None:
         """Answer every test case with the base and with the result, and compare case by case."""
         from budwood import pipeline
 
-        with job_of(recipe, store) as job:
+        with job_of(recipe, store, run=run) as job:
             evaluated = pipeline.evaluate(job)
         if as_json:
             print_json(evaluated.as_dict())

@@ -14,6 +14,7 @@ import typer
 
 from budwood.cli import (
     ask,
+    compose,
     evaluate,
     history,
     lineage,
@@ -56,7 +57,7 @@ def build_app() -> typer.Typer:
         pretty_exceptions_enable=False,
         rich_markup_mode=None,
     )
-    for module in (run, plan, prepare, train, evaluate, release, promote, rollback, serve, ask, merge):
+    for module in (run, plan, prepare, train, evaluate, release, promote, rollback, serve, ask, merge, compose):
         module.register(app)
     for module in (status, history, lineage, verify, recipe):
         module.register(app)

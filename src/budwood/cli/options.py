@@ -33,6 +33,10 @@ ProcessesOption = Annotated[
     int, typer.Option("--processes", min=1, help="how many processes train together, each on its share of every step")
 ]
 
+RunOption = Annotated[
+    str, typer.Option("--run", help="judge this run, e.g. of `budwood compose`, instead of training", show_default=False)
+]
+
 DEFAULT_STORE = Path(".budwood")
 
 

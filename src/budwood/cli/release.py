@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Literal
 
 import typer
 
-from budwood.cli.options import DEFAULT_STORE, JsonOption, ReasonOption, RecipeArgument, StoreOption, WhoOption
+from budwood.cli.options import DEFAULT_STORE, JsonOption, ReasonOption, RecipeArgument, RunOption, StoreOption, WhoOption
 from budwood.cli.output import print_json, print_next, print_pairs
 from budwood.cli.stage import job_of
 from budwood.identity import short
@@ -23,6 +23,7 @@ def register(app: typer.Typer) -> None:
     def release(
         recipe: RecipeArgument,
         store: StoreOption = DEFAULT_STORE,
+        run: RunOption = "",
         who: WhoOption = "",
         reason: ReasonOption = "",
         as_json: JsonOption = False,
@@ -30,7 +31,7 @@ def register(app: typer.Typer) -> None:
         """Make the release with its golden probes and let the gate judge it. Exit code: 0 PROMOTE, 1 REJECT, 2 INCONCLUSIVE."""
         from budwood import pipeline
 
-        with job_of(recipe, store, who=who, reason=reason) as job:
+        with job_of(recipe, store, who=who, reason=reason, run=run) as job:
             released = pipeline.release(job)
         if as_json:
             print_json(released.as_dict())

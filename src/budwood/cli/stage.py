@@ -22,6 +22,7 @@ def job_of(
     with_data: bool = True,
     track: Sequence[str] = (),
     processes: int = 1,
+    run: str = "",
 ) -> Iterator["Job"]:
     """Read the recipe and look at its sources first, so that a mistake touches nothing; then open the store, draw progress.
 
@@ -42,4 +43,5 @@ def job_of(
             reason=reason,
             trackers=tuple(track),
             processes=processes,
+            run=run,
         )

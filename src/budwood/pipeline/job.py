@@ -26,6 +26,7 @@ class Job:
         reason: why; for the history.
         trackers: names of who gets a training's figures besides.
         processes: how many train together.
+        run: first digits of a run that is judged and released instead of training; empty: train.
     """
 
     recipe: Recipe
@@ -35,6 +36,7 @@ class Job:
     reason: str = ""
     trackers: tuple[str, ...] = ()
     processes: int = 1
+    run: str = ""
 
     @cached_property
     def base(self) -> "OpenBase":

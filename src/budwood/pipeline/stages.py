@@ -4,7 +4,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from budwood.errors import DataError
+from budwood.errors import DataError, ReleaseError
 from budwood.identity import Digest, short
 from budwood.pipeline.job import Job, check_sources
 from budwood.pipeline.known import alias_line, earlier_snapshots, live_release, prepare_key, prepared, start_of
@@ -185,7 +185,7 @@ def evaluate(job: Job) -> Evaluated:
     # Before training is paid for: whatever makes the comparison impossible.
     suite = make_suite(job.recipe, job.store, snapshot)
     live_subject(job)
-    run_digest = _train_on(job, snapshot)
+    run_digest = _given_run(job) or _train_on(job, snapshot)
     result = result_of(job, run_digest)
     live = live_subject(job)
     standings = [plain_base(job, result), result]
@@ -203,6 +203,27 @@ def evaluate(job: Job) -> Evaluated:
     champion = reports[2] if len(reports) > 2 else None
     page = _write_page(job, reports[1], reports[0], champion, comparison, None)
     return Evaluated(run_digest, snapshot, reports[1], reports[0], champion, comparison, page)
+
+
+def _given_run(job: Job) -> Digest | None:
+    """The run that is judged instead of a training's.
+
+    Raises:
+        ReleaseError: there is something else under those digits, or its result stands on another base.
+    """
+    if not job.run:
+        return None
+    digest = job.store.resolve(job.run.removesuffix("…"))
+    manifest = job.store.manifest(digest)
+    where = "--run"
+    if manifest.kind != "run":
+        raise ReleaseError(f"{short(digest)}… is no run but a {manifest.kind}.", where=where, mend="Name a run.")
+    base = job.store.manifest(manifest.body["result"]).body.get("base")
+    if base != job.base.identity.weights_digest:
+        raise ReleaseError(
+            f"Run {short(digest)}… stands on another base than the recipe names.", where=where, mend="Use its recipe."
+        )
+    return digest
 
 
 def release(job: Job) -> Released:

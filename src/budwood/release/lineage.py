@@ -197,6 +197,8 @@ def _title(manifest: Manifest) -> str:
     if manifest.kind == "snapshot":
         counts = body.get("counts", {})
         return f"{body.get('name', '')}: {counts.get('kept', 0):,} rows of {counts.get('read', 0):,}"
+    if manifest.kind == "run" and body.get("method") == "compose":
+        return f"composed ({body['settings']['method']}) of {len(body['settings']['weights'])} adapters"
     if manifest.kind == "run":
         return f"{body.get('method', '')}, {body.get('steps', 0):,} steps"
     keys = {"base": "id", "release": "name", "adapter": "rank", "model": "id", "report": "suite"}
