@@ -19,7 +19,7 @@ def test_a_tiny_run_gives_a_table_and_a_file(tmp_path: Path) -> None:
     sides = ["--sides", "budwood", "products alone"]
     if importlib.util.find_spec("trl") is not None:
         sides.append("trl as shipped")
-    command = [sys.executable, PROGRAM, *SMALL, *sides, "--json", tmp_path / "found.json", "--page", page]
+    command = [sys.executable, str(PROGRAM), *SMALL, *sides, "--json", str(tmp_path / "found.json"), "--page", str(page)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert "| budwood |" in done.stdout
     assert "| products alone |" in done.stdout

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from budwood.errors import AdapterError
+from budwood.errors import AdapterError, BaseError
 from budwood.plan.lengths import Lengths
 from budwood.plan.machine import Machine
 from budwood.plan.make import Plan, make_plan
@@ -157,3 +157,11 @@ def test_what_does_not_fit_the_base_is_told_with_its_key(
     with pytest.raises(AdapterError) as caught:
         make_plan(recipe_with(**train), shape, None, machine)
     assert caught.value.where == where
+
+
+def test_a_base_stored_in_four_bits_is_trained_on_in_four_bits(shape: BaseShape, machine: Machine, lengths: Lengths) -> None:
+    stored = replace(shape, four_bits=True)
+    assert make_plan(recipe_with(), stored, lengths, machine).method == "qlora"
+    for train in ({"method": "lora"}, {"method": "full"}, {"method": "qlora", "bits": 8}):
+        with pytest.raises(BaseError, match="stored in 4 bits"):
+            make_plan(recipe_with(**train), stored, lengths, machine)

@@ -8,7 +8,7 @@
 Model code and tokenizers are transformers'. Errors: `BaseError`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from importlib.resources import files
@@ -19,11 +19,18 @@ import torch
 from torch import Tensor, nn
 
 from budwood.engine.attention import NAME, register_attention
-from budwood.engine.families import SUPPORTED, check_family, check_settings, context_length, logit_softcap_of
+from budwood.engine.families import (
+    SUPPORTED,
+    check_family,
+    check_settings,
+    context_length,
+    logit_softcap_of,
+    stored_in_four_bits,
+)
 from budwood.engine.faults import check_head, check_loaded, check_shapes, check_sizes, config_fault, reading, tokenizer_fault
 from budwood.engine.packed import PackedBatch
 from budwood.engine.text_identity import template_digest, tokenizer_digest
-from budwood.engine.weights import read_json, read_tensors, weight_files, weights_digest
+from budwood.engine.weights import TensorEntry, read_json, read_tensors, weight_files, weights_digest
 from budwood.errors import BaseError
 from budwood.identity import Digest
 
@@ -131,7 +138,9 @@ def identify_base(ref: BaseRef) -> BaseIdentity:
     config = read_config(ref)
     with reading(ref.folder):
         entries = read_tensors(weight_files(ref.folder))
-        check_shapes(_build(config, ref), entries, where=str(ref.folder))
+        model = _build(config, ref)
+        packed = stored_in_four_bits(config)
+        check_shapes(model, [entry for entry in entries if not (packed and entry.dtype == "U8")], where=str(ref.folder))
         weights, tokenizer = weights_digest(entries), tokenizer_digest(ref.folder)
         template = template_digest(ref.folder)
     return BaseIdentity(
@@ -142,12 +151,17 @@ def identify_base(ref: BaseRef) -> BaseIdentity:
         weights_digest=weights,
         tokenizer_digest=tokenizer,
         template_digest=template,
-        parameters=sum(entry.elements for entry in entries),
+        parameters=_parameters(model, entries, packed),
         layers=int(config.num_hidden_layers),
         hidden=int(config.hidden_size),
         vocab=int(config.vocab_size),
         context=context_length(config),
     )
+
+
+def _parameters(model: nn.Module, entries: Sequence[TensorEntry], packed: bool) -> int:
+    """Weights of a base; where its files hold them packed, as many as the model has."""
+    return sum(tensor.numel() for tensor in model.parameters()) if packed else sum(entry.elements for entry in entries)
 
 
 def read_config(ref: BaseRef) -> "PreTrainedConfig":
@@ -195,13 +209,8 @@ def load_base(
     """
     known = identity or identify_base(ref)
     register_attention()
-    model = None
     with reading(ref.folder), without_bars():
-        if quantization != "none":
-            from budwood.engine.quant.stream import load_streamed
-
-            entries = read_tensors(weight_files(ref.folder))
-            model = load_streamed(read_config(ref), entries, quantization, dtype=dtype, attention=NAME)
+        model = _load_quantized(ref, dtype, quantization)
         if model is None:
             model = _load_whole(ref, dtype, quantization)
     check_head(model, where=str(ref.folder))
@@ -209,6 +218,26 @@ def load_base(
     model.eval()
     place = torch.device(device)
     return LoadedBase(model.to(place), load_tokenizer(ref), known, quantization, dtype, place)
+
+
+def _load_quantized(ref: BaseRef, dtype: torch.dtype, quantization: Quantization) -> nn.Module | None:
+    """Load a base whose linear layers are quantised in its files, or while they are read; None if it is neither."""
+    config = read_config(ref)
+    stored = stored_in_four_bits(config)
+    if stored and quantization != "nf4":
+        raise BaseError(
+            f"This base is stored in 4 bits (NF4) and cannot be had as {quantization!r}.",
+            where=str(ref.folder),
+            mend='Train with method = "qlora" and bits = 4, or use the base that it was quantised from.',
+        )
+    if quantization == "none":
+        return None
+    from budwood.engine.quant.stream import load_prequantized, load_streamed
+
+    entries = read_tensors(weight_files(ref.folder))
+    if stored:
+        return load_prequantized(config, entries, dtype=dtype, attention=NAME, where=str(ref.folder))
+    return load_streamed(config, entries, quantization, dtype=dtype, attention=NAME)
 
 
 def _load_whole(ref: BaseRef, dtype: torch.dtype, quantization: Quantization) -> nn.Module:

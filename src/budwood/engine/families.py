@@ -77,15 +77,36 @@ def context_length(config: Any) -> int:
     return min(limits)
 
 
+def stored_in_four_bits(config: Any) -> bool:
+    """Whether the base's files hold its linear layers in bitsandbytes' NF4 already."""
+    told = _plain(getattr(config, "quantization_config", None))
+    return (
+        told.get("quant_method") == "bitsandbytes"
+        and told.get("load_in_4bit") is True
+        and told.get("bnb_4bit_quant_type") == "nf4"
+    )
+
+
 def logit_softcap_of(config: Any) -> float | None:
     """The tanh cap on the logits; None for families without one."""
     cap = getattr(config, "final_logit_softcapping", None)
     return None if cap is None else float(cap)
 
 
+def _plain(told: Any) -> Mapping[str, Any]:
+    values = told.to_dict() if hasattr(told, "to_dict") else told
+    return values if isinstance(values, Mapping) else {}
+
+
+def _named(told: Any) -> str:
+    values = _plain(told)
+    kind = values.get("bnb_4bit_quant_type") if values.get("load_in_4bit") else ""
+    return " ".join(str(word) for word in (values.get("quant_method", "of an unknown method"), kind) if word)
+
+
 def _faults(config: Any) -> Iterator[str]:
-    if getattr(config, "quantization_config", None) is not None:
-        yield "quantization_config (weights that are quantised already)"
+    if getattr(config, "quantization_config", None) is not None and not stored_in_four_bits(config):
+        yield f"quantization_config {_named(config.quantization_config)} (only bitsandbytes' NF4 is read)"
     if getattr(config, "use_bidirectional_attention", None):
         yield "use_bidirectional_attention"
     if getattr(config, "is_causal", True) is False:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from budwood.errors import BaseError
 from budwood.identity import canonical_json
 from budwood.plan.advice import LARGEST_RANK, RankCheck, check_rank, scale, warnings
 from budwood.plan.lengths import Lengths
@@ -84,6 +85,7 @@ def make_plan(recipe: Recipe, shape: BaseShape, lengths: Lengths | None, machine
 
     Raises:
         AdapterError: target_modules names no layer of the base, or the rank is larger than a layer.
+        BaseError: the base is stored in 4 bits, and the recipe wants it in another form.
     """
     from budwood.engine.lora import resolve_pattern, target_paths
 
@@ -101,8 +103,9 @@ def make_plan(recipe: Recipe, shape: BaseShape, lengths: Lengths | None, machine
     trained = sum(ranks.get(path, section.rank) * sum(shape.linears[path]) for path in targets)
     options = {method: _option(method, section, shape, trained, lengths, machine) for method in METHODS}
     rank = check_rank(section, per_rank, lengths) if lengths is not None and lengths.tokens else None
+    _check_stored(section, shape)
     method, why = decide(
-        section.method,
+        "qlora" if shape.four_bits else section.method,
         options,
         memory_bytes=machine.memory_bytes,
         capacity_exceeded=rank is not None and rank.needed_rank > max(LARGEST_RANK, section.rank),
@@ -120,6 +123,16 @@ def make_plan(recipe: Recipe, shape: BaseShape, lengths: Lengths | None, machine
         warnings=(*warnings(section, method, lengths, rank, targets), *_tight(options[method], machine)),
         machine=machine,
     )
+
+
+def _check_stored(section: TrainSection, shape: BaseShape) -> None:
+    if shape.four_bits and (section.method not in ("auto", "qlora") or section.bits != 4):
+        raise BaseError(
+            f"This base is stored in 4 bits, so it can be trained on with qlora in 4 bits alone, not with method = "
+            f"{section.method!r}, bits = {section.bits}.",
+            where="[train] method",
+            mend='Set method = "qlora" and bits = 4, or use the base that it was quantised from.',
+        )
 
 
 def _option(

@@ -27,6 +27,7 @@ class BaseShape:
         vocab: rows of the head.
         context: longest row, tokens.
         llama_kind: its layers can be one node each (engine.fused).
+        four_bits: its files hold the linear layers in 4 bits already.
     """
 
     model_type: str
@@ -42,6 +43,7 @@ class BaseShape:
     vocab: int
     context: int
     llama_kind: bool = False
+    four_bits: bool = False
 
     @property
     def linear_parameters(self) -> int:
@@ -60,6 +62,7 @@ def read_shape(folder: Path) -> BaseShape:
         BaseError: no config.json, or a family that is not supported.
     """
     from budwood.engine.base import BaseRef, skeleton
+    from budwood.engine.families import stored_in_four_bits
     from budwood.engine.fused import is_llama_kind
     from budwood.engine.lora import linear_shapes
 
@@ -83,6 +86,7 @@ def read_shape(folder: Path) -> BaseShape:
         vocab=int(config.vocab_size),
         context=int(config.max_position_embeddings),
         llama_kind=is_llama_kind(config),
+        four_bits=stored_in_four_bits(config),
     )
 
 

@@ -7,10 +7,12 @@ For a layer `L`: `L.weight` (n / 2, 1) bytes, `L.weight.absmax`, `L.weight.quant
 import json
 import math
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from safetensors.torch import save_file
+from torch import Tensor, nn
 
 from budwood.engine.quant.kernels import Workspace
 from budwood.engine.quant.linear import Linear4bit
@@ -53,6 +55,43 @@ def bnb_tensors(name: str, layer: Linear4bit) -> dict[str, Tensor]:
     if layer.bias is not None:
         tensors[f"{name}.bias"] = layer.bias.detach()
     return tensors
+
+
+def bnb_config(dtype: torch.dtype) -> dict[str, Any]:
+    """What config.json's `quantization_config` says of such files, with products in `dtype`."""
+    return {
+        "quant_method": "bitsandbytes",
+        "load_in_4bit": True,
+        "bnb_4bit_quant_type": "nf4",
+        "bnb_4bit_use_double_quant": True,
+        "bnb_4bit_compute_dtype": str(dtype).removeprefix("torch."),
+        "bnb_4bit_quant_storage": "uint8",
+    }
+
+
+def save_bnb_model(model: nn.Module, folder: Path) -> None:
+    """Write a model with 4-bit layers as a folder that transformers loads with bitsandbytes: config and one weight file.
+
+    Args:
+        model: from `load_base(..., quantization="nf4")`, without a bank.
+        folder: made if need be; tokenizer files are the caller's.
+
+    Raises:
+        BaseError: a layer is stored transposed, a form that bitsandbytes does not have.
+    """
+    layers = {path: module for path, module in model.named_modules() if isinstance(module, Linear4bit)}
+    tensors: dict[str, Tensor] = {}
+    for path, layer in layers.items():
+        tensors |= bnb_tensors(path, layer)
+    facts: Any = model  # transformers' own attributes
+    tied = set(facts.all_tied_weights_keys)
+    for name, tensor in model.state_dict().items():
+        if name not in tied and name.rpartition(".")[0] not in layers:
+            tensors[name] = tensor
+    folder.mkdir(parents=True, exist_ok=True)
+    config = facts.config.to_dict() | {"quantization_config": bnb_config(next(model.parameters()).dtype)}
+    (folder / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True), encoding="utf-8")
+    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, folder / "model.safetensors", {"format": "pt"})
 
 
 def read_bnb(name: str, tensors: Mapping[str, Tensor], *, workspace: Workspace) -> Linear4bit:

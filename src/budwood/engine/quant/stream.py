@@ -6,7 +6,7 @@ same bytes, in more memory.
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -15,9 +15,11 @@ from safetensors import safe_open
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from budwood.engine.quant.bnb_files import read_bnb
 from budwood.engine.quant.kernels import Workspace
 from budwood.engine.quant.load import Form, quantized_layer, quantized_paths, replace_module
 from budwood.engine.weights import TensorEntry
+from budwood.errors import BaseError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
@@ -65,6 +67,46 @@ def load_streamed(
     return model
 
 
+def load_prequantized(
+    config: "PreTrainedConfig", entries: Sequence[TensorEntry], *, dtype: torch.dtype, attention: str, where: str
+) -> nn.Module:
+    """Build a model whose linear layers lie in its files in bitsandbytes' 4-bit form already; nothing is quantised again.
+
+    Raises:
+        BaseError: a layer's parts do not belong together, or tensors are missing or left over.
+    """
+    model = _hollow(config, dtype, attention)
+    packed = {entry.name.partition(".weight.")[0] for entry in entries if ".weight.quant_state." in entry.name}
+    stored = set(quantized_paths(model, ())) & packed
+    parts = [entry for entry in entries if entry.name.rpartition(".")[0] in stored or ".weight." in entry.name]
+    whole = [entry for entry in entries if entry not in parts]
+    matched = _matched(model, whole, without=stored)
+    if matched is None or packed - stored:
+        raise BaseError(
+            f"Its 4-bit files do not hold this model: {_strangers(model, whole, packed - stored)}.",
+            where=where,
+            mend="Download the base again, whole.",
+        )
+    workspace = Workspace()
+    with _reading(entries) as read:
+        for path in sorted(stored):
+            own = [entry for entry in parts if entry.name == f"{path}.bias" or entry.name.startswith(f"{path}.weight")]
+            tensors = {entry.name: read(entry).clone() for entry in own}
+            if (bias := tensors.get(f"{path}.bias")) is not None:
+                tensors[f"{path}.bias"] = bias.to(dtype)
+            replace_module(model, path, read_bnb(path, tensors, workspace=workspace))
+        for name, entry in matched.items():
+            _fill(model, name, read(entry).to(dtype, copy=True))
+    model.tie_weights()  # type: ignore[operator]  # transformers' models have it
+    return model
+
+
+def _strangers(model: nn.Module, entries: Sequence[TensorEntry], odd: set[str]) -> str:
+    known = model.state_dict()
+    names = sorted(odd) + sorted(entry.name for entry in entries if entry.name not in known)
+    return f"{len(names)} tensors do not belong, first {names[0]}" if names else "tensors are missing"
+
+
 class _EmptyOnMeta(TorchFunctionMode):
     """Weights are made by `torch.empty` and get no memory; tables such as a rotation's frequencies are computed as ever."""
 
@@ -84,10 +126,16 @@ def _hollow(config: "PreTrainedConfig", dtype: torch.dtype, attention: str) -> n
     return model
 
 
-def _matched(model: nn.Module, entries: Sequence[TensorEntry]) -> dict[str, TensorEntry] | None:
-    """Name in the model → entry, if every entry is one of the model's tensors and none is missing but tied ones."""
+def _matched(model: nn.Module, entries: Sequence[TensorEntry], *, without: Iterable[str] = ()) -> dict[str, TensorEntry] | None:
+    """Name in the model → entry, if every entry is one of the model's tensors and none is missing but tied ones.
+
+    `without`: layers that are looked for elsewhere.
+    """
     facts: Any = model  # transformers' own attributes
-    wanted: Mapping[str, Tensor] = model.state_dict()
+    left_out = tuple(f"{path}." for path in without)
+    wanted: Mapping[str, Tensor] = {
+        name: tensor for name, tensor in model.state_dict().items() if not name.startswith(left_out)
+    }
     tied = set(facts.all_tied_weights_keys)
     passed_over = [re.compile(pattern) for pattern in facts._keys_to_ignore_on_load_unexpected or ()]
     found: dict[str, TensorEntry] = {}
