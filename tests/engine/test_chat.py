@@ -117,8 +117,29 @@ def test_a_row_whose_earlier_turns_change_is_refused_by_name() -> None:
     assert str(caught.value) == (
         "The chat template renders message 2 (assistant) otherwise in this row than when it has to be written, so training "
         "would not see the tokens that serving sees.\n"
-        "    Use rows of one turn, or a template that leaves earlier turns as they were."
+        '    Use rows of one turn, mark earlier answers with "train": false, or take a template that leaves earlier turns '
+        "as they were."
     )
+
+
+def test_answers_that_are_not_to_be_learnt_stand_in_the_conversation_alone() -> None:
+    template = chat_template(byte_tokenizer())
+    marked = [*TURNS[:2], TURNS[2] | {"train": False}, *TURNS[3:]]  # type: ignore[operator]  # dicts
+    assert supervised_text(template, marked) == "\nNo. <|im_end|>"
+    assert template.encode_row(marked).ids == template.encode_row(TURNS).ids
+    last = [*TURNS[:4], TURNS[4] | {"train": False}]  # type: ignore[operator]  # dicts
+    assert supervised_text(template, last) == " hello\n\nhello<|im_end|>"
+    # What follows the last answer that is learnt is left out.
+    assert template.encode_row(last).ids == template.encode_row(TURNS[:3]).ids
+    assert template.encode_prompt(marked[:4]) == template.encode_prompt(TURNS[:4])
+
+
+def test_a_template_that_drops_earlier_reasoning_trains_on_the_last_answer() -> None:
+    template = chat_template(byte_tokenizer(template=DROPS_REASONING))
+    marked = [*TURNS[:2], TURNS[2] | {"train": False}, *TURNS[3:]]  # type: ignore[operator]  # dicts
+    assert supervised_text(template, marked) == "(thought)\nNo. <|im_end|>"
+    row, prompt = template.encode_row(marked), template.encode_prompt(TURNS[:4])
+    assert list(row.ids[: len(prompt)]) == prompt
 
 
 def test_serving_takes_conversations_whose_earlier_turns_change() -> None:
@@ -139,6 +160,8 @@ def test_serving_takes_conversations_whose_earlier_turns_change() -> None:
         ([{"role": "robot", "content": "hi"}], "Message 0 has the unknown role 'robot'"),
         ([{"role": "user", "content": None}], "Message 0 .user. has no text content"),
         ([{"role": "user", "content": "hi", "tool_calls": []}], "Message 0 .user. has 'tool_calls' that is no text"),
+        ([{"role": "user", "content": "hi", "train": "no"}], "Message 0 .user. has 'train' that is no text"),
+        ([TURNS[1], {"role": "assistant", "content": "a", "train": False}], 'every answer in it has "train": false'),
     ],
 )
 def test_rows_that_teach_nothing_are_refused(messages: Any, reason: str) -> None:

@@ -57,6 +57,8 @@ def test_a_record_without_an_answer_fits_and_has_no_assistant_message() -> None:
         ("messages", {"messages": [{"content": "Q"}]}, "message 1 has no role"),
         ("messages", {"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, "something else than text"),
         ("sharegpt", {"conversations": [{"value": "Q"}]}, 'turn 1 has no "from"'),
+        ("messages", {"messages": [{"role": "assistant", "tool_calls": [{"id": "1"}]}]}, "message 1 calls a tool"),
+        ("messages", {"messages": [{"role": "assistant", "content": "A", "weight": 0.5}]}, '"weight": 0.5, which is neither'),
     ],
 )
 def test_what_does_not_fit_says_why(shape: Shape, record: Mapping[str, Any], fault: str) -> None:
@@ -72,3 +74,14 @@ def test_an_unknown_shape_lists_its_keys() -> None:
         '    Name the columns in the recipe, e.g. columns = { prompt = "text", completion = "label" }, or use messages, '
         "prompt and completion, instruction and output, or conversations."
     )
+
+
+@pytest.mark.parametrize(
+    ("said", "trained"),
+    [({}, True), ({"weight": 1}, True), ({"weight": 0}, False), ({"train": False}, False), ({"train": None}, True)],
+)
+def test_a_flag_on_an_answer_says_whether_it_is_learnt(said: dict[str, Any], trained: bool) -> None:
+    turns = [{"role": "user", "content": "Q"}, {"role": "assistant", "content": "A", **said}]
+    assert convert({"messages": turns}, "messages", {}).messages[1] == Message("assistant", "A", trained)
+    spoken = [{"from": "human", "value": "Q"}, {"from": "gpt", "value": "A", **said}]
+    assert convert({"conversations": spoken}, "sharegpt", {}).messages[1] == Message("assistant", "A", trained)

@@ -42,6 +42,19 @@ def test_a_kept_row_has_the_form_of_the_contract(bench: Any) -> None:
     }
 
 
+def test_an_answer_that_is_not_to_be_learnt_stays_marked(bench: Any) -> None:
+    def row(letter: str) -> dict[str, Any]:
+        turns = [("user", f"Ask {letter * 9} at ann@example.org?", {}), ("assistant", f"First {letter}", {"weight": 0})]
+        turns += [("user", f"And {letter * 8}?", {}), ("assistant", f"Second {letter}", {"weight": 1})]
+        return {"messages": [{"role": role, "content": content, **said} for role, content, said in turns]}
+
+    snapshot = bench.prepare(bench.write("rows.jsonl", [row(letter) for letter in "abcdefghij"]), system="", validation=0.0)
+    messages = snapshot.rows["train"][0]["messages"]
+    assert [message.get("train", True) for message in messages] == [True, False, True, True]
+    assert "[EMAIL]" in messages[0]["content"]
+    assert not any("weight" in message for message in messages)
+
+
 def test_a_rejected_row_is_redacted_though_no_rule_saw_it(bench: Any) -> None:
     snapshot = bench.prepare(bench.write("rows.jsonl", ROWS), system="")
     assert snapshot.rejected == [

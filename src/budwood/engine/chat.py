@@ -38,7 +38,8 @@ __all__ = [
     "template_source",
 ]
 
-Message = Mapping[str, str]
+Message = Mapping[str, Any]
+"""Role, content, and what else a template reads, as texts; and "train", false for an answer that is not learnt."""
 
 ROLES = ("system", "user", "assistant", "tool", "developer")
 """Roles that may be handed to a template; which of them it takes is its own affair."""
@@ -81,7 +82,7 @@ class ChatTemplate:
     tokens: ChatTokens = field(repr=False)
 
     def encode_row(self, messages: Sequence[Message]) -> Encoded:
-        """Encode a conversation for training: every answer is supervised, with the token that ends it.
+        """Encode a conversation for training: every answer that is to be learnt is supervised, with the token that ends it.
 
         What follows the last answer is left out: nothing in it is learnt, and nothing before it looks at it.
 
@@ -90,7 +91,13 @@ class ChatTemplate:
                 answer in training would not be what serving sees.
         """
         _check(messages)
-        answers = [index for index, message in enumerate(messages) if message["role"] == "assistant"]
+        every = [index for index, message in enumerate(messages) if message["role"] == "assistant"]
+        answers = [index for index in every if messages[index].get("train", True)]
+        if every and not answers:
+            raise DataError(
+                'The row has no supervised token: every answer in it has "train": false.',
+                mend='Let one be learnt, or set [prepare] no_target = "reject" to drop such rows with a record.',
+            )
         if not answers:
             raise DataError(
                 "The row has no supervised token: it has no assistant message.",
@@ -171,10 +178,10 @@ class ChatTemplate:
         return str(text)
 
     def _hide(self, messages: Sequence[Message]) -> tuple[str, list[dict[str, str]]]:
-        mark = self.tokens.mark([self.source, *(text for message in messages for text in message.values())])
+        shown = [{key: str(text) for key, text in message.items() if key != "train"} for message in messages]
+        mark = self.tokens.mark([self.source, *(text for message in shown for text in message.values())])
         return mark, [
-            {key: text if key == "role" else self.tokens.hide(text, mark) for key, text in message.items()}
-            for message in messages
+            {key: text if key == "role" else self.tokens.hide(text, mark) for key, text in message.items()} for message in shown
         ]
 
     def _answer(self, messages: list[dict[str, str]], index: int, whole: str, *, last: bool = False) -> tuple[int, int]:
@@ -190,7 +197,8 @@ class ChatTemplate:
             raise DataError(
                 f"The chat template renders message {index} (assistant) otherwise in this row than when it has to be "
                 "written, so training would not see the tokens that serving sees.",
-                mend="Use rows of one turn, or a template that leaves earlier turns as they were.",
+                mend='Use rows of one turn, mark earlier answers with "train": false, or take a template that leaves earlier '
+                "turns as they were.",
             )
         return len(before), end
 
@@ -293,6 +301,6 @@ def _check(messages: Sequence[Message]) -> None:
             raise DataError(f"Message {number} has the unknown role {role!r}.", mend=f"Known roles: {', '.join(ROLES)}.")
         if not isinstance(message.get("content"), str):
             raise DataError(f"Message {number} ({role}) has no text content.", mend="Give content as a string.")
-        odd = [key for key, value in message.items() if not isinstance(value, str)]
+        odd = [key for key, value in message.items() if not isinstance(value, bool if key == "train" else str)]
         if odd:
             raise DataError(f"Message {number} ({role}) has {odd[0]!r} that is no text.", mend="Leave it out.")

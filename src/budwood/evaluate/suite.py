@@ -100,7 +100,9 @@ def _case(row: Mapping[str, Any], slice_by: Sequence[str]) -> Case:
             where="the snapshot's test split",
             mend="Prepare again: such rows are rejected with a record.",
         )
-    prompt, expected = messages[: answers[-1]], messages[answers[-1]]["content"]
+    # Whether an answer is learnt is training's affair: a case is the same either way.
+    shown = [{key: value for key, value in message.items() if key != "train"} for message in messages]
+    prompt, expected = shown[: answers[-1]], shown[answers[-1]]["content"]
     slices = _slices(row.get("slices", {}), expected, slice_by)
     return Case(row["row_id"], row.get("group") or row["row_id"], tuple(prompt), expected, slices)
 

@@ -60,6 +60,8 @@ def _read(store: "Store", onto: Digest, split: Split) -> Iterator[Ancestor]:
     with store.file(onto, f"{split}.jsonl").open(encoding="utf-8") as file:
         for line in file:
             value = json.loads(line)
-            messages = tuple(Message(message["role"], message["content"]) for message in value["messages"])
+            messages = tuple(
+                Message(message["role"], message["content"], message.get("train", True)) for message in value["messages"]
+            )
             row = Row(value["row_id"], Origin(**value["source"]), messages, value["slices"], value["weight"], "auto")
             yield Ancestor(row.row_id, says(row), split, row.slices)

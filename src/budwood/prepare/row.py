@@ -14,13 +14,16 @@ Declared = Literal["auto", "train", "test"]
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 Scalar = str | int | float | bool | None
-TokenLength = Callable[[list[dict[str, str]]], int]
+TokenLength = Callable[[list[dict[str, Any]]], int]
 """Messages → tokens of the row after its chat template. Raises DataError for a row that no token of can be learnt from."""
 
 
 class Message(NamedTuple):
+    """One turn; `trained`: whether an answer is learnt, or only stands in the conversation."""
+
     role: str
     content: str
+    trained: bool = True
 
 
 class Origin(NamedTuple):
@@ -87,12 +90,13 @@ class Row:
         places = [i for i, message in enumerate(self.messages) if contents[i] != message.content]
         if not places:
             return self
-        messages = tuple(Message(m.role, text) for m, text in zip(self.messages, contents, strict=True))
+        messages = tuple(m._replace(content=text) for m, text in zip(self.messages, contents, strict=True))
         where = ", ".join(f"{self.messages[i].role} message {i + 1}" for i in places)
         return replace(self, messages=messages, touched=(*self.touched, Touch(rule, "changed", f"{reason} in {where}")))
 
-    def chat(self) -> list[dict[str, str]]:
-        return [{"role": role, "content": content} for role, content in self.messages]
+    def chat(self) -> list[dict[str, Any]]:
+        """Give the messages as a snapshot holds them: `"train": false` only where it is said."""
+        return [{"role": m.role, "content": m.content} | ({} if m.trained else {"train": False}) for m in self.messages]
 
     def __str__(self) -> str:
         return f"Row {self.row_id} ({self.origin})"

@@ -25,7 +25,7 @@ from budwood.recipe import PrepareSection, Recipe
 if TYPE_CHECKING:
     from budwood.store import Store
 
-VERSION = 1
+VERSION = 2
 """Version of the stage: raise it when the same input would give another snapshot."""
 
 

@@ -1,6 +1,7 @@
 """Record → messages, for each layout that rows come in.
 
-    messages    {"messages": [{"role", "content"}, …]}              OpenAI chat; content may be a list of text parts
+    messages    {"messages": [{"role", "content"}, …]}              OpenAI chat; content may be a list of text parts;
+                                                                    "weight": 0, "train": false: an answer not to be learnt
     prompt      {"prompt", "completion"}                            strings, or lists of messages
     alpaca      {"instruction", "input", "output"}
     sharegpt    {"conversations": [{"from", "value"}, …]}
@@ -111,7 +112,7 @@ def _from_alpaca(record: Mapping[str, Any], columns: Mapping[str, str]) -> tuple
     extra = _text(record, "input") or ""
     if extra.strip().rstrip(".").casefold() in _NO_INPUT:
         return messages
-    return tuple(Message(m.role, f"{m.content}\n\n{extra}") if m.role == "user" else m for m in messages)
+    return tuple(m._replace(content=f"{m.content}\n\n{extra}") if m.role == "user" else m for m in messages)
 
 
 def _from_sharegpt(record: Mapping[str, Any], columns: Mapping[str, str]) -> tuple[Message, ...]:
@@ -123,7 +124,8 @@ def _from_sharegpt(record: Mapping[str, Any], columns: Mapping[str, str]) -> tup
         speaker = turn.get("from", turn.get("role")) if isinstance(turn, dict) else None
         if not isinstance(speaker, str):
             raise Misshapen(f'turn {number} has no "from"')
-        messages.append(Message(_SPEAKERS.get(speaker, speaker), _content(turn.get("value", turn.get("content")), number)))
+        content = _content(turn.get("value", turn.get("content")), number)
+        messages.append(Message(_SPEAKERS.get(speaker, speaker), content, _trained(turn, number)))
     system = _text(record, "system")
     return (Message("system", system), *messages) if system else tuple(messages)
 
@@ -168,8 +170,19 @@ def _chat(record: Mapping[str, Any], key: str) -> tuple[Message, ...]:
     for number, turn in enumerate(turns, start=1):
         if not isinstance(turn, dict) or not isinstance(turn.get("role"), str):
             raise Misshapen(f"message {number} has no role")
-        messages.append(Message(turn["role"], _content(turn.get("content"), number)))
+        if turn.get("tool_calls") or turn.get("function_call"):
+            raise Misshapen(f"message {number} calls a tool; only text can be learnt")
+        messages.append(Message(turn["role"], _content(turn.get("content"), number), _trained(turn, number)))
     return tuple(messages)
+
+
+def _trained(turn: Mapping[str, Any], number: int) -> bool:
+    """Read OpenAI's "weight" (0 or 1) and axolotl's "train"; both absent: learnt."""
+    said = [(key, turn[key]) for key in ("weight", "train") if turn.get(key) is not None]
+    for key, value in said:
+        if value not in (0, 1):
+            raise Misshapen(f'message {number} has "{key}": {value!r}, which is neither 0 nor 1')
+    return all(bool(value) for _, value in said)
 
 
 def _content(value: object, number: int) -> str:

@@ -7,7 +7,7 @@ import difflib
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
-from budwood.prepare.row import Drop, Message, Row, Touch
+from budwood.prepare.row import Drop, Row, Touch
 from budwood.text.normalise import normalise
 
 
@@ -25,7 +25,7 @@ class Label:
             return row
         alike = [label for label in self.labels if normalise(label) == normalise(row.answer)]
         if len(alike) == 1:
-            messages = (*row.messages[:-1], Message("assistant", alike[0]))
+            messages = (*row.messages[:-1], row.messages[-1]._replace(content=alike[0]))
             touch = Touch(self.name, "changed", f"label spelt as {alike[0]!r}")
             return replace(row, messages=messages, touched=(*row.touched, touch))
         near = difflib.get_close_matches(row.answer, self.labels, n=1)

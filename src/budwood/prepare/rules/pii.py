@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
 from budwood.errors import DataError
-from budwood.prepare.row import Drop, Message, Row, Scalar, Touch
+from budwood.prepare.row import Drop, Row, Scalar, Touch
 from budwood.text.pii import KINDS, redact
 
 WORDS = {
@@ -46,7 +46,7 @@ class Pii:
         for message in row.messages:
             text, found = redact(message.content)
             counts.update(found)
-            messages.append(Message(message.role, text) if found else message)
+            messages.append(message._replace(content=text) if found else message)
         slices: dict[str, Scalar] = {}
         for key, value in row.slices.items():
             if isinstance(value, str):
