@@ -55,6 +55,21 @@ def test_an_answer_that_is_not_to_be_learnt_stays_marked(bench: Any) -> None:
     assert not any("weight" in message for message in messages)
 
 
+def test_only_last_answers_are_learnt_where_the_recipe_says_so(bench: Any) -> None:
+    turns = [("user", "Ask"), ("assistant", "First"), ("user", "And"), ("assistant", "Second")]
+    rows = [
+        {"messages": [{"role": role, "content": f"{content} {letter * 9}"} for role, content in turns]}
+        for letter in "abcdefghij"
+    ]
+    name = bench.write("rows.jsonl", rows)
+    last = bench.prepare(name, system="", validation=0.0, supervise="last")
+    assert [message.get("train", True) for message in last.rows["train"][0]["messages"]] == [True, False, True, True]
+    every = bench.prepare(name, system="", validation=0.0)
+    assert not any("train" in message for row in every.rows["train"] for message in row["messages"])
+    assert "supervise" not in every.body["settings"]
+    assert last.body["settings"]["supervise"] == "last"
+
+
 def test_a_rejected_row_is_redacted_though_no_rule_saw_it(bench: Any) -> None:
     snapshot = bench.prepare(bench.write("rows.jsonl", ROWS), system="")
     assert snapshot.rejected == [

@@ -127,7 +127,7 @@ def _read_file(
     faults: list[Rejected] = []
     for record in itertools.chain(first, stream):
         read += 1
-        row = _row(record, file, source, shape, section.system)
+        row = _row(record, file, source, shape, section)
         if isinstance(row, Row):
             result.rows.append(row)
             slices.update(dict.fromkeys(row.slices))
@@ -186,7 +186,9 @@ def _check_columns(first: Sequence[Record | Malformed], source: SourceSection, n
         )
 
 
-def _row(record: Record | Malformed, file: SourceFile, source: SourceSection, shape: Shape, system: str) -> Row | Rejected:
+def _row(
+    record: Record | Malformed, file: SourceFile, source: SourceSection, shape: Shape, section: PrepareSection
+) -> Row | Rejected:
     origin = Origin(source.path, file.sha256, record.line)
     if isinstance(record, Malformed):
         return Rejected(origin, "read", record.reason, record.raw)
@@ -196,9 +198,20 @@ def _row(record: Record | Malformed, file: SourceFile, source: SourceSection, sh
     except Misshapen as error:
         return Rejected(origin, "read", str(error), _as_text(record.value))
     messages = content.messages
-    if system and messages[0].role != "system":
-        messages = (Message("system", system), *messages)
+    if section.system and messages[0].role != "system":
+        messages = (Message("system", section.system), *messages)
+    if section.supervise == "last":
+        messages = _last_alone(messages)
     return Row(origin.row_id, origin, messages, content.slices, source.weight, source.split)
+
+
+def _last_alone(messages: tuple[Message, ...]) -> tuple[Message, ...]:
+    """Mark every answer but the last as one that is not learnt."""
+    last = max((place for place, message in enumerate(messages) if message.role == "assistant"), default=-1)
+    return tuple(
+        message._replace(trained=False) if message.role == "assistant" and place != last else message
+        for place, message in enumerate(messages)
+    )
 
 
 def _check_text(messages: Sequence[Message], slices: Mapping[str, Scalar]) -> None:

@@ -72,13 +72,21 @@ def prepare(
         rules=_account(rules, result, rejected, section),
         groups=result.groups | {"by": section.group_by} | {"notes": _notes(result, section)},
         onto=inheritance.snapshot,
-        settings=section.model_dump(mode="json", exclude={"rules", "answer_schema", "strict"}),
+        settings=_settings(section),
     )
     seconds = time.perf_counter() - started
     digest = write_snapshot(store, contents, attestation={"seconds": seconds, "rows_per_s": total / max(seconds, 1e-9)})
     summary = f"{len(result.placed):,} rows kept, {len(rejected):,} rejected"
     report(Event("prepare", summary, done=total, total=total, unit="rows"))
     return digest
+
+
+def _settings(section: PrepareSection) -> dict[str, Any]:
+    """What a snapshot says of how it was made; what came later is left out where it changes nothing, so that names stay."""
+    values = section.model_dump(mode="json", exclude={"rules", "answer_schema", "strict"})
+    if values["supervise"] == "all":
+        del values["supervise"]
+    return values
 
 
 def _clean(rows: Sequence[Row], rules: Sequence[Rule], report: Reporter) -> tuple[list[Row], list[Rejected]]:

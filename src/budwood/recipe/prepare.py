@@ -51,5 +51,8 @@ class PrepareSection(Section):
     no_target: Literal["error", "reject"] = Field(
         default="reject", description="a row without an answer to learn: stop, or reject it with a record"
     )
+    supervise: Literal["all", "last"] = Field(
+        default="all", description="answers of a conversation that are learnt; those marked not to be never are"
+    )
     max_malformed: float = Field(default=0.01, ge=0, le=1, description="share of unreadable lines above which we stop")
     strict: bool = Field(default=False, description="a source without origin, licence or labelling note is an error")
