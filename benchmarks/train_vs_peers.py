@@ -7,7 +7,8 @@ Same base (random weights, bfloat16), same rows, same supervised tokens, LoRA of
 process of its own, the sides in turn. Reported: median over the timed steps of tokens (no padding counted) a second, the
 process's peak memory, and the roofline share: the time of the products alone for a step of that size over the step's time
 (attention, adapters and anything computed twice not counted). Asserts nothing. TRL's best is whichever of its settings was
-fastest here. Install the peers with `pip install -e '.[bench]'`.
+fastest here. With `--json FILE` a later call goes on from what FILE holds, so that the whole can be measured in parts;
+it takes some four hours on two cores, most of them TRL's. Install the peers with `pip install -e '.[bench]'`.
 """
 
 import argparse
@@ -34,7 +35,7 @@ def main() -> None:
     if options.trial:
         _child(json.loads(options.trial))
         return
-    cells: list[Cell] = []
+    cells = _kept(options.json)
     with tempfile.TemporaryDirectory() as folder:
         for name in options.shapes:
             make_base(SHAPES[name], Path(folder) / name)
@@ -43,7 +44,6 @@ def main() -> None:
             trial = Trial(
                 side=side,
                 shape=shape,
-                base=str(Path(folder) / shape),
                 method=method,
                 tokens=tokens,
                 steps=options.steps,
@@ -51,7 +51,9 @@ def main() -> None:
                 threads=options.threads,
                 checkpointing=options.checkpointing == "on",
             )
-            cell = _measure(trial, number, cells)
+            if any((cell.trial, cell.round) == (trial, number) for cell in cells):
+                continue
+            cell = _measure(trial, number, Path(folder) / shape, cells)
             cells.append(cell)
             print(cell.line(), file=sys.stderr, flush=True)
             if options.json:
@@ -63,15 +65,15 @@ def main() -> None:
         put_into_page(options.page, page)
 
 
-def _measure(trial: Trial, number: int, before: list[Cell]) -> Cell:
+def _measure(trial: Trial, number: int, base: Path, before: list[Cell]) -> Cell:
     """Run a trial in a process of its own; what ran out of memory is a finding, too."""
-    task: dict[str, Any] = trial.as_dict()
+    task: dict[str, Any] = {"trial": trial.as_dict(), "base": str(base)}
     if trial.side == "products alone":
         ours = [cell for cell in before if cell.trial == replace(trial, side="budwood") and cell.found is not None]
         if not ours or ours[-1].found is None:
             return Cell(trial, number, None, "needs Budwood's own run before it")
         found = ours[-1].found
-        task |= {"of": [sum(found.tokens) // len(found.tokens), sum(found.supervised) // len(found.supervised)]}
+        task["of"] = [sum(found.tokens) // len(found.tokens), sum(found.supervised) // len(found.supervised)]
     environment = os.environ | {"OMP_NUM_THREADS": str(trial.threads), "TOKENIZERS_PARALLELISM": "false"}
     command = [sys.executable, __file__, "--trial", json.dumps(task)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
@@ -83,12 +85,11 @@ def _measure(trial: Trial, number: int, before: list[Cell]) -> Cell:
 
 def _child(task: dict[str, Any]) -> None:
     _stay_within_memory()
-    of = task.pop("of", None)
-    trial = Trial(**task)
+    trial, base = Trial(**task["trial"]), task["base"]
     if trial.side == "products alone":
         from peers import products
 
-        found = products.run(trial, *of)
+        found = products.run(trial, *task["of"])
     else:
         # Enough rows for a few steps more than are timed, on either side and at any batch.
         count = max(64, (trial.steps + trial.warm + 2) * trial.tokens // 180)
@@ -96,11 +97,11 @@ def _child(task: dict[str, Any]) -> None:
         if trial.side == "budwood":
             from peers import ours
 
-            found = ours.run(trial, rows)
+            found = ours.run(trial, Path(base), rows)
         else:
             from peers import with_trl
 
-            found = with_trl.run(trial, rows * 3)
+            found = with_trl.run(trial, base, rows * 3)
     print(json.dumps(found.as_dict()))
 
 
@@ -110,6 +111,13 @@ def _stay_within_memory() -> None:
 
     free = int(os.sysconf("SC_AVPHYS_PAGES")) * int(os.sysconf("SC_PAGE_SIZE"))
     resource.setrlimit(resource.RLIMIT_DATA, (int(0.92 * free), resource.RLIM_INFINITY))
+
+
+def _kept(path: Path | None) -> list[Cell]:
+    """Give what an earlier call measured: such runs are not done again."""
+    if path is None or not path.exists():
+        return []
+    return [Cell.of(body) for body in json.loads(path.read_text())["cells"]]
 
 
 def _keep(path: Path, cells: list[Cell], options: argparse.Namespace) -> None:
@@ -129,7 +137,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=1, help="how often all sides take their turn")
     parser.add_argument("--checkpointing", choices=["off", "on"], default="off", help="on both sides")
-    parser.add_argument("--json", type=Path, help="kept after every run")
+    parser.add_argument("--json", type=Path, help="kept after every run, and gone on from")
     parser.add_argument("--page", type=Path, help="whose table is replaced")
     parser.add_argument("--trial", default="", help=argparse.SUPPRESS)
     return parser.parse_args()

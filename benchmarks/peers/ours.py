@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from budwood.train.trainable import AdapterTraining
 
 
-def run(trial: Trial, rows: list[Row]) -> Found:
+def run(trial: Trial, base: Path, rows: list[Row]) -> Found:
     """Train over all rows; a step's time is from one report to the next."""
     import torch
 
@@ -26,7 +26,7 @@ def run(trial: Trial, rows: list[Row]) -> Found:
     from budwood.train.table import table
 
     settings = _settings(trial)
-    trainable = _trainable(trial, settings)
+    trainable = _trainable(base, settings)
     made = _rows(rows)
     first_loss = _loss(trainable, made[:CHECKED])
     moments: list[float] = []
@@ -74,14 +74,14 @@ def _settings(trial: Trial) -> "TrainSettings":
     )
 
 
-def _trainable(trial: Trial, settings: "TrainSettings") -> "AdapterTraining":
+def _trainable(folder: Path, settings: "TrainSettings") -> "AdapterTraining":
     import torch
 
     from budwood.engine.base import BaseRef, load_base
     from budwood.engine.lora import LoraConfig, new_adapter, target_paths
     from budwood.train.trainable import AdapterTraining
 
-    ref = BaseRef(trial.base, Path(trial.base), None)
+    ref = BaseRef(str(folder), folder, None)
     base = load_base(ref, dtype=torch.bfloat16, quantization=settings.quantization)
     config = LoraConfig(16, 32.0, targets=target_paths(base.model, "all-linear"))
     adapter = new_adapter(base.model, config, seed=0)

@@ -27,6 +27,12 @@ class Cell:
             return f"{what}: {self.fault}"
         return f"{what}: {self.found.tokens_per_s:.1f} tokens/s, {self.found.peak_bytes / 1e9:.2f} GB"
 
+    @classmethod
+    def of(cls, body: dict[str, Any]) -> "Cell":
+        """Make it again from what `as_dict` gave."""
+        found = None if body["found"] is None else Found(**body["found"])
+        return cls(Trial(**body["trial"]), body["round"], found, body["fault"])
+
     def as_dict(self) -> dict[str, Any]:
         found = None if self.found is None else self.found.as_dict()
         return {"trial": self.trial.as_dict(), "round": self.round, "found": found, "fault": self.fault}

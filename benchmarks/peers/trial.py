@@ -17,7 +17,6 @@ class Trial:
     Args:
         side: who trains.
         shape: of the base.
-        base: its folder.
         method: "lora" or "qlora".
         tokens: of a step, about.
         steps: that are timed.
@@ -28,7 +27,6 @@ class Trial:
 
     side: Side
     shape: str
-    base: str
     method: Literal["lora", "qlora"]
     tokens: int
     steps: int

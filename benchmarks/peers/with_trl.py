@@ -11,7 +11,7 @@ MEAN = 190
 """Tokens of a row on average: how many rows make a step."""
 
 
-def run(trial: Trial, rows: list[Row]) -> Found:
+def run(trial: Trial, base: str, rows: list[Row]) -> Found:
     """Train for warm + steps optimiser steps; a step's time is from its begin to its end, data included."""
     import torch
     from datasets import Dataset
@@ -32,10 +32,10 @@ def run(trial: Trial, rows: list[Row]) -> Found:
 
     with tempfile.TemporaryDirectory() as folder:
         trainer: Any = SFTTrainer(
-            model=_model(trial),
+            model=_model(trial, base),
             args=_settings(trial, folder),
             train_dataset=data,
-            processing_class=_tokenizer(trial),
+            processing_class=_tokenizer(base),
             peft_config=_lora(),
             callbacks=[Clock()],
         )
@@ -48,7 +48,7 @@ def run(trial: Trial, rows: list[Row]) -> Found:
     return Found(seconds[kept], list(tokens[kept]), list(supervised[kept]), peak_bytes(), first_loss)
 
 
-def _model(trial: Trial) -> Any:
+def _model(trial: Trial, base: str) -> Any:
     import torch
     from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
@@ -60,15 +60,13 @@ def _model(trial: Trial) -> Any:
         bnb_4bit_compute_dtype=torch.bfloat16,
     )
     load: Any = AutoModelForCausalLM
-    return load.from_pretrained(
-        trial.base, dtype=torch.bfloat16, quantization_config=quantised if trial.method == "qlora" else None
-    )
+    return load.from_pretrained(base, dtype=torch.bfloat16, quantization_config=quantised if trial.method == "qlora" else None)
 
 
-def _tokenizer(trial: Trial) -> Any:
+def _tokenizer(base: str) -> Any:
     from transformers import AutoTokenizer
 
-    return AutoTokenizer.from_pretrained(trial.base)
+    return AutoTokenizer.from_pretrained(base)
 
 
 def _lora() -> Any:

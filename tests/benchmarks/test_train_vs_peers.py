@@ -32,3 +32,7 @@ def test_a_tiny_run_gives_a_table_and_a_file(tmp_path: Path) -> None:
     assert written.endswith("after\n")
     assert "old" not in written
     assert "| budwood |" in written
+
+    again = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "tokens/s" not in again.stderr, "what the file holds was measured again"
+    assert again.stdout == done.stdout
