@@ -1,4 +1,4 @@
-"""Token rows in parity with peft: outputs, gradients and loss, files both ways, tied and untied; batches of several; merging."""
+"""Token rows in parity with peft: loss and gradients, files both ways, tied and untied heads; mixed batches; merging."""
 
 import json
 import warnings
@@ -10,11 +10,13 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tests.engine.tiny import GROUPED, VOCAB, Case, byte_tokenizer, tiny_model
+from tests.engine.tiny import GROUPED, VOCAB, Case, byte_tokenizer, save_tiny, tiny_model
 from torch import Tensor, nn
 
 from budwood.engine.attention import register_attention
-from budwood.engine.base import head_weight, hidden_states, logit_softcap, logits
+from budwood.engine.base import head_weight, hidden_states, load_base, logit_softcap, logits, resolve_base
+from budwood.engine.fused import fuse
+from budwood.engine.generate import Generator, Request, generate, reference_generate, score
 from budwood.engine.lora import (
     Adapter,
     AdapterBank,
@@ -33,8 +35,11 @@ from budwood.engine.lora import (
     target_paths,
     token_tables,
 )
+from budwood.engine.lora.compose import Settings, compose
 from budwood.engine.loss import supervised_loss
+from budwood.engine.native.build import Missing, kernels
 from budwood.engine.packed import Encoded, PackedBatch, pack
+from budwood.engine.quant import quantize_linears
 from budwood.errors import AdapterError
 
 peft: Any = pytest.importorskip("peft", reason="the second witness")
@@ -130,7 +135,7 @@ def test_loss_and_gradients_are_those_of_peft(name: str, named: Any, tmp_path: P
     save_adapter(adapter, tmp_path, base_id="org/base", revision=None)
     theirs = in_peft(model_of(name), tmp_path, trainable=True)
     wanted = torch.nn.functional.cross_entropy(theirs(IDS).logits[0, :-1], WANTED[0, 1:], reduction="sum")
-    wanted.backward()
+    wanted.backward()  # type: ignore[no-untyped-call]  # torch has no types here
     bank = AdapterBank.attach(model)
     with bank.use(bank.add("a", adapter, trainable=True)):
         found = packed_loss(model, row(), chunk=3)
@@ -406,3 +411,83 @@ def test_one_unknown_word_is_no_token() -> None:
     assert named_ids(["plus", "<|unk|>"], tokenizer, where="t") == (1, 0)
     with pytest.raises(AdapterError, match='"minus" is unknown'):
         named_ids(["minus"], tokenizer, where="t")
+
+
+def test_fused_layers_in_bfloat16_give_the_gradients_of_float32() -> None:
+    found = kernels()
+    if isinstance(found, Missing):
+        pytest.skip(f"no C kernels on this machine: {found.reason}")
+    case = Case("llama wide", "llama", GROUPED | TIED | {"head_dim": 32})
+    gradients = []
+    for dtype in (torch.float32, torch.bfloat16):
+        model = tiny_model(case, "budwood").bfloat16().to(dtype)
+        bank = AdapterBank.attach(model)
+        slot = bank.add("a", living(tiny_model(case, "budwood").bfloat16().float()), trainable=True)
+        assert fuse(model) == (dtype == torch.bfloat16)
+        with bank.use(slot):
+            packed_loss(model, row()).backward()  # type: ignore[no-untyped-call]  # torch has no types here
+        gradients.append(bank.named_parameters("a")["model.embed_tokens.token_rows"].grad)
+    wide, narrow = gradients
+    assert wide is not None
+    assert narrow is not None
+    assert narrow.dtype == torch.float32
+    # bfloat16 keeps 8 bits, and three layers of weights six times as large as usual pass them on.
+    assert float((narrow - wide).norm() / wide.norm()) < 0.1
+
+
+@pytest.mark.parametrize("form", ["nf4", "int8"])
+def test_over_a_quantised_base(form: Any) -> None:
+    model = model_of("llama tied")
+    quantize_linears(model, form)
+    adapter = living(model)
+    bank = AdapterBank.attach(model)
+    with bank.use(bank.add("a", adapter, trainable=True)):
+        model(IDS).logits.square().mean().backward()
+        attached = outputs(model)
+    assert all(parameter.grad is not None for parameter in bank.parameters("a"))
+    bank.detach(model)
+    merged = model_of("llama tied")
+    merged.load_state_dict(merged_weights(model, adapter))
+    torch.testing.assert_close(attached, outputs(merged), rtol=1e-4, atol=1e-4)
+
+
+def rows_of(adapter: Adapter, path: str = "model.embed_tokens") -> dict[int, Tensor]:
+    return dict(zip(adapter.rows[path].ids, adapter.rows[path].values, strict=True))
+
+
+def test_composing_takes_rows_over_as_they_are() -> None:
+    model = model_of("llama tied")
+    first, second = living(model, [90, 17]), living(model, [3, 41, 70], seed=2)
+    both = compose([first, second, replace(first, rows={})], Settings("concatenate", (0.5, -2.0, 1.0))).adapter
+    found = rows_of(both)
+    assert list(found) == [3, 17, 41, 70, 90]
+    for token, values in (rows_of(first) | rows_of(second)).items():
+        assert torch.equal(found[token], values)
+    assert rows_of(compose([first, first], Settings("svd", (0.5, 0.5))).adapter).keys() == {17, 90}
+
+
+def test_rows_that_contradict_each_other_are_not_composed() -> None:
+    model = model_of("llama tied")
+    made = [living(model, [90, 17]), living(model, [3, 17], seed=2)]
+    with pytest.raises(AdapterError, match=r"different rows for the same tokens: 17 in model\.embed_tokens"):
+        compose(made, Settings("concatenate", (0.5, 0.5)))
+
+
+@pytest.mark.parametrize("name", ["llama tied", "llama"])
+def test_generating_in_a_mixed_batch_gives_the_tokens_and_numbers_of_each_alone(name: str, tmp_path: Path) -> None:
+    base = load_base(resolve_base(str(save_tiny(tmp_path, CASES[name]))))
+    named = [90, 17, 70] if name == "llama tied" else {"embed_tokens": [90, 17], "lm_head": list(range(3, 40))}
+    bank = AdapterBank.attach(base.model)
+    slots = [bank.add(str(seed), living(base.model, named, seed=seed)) for seed in (1, 2)]
+    slots.append(bank.add("none", replace(living(base.model, seed=3), rows={})))
+    generator = Generator(base, bank)
+    prompts = [tuple(IDS[0, at : at + 6].tolist()) for at in range(4)]
+    requests = [Request(prompt, slot, 5, logprobs=0) for prompt in prompts for slot in (*slots, -1)]
+    changed = 0
+    for request, answer in zip(requests, generate(generator, requests), strict=True):
+        alone = score(base, bank, request.adapter, request.prompt, answer.tokens)
+        torch.testing.assert_close(torch.tensor(answer.logprobs), torch.tensor(alone), rtol=1e-4, atol=1e-4)
+        wanted, gaps = reference_generate(base, bank, request.adapter, request.prompt, 5)
+        assert answer.tokens == wanted or min(gaps) < 1e-3
+        changed += score(base, bank, -1, request.prompt, answer.tokens) != alone
+    assert changed == 12

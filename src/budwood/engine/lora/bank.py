@@ -94,8 +94,8 @@ class AdapterBank:
     @property
     def size_bytes(self) -> int:
         """Memory that the adapters take, copies in the compute dtype included."""
-        holders = (*self._layers.values(), *self._rows.values())
-        return sum(holder.size_bytes for holder in holders)
+        pairs = sum(layer.size_bytes for layer in self._layers.values())
+        return pairs + sum(table.size_bytes for table in self._rows.values())
 
     def add(self, key: str, adapter: Adapter, *, trainable: bool = False) -> int:
         """Copy an adapter in, to the base's device, and give its slot.

@@ -18,8 +18,8 @@ from budwood.engine.lora.config import LoraConfig
 from budwood.engine.lora.peft_config import PeftSettings, read_settings, write_settings
 from budwood.engine.lora.pissa import plain
 from budwood.engine.lora.targets import Shapes, linear_shapes, nearest, target_paths
-from budwood.engine.lora.token_rows import Tables, TokenRows, token_tables
 from budwood.engine.lora.tensor_file import TensorEntry, read_header
+from budwood.engine.lora.token_rows import Tables, TokenRows, token_tables
 from budwood.engine.lora.untrusted import open_plain, refusal
 from budwood.errors import AdapterError
 

@@ -118,7 +118,7 @@ def token_tables(model: nn.Module) -> Tables | None:
     if embedding is None or head is None:
         return None
     paths = {id(module): path for path, module in model.named_modules()}
-    tokens, width = embedding.weight.shape  # type: ignore[union-attr, misc]  # an embedding's attribute
+    tokens, width = embedding.weight.shape  # type: ignore[misc]  # an embedding's attribute
     config: Any = model.config
     tied = bool(getattr(config, "tie_word_embeddings", False))
     return Tables(paths[id(embedding)], paths[id(head)], tied, int(tokens), int(width))
