@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
+from transformers import LlamaForCausalLM
 
-from budwood.engine.base import BaseRef, load_base
+from budwood.engine.base import BaseRef, load_base, resolve_base
 from budwood.engine.lora import Adapter, load_adapter
 from budwood.errors import AdapterError, BudwoodError, TrainingError
 from budwood.events import Event, silent
@@ -132,6 +133,33 @@ def test_what_cannot_be_learnt_is_refused(
 ) -> None:
     with pytest.raises(kind, match=message):
         run(replace(settings, token_rows=names))
+
+
+def test_an_untied_head_has_rows_of_its_own_when_it_is_named(
+    recipe: Recipe, store: Store, base_folder: Path, snapshot: Digest, settings: TrainSettings, tmp_path: Path
+) -> None:
+    folder = tmp_path / "untied"
+    shutil.copytree(base_folder, folder)
+    (folder / "config.json").unlink()
+    model = load_base(resolve_base(str(base_folder))).model
+    config: Any = model.config
+    config.tie_word_embeddings = False
+    config._attn_implementation = "eager"
+    untied = LlamaForCausalLM(config)
+    weights = model.state_dict()
+    untied.load_state_dict(weights | {"lm_head.weight": weights["lm_head.weight"] * 0.5})
+    untied.save_pretrained(folder)
+    ref = resolve_base(str(folder))
+    for names, paths in ((NAMED, {EMBEDDING}), ({"embed_tokens": NAMED, "lm_head": ("is", "plus")}, {EMBEDDING, "lm_head"})):
+        said: list[Event] = []
+        chosen = replace(settings, token_rows=names)
+        made = train(recipe, store, snapshot, ref, settings=chosen, report=said.append, threads=1)
+        assert any("name lm_head as well" in event.message for event in said) is ("lm_head" not in paths)
+        rows = stored(store, made, ref).rows
+        assert rows.keys() == paths
+        for path, one in rows.items():
+            before = load_base(ref).model.state_dict()[f"{path}.weight"][list(one.ids)]
+            assert bool(((one.values - before).abs().amax(1) > 1e-4).all())
 
 
 def test_nothing_decays_a_row(settings: TrainSettings) -> None:

@@ -77,6 +77,17 @@ def wanted_rows(model: "nn.Module", tokenizer: Any, names: "Names") -> dict[str,
     return tables.resolve(named_ids(names, tokenizer, where=where), where=where)
 
 
+def head_note(model: "nn.Module", rows: Mapping[str, tuple[int, ...]]) -> str:
+    """Say what rows of the embedding alone leave out, where the head is not tied to it; empty: nothing."""
+    tables = token_tables(model)
+    if tables is None or tables.tied or tables.embedding not in rows or tables.head in rows:
+        return ""
+    return (
+        f"This base's output head is not tied to its embedding and keeps its own rows: these tokens are learnt where they are "
+        f"read, not where they are written. To learn both, name {tables.head} as well"
+    )
+
+
 def check_seen(rows: Mapping[str, tuple[int, ...]], table: "RowTable", tokenizer: Any) -> None:
     """Refuse token rows that nothing can be learnt for.
 
