@@ -34,7 +34,7 @@ from budwood.train.ranks import Ranks, shard_layers
 from budwood.train.result import Base, nothing_learnt, store_adapter, store_model, store_run
 from budwood.train.rows import checked_rows, read_records
 from budwood.train.settings import TrainSettings
-from budwood.train.start import check_start, starting_adapter, starting_ref
+from budwood.train.start import check_seen, check_start, head_note, starting_adapter, starting_ref, wanted_rows
 from budwood.train.table import RowTable, open_table, table
 from budwood.train.trackers import Tracked, Trackers, open_trackers
 from budwood.train.trainable import AdapterTraining, FullTraining, Trainable
@@ -187,7 +187,12 @@ class _Stage:
         return Digest(self._ranks.told(store() if self._ranks.first else None))
 
     def _adapter(self, loaded: "LoadedBase", rows: RowTable, validation: RowTable) -> tuple[Fitted, Digest, str]:
-        adapter = starting_adapter(self._store, self._start, loaded.model, self._settings)
+        tokens = wanted_rows(loaded.model, loaded.tokenizer, self._settings.token_rows)
+        check_seen(tokens, rows, loaded.tokenizer)
+        note = head_note(loaded.model, tokens)
+        if note:
+            self._report(Event("train", note))
+        adapter = starting_adapter(self._store, self._start, loaded.model, self._settings, tokens)
         trainable = AdapterTraining(loaded.model, adapter, checkpointing=self._settings.checkpointing)
         if self._ranks.world > 1:
             shard_layers(decoder_layers(loaded.model))

@@ -18,8 +18,9 @@ from torch import Tensor, nn
 from transformers import AutoModelForCausalLM
 
 from budwood.engine.lora.adapter import Adapter, Pair, check_fit
-from budwood.engine.lora.frozen import AttachedLinear, is_transposed, linear_shape
+from budwood.engine.lora.frozen import Attached, is_transposed, linear_shape
 from budwood.engine.lora.targets import linear_sites
+from budwood.engine.lora.token_rows import TokenRows, token_tables
 from budwood.engine.quant.linear import QuantizedLinear
 from budwood.engine.quant.load import Form, quantize_linears
 from budwood.errors import AdapterError
@@ -49,10 +50,10 @@ def merged_weights(model: nn.Module, adapter: Adapter) -> dict[str, Tensor]:
         adapter: fits this base.
 
     Raises:
-        AdapterError: a pair is for no layer of this base, or for one of other sizes. Nothing was computed.
+        AdapterError: a pair or token rows are for nothing of this base, or for other sizes. Nothing was computed.
     """
-    sites = linear_sites(model)
-    check_fit(adapter, {path: linear_shape(module) for path, module in sites.items()})
+    sites, tables = linear_sites(model), token_tables(model)
+    check_fit(adapter, {path: linear_shape(module) for path, module in sites.items()}, tables)
     plain = _plain_names(model)
     state: dict[str, Tensor] = {}
     for name, tensor in model.state_dict().items():
@@ -64,6 +65,10 @@ def merged_weights(model: nn.Module, adapter: Adapter) -> dict[str, Tensor]:
     for path, pair in adapter.pairs.items():
         name = f"{path}.weight"
         state[name] = merged(state[name], pair, transposed=is_transposed(sites[path]))
+    for path, rows in adapter.rows.items():
+        whole = with_rows(state[f"{path}.weight"], rows)
+        for name in tables.sharing(path) if tables else ():
+            state[f"{name}.weight"] = whole
     return state
 
 
@@ -76,6 +81,11 @@ def merged(weight: Tensor, pair: Pair, *, transposed: bool = False) -> Tensor:
         lengths = torch.linalg.vector_norm(whole, dim=1)
         whole = whole * (pair.magnitude.double().to(weight.device) / lengths)[:, None]
     return (whole.T if transposed else whole).to(weight.dtype).contiguous()
+
+
+def with_rows(weight: Tensor, rows: TokenRows) -> Tensor:
+    """Give a table (V, d) with an adapter's rows in the place of its own, rounded to its dtype."""
+    return weight.detach().index_copy(0, torch.tensor(rows.ids, device=weight.device), rows.values.to(weight))
 
 
 def unmerged(weight: Tensor, pair: Pair, *, transposed: bool = False) -> Tensor:
@@ -158,8 +168,8 @@ def _load_plain(folder: Path) -> nn.Module:
 
 
 def _plain_names(model: nn.Module) -> dict[str, str]:
-    """Path of each layer inside an attached one → path of the attached one."""
-    return {f"{path}.base": path for path, module in model.named_modules() if isinstance(module, AttachedLinear)}
+    """Path of each module inside an attached one → path of the attached one."""
+    return {f"{path}.base": path for path, module in model.named_modules() if isinstance(module, Attached)}
 
 
 def _expand(state: dict[str, Tensor], path: str, module: QuantizedLinear) -> None:
