@@ -109,7 +109,9 @@ def _stay_within_memory() -> None:
     """Let a side that needs more than the machine has fail by itself, before the system ends something else."""
     import resource
 
-    free = int(os.sysconf("SC_AVPHYS_PAGES")) * int(os.sysconf("SC_PAGE_SIZE"))
+    # What the system counts as free leaves out pages that it would give up at once.
+    lines = Path("/proc/meminfo").read_text().splitlines()
+    free = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
     resource.setrlimit(resource.RLIMIT_DATA, (int(0.92 * free), resource.RLIM_INFINITY))
 
 
