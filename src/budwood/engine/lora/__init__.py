@@ -20,7 +20,8 @@ from budwood.engine.lora.bank import AdapterBank
 from budwood.engine.lora.checkpoint import load_adapter, save_adapter
 from budwood.engine.lora.config import LoraConfig
 from budwood.engine.lora.dora import with_magnitudes
-from budwood.engine.lora.merge import merged_model_files, merged_weights
+from budwood.engine.lora.merge import merged_weights
+from budwood.engine.lora.merge_files import merged_model_files
 from budwood.engine.lora.pissa import plain, principal_start
 from budwood.engine.lora.segments import Segments
 from budwood.engine.lora.targets import layer_ranges, linear_shapes, resolve_pattern, target_paths
