@@ -22,6 +22,7 @@ from transformers import AutoModelForCausalLM
 from budwood.engine.lora import (
     Adapter,
     LoraConfig,
+    TokenRows,
     merged_model_files,
     merged_weights,
     new_adapter,
@@ -29,6 +30,7 @@ from budwood.engine.lora import (
     principal_start,
     save_adapter,
     target_paths,
+    token_tables,
     with_magnitudes,
 )
 from budwood.engine.quant import Form, quantize_linears
@@ -84,6 +86,23 @@ def test_every_family_has_the_bytes_of_a_merge_in_memory(case: Case, kind: str, 
     assert all(torch.equal(found[name], wanted[name]) and found[name].dtype == torch.bfloat16 for name in wanted)
     before = stored(tmp_path / "base")
     assert sum(not torch.equal(found[name], before[name]) for name in before) == len(adapter.pairs)
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_rows_of_tokens_are_written_to_every_table_that_has_them(tied: bool, tmp_path: Path) -> None:
+    case = replace(CASES[0], settings=CASES[0].settings | {"tie_word_embeddings": tied})
+    model = made(tmp_path / "base", case)
+    tables = token_tables(model)
+    assert tables is not None
+    assert tables.tied == tied
+    rows = {path: TokenRows.of([7, 3], torch.randn(2, tables.width)) for path in tables.own}
+    adapter = replace(trained(model), rows=rows)
+    merged_model_files(tmp_path / "base", adapter, tmp_path / "out")
+    wanted = merged_weights(model, adapter)
+    found = AutoModelForCausalLM.from_pretrained(tmp_path / "out", dtype="auto").state_dict()
+    assert all(torch.equal(found[name], wanted[name]) for name in found)
+    for path in tables.sharing(tables.own[-1]):
+        torch.testing.assert_close(found[f"{path}.weight"][3], rows[tables.own[-1]].values[0].bfloat16())
 
 
 @pytest.mark.parametrize("form", ["nf4", "int8"])

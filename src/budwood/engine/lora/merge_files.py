@@ -21,8 +21,9 @@ from budwood.engine.base import BaseRef, skeleton
 from budwood.engine.faults import check_shapes, reading
 from budwood.engine.lora.adapter import Adapter, Pair, check_fit
 from budwood.engine.lora.frozen import is_transposed
-from budwood.engine.lora.merge import merged
+from budwood.engine.lora.merge import merged, with_rows
 from budwood.engine.lora.targets import linear_shapes
+from budwood.engine.lora.token_rows import TokenRows, token_tables
 from budwood.engine.quant.kernels import Workspace
 from budwood.engine.quant.load import Form, quantized_layer, quantized_paths
 from budwood.engine.tensor_names import model_name
@@ -119,18 +120,21 @@ def _size_bytes(base_folder: Path) -> int:
 
 @dataclass(frozen=True)
 class _Change:
-    """What becomes of one weight: its way into few bits and back, then the pair's delta; either may be absent."""
+    """What becomes of one weight: its way into few bits and back, then the pair's delta, tokens' rows; each may be absent."""
 
     module: nn.Module
     form: Form | None
     pair: Pair | None
+    rows: TokenRows | None
     workspace: Workspace
 
     def __call__(self, weight: Tensor, name: str) -> Tensor:
         if self.form is not None:
             layer = quantized_layer(self.module, weight, self.form, name=name, bias=None, workspace=self.workspace)
             weight = layer.dequantized()
-        return weight if self.pair is None else merged(weight, self.pair, transposed=is_transposed(self.module))
+        if self.pair is not None:
+            weight = merged(weight, self.pair, transposed=is_transposed(self.module))
+        return weight if self.rows is None else with_rows(weight, self.rows)
 
 
 def _changes(
@@ -139,10 +143,12 @@ def _changes(
     """Name in the files → what becomes of that tensor."""
     if getattr(model.config, "quantization_config", None) is not None:
         raise AdapterError(f"The base in {folder} is quantised.", mend="Merge into the base that is not.")
-    check_fit(adapter, linear_shapes(model))
+    tables = token_tables(model)
+    check_fit(adapter, linear_shapes(model), tables)
     check_shapes(model, entries, where=str(folder))
     quantized = set(quantized_paths(model, ())) if onto else set()
-    wanted = {f"{path}.weight": path for path in [*adapter.pairs, *sorted(quantized - set(adapter.pairs))]}
+    rows = {path: one for table, one in adapter.rows.items() for path in (tables.sharing(table) if tables else ())}
+    wanted = {f"{path}.weight": path for path in dict.fromkeys([*adapter.pairs, *rows, *sorted(quantized)])}
     workspace = Workspace()
     found: dict[str, _Change] = {}
     for entry in entries:
@@ -150,9 +156,12 @@ def _changes(
         if name is not None:
             path = wanted.pop(name)
             form = onto if path in quantized else None
-            found[entry.name] = _Change(model.get_submodule(path), form, adapter.pairs.get(path), workspace)
+            found[entry.name] = _Change(model.get_submodule(path), form, adapter.pairs.get(path), rows.get(path), workspace)
             if entry.dtype not in _FLOATS:
                 raise AdapterError(f"{entry.name} is stored as {entry.dtype}.", where=str(folder), mend="Use a base in floats.")
+    if tables and tables.tied:
+        # Most files hold a tied table once, under the embedding's name.
+        wanted.pop(f"{tables.head}.weight", None)
     if wanted:
         raise AdapterError(f"The base in {folder} lacks {', '.join(list(wanted)[:5])}.", mend="Fetch the base again.")
     return found
