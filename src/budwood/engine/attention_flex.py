@@ -4,6 +4,7 @@ Which blocks are seen follows from where rows begin, in closed form and on the d
 processor does not wait. Made once a pass and window, kept with the rows.
 """
 
+import inspect
 from collections.abc import Callable
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 BLOCK = 128
 EVERYTHING = 1 << 30
 """A window that no row reaches."""
+RECOMPILES = 64
+"""More than there are kinds of states, with and without gradients, caps and numbers of blocks that are not symbols."""
 
 MaskMod = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 ScoreMod = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]
@@ -111,4 +114,8 @@ def _listed(blocks: Tensor) -> tuple[Tensor, Tensor]:
 def _compiled() -> Callable[..., Any]:
     from torch.nn.attention.flex_attention import flex_attention
 
-    return torch.compile(flex_attention, dynamic=True)
+    limit: dict[str, Any] = {}
+    if "recompile_limit" in inspect.signature(torch.compile).parameters:
+        # Past torch's limit it would go on uncompiled, with all scores written out, and say so nowhere.
+        limit = {"recompile_limit": RECOMPILES}
+    return torch.compile(flex_attention, dynamic=True, **limit)

@@ -29,8 +29,9 @@ WIDE = 192
 """A head's width beyond which the flash kernels' way back needs the shared memory of a data centre's GPU."""
 LARGE_MEMORY = ((8, 0), (9, 0), (10, 0))
 NARROWEST_FLEX = 16
-TRIED = (70, 1, 130, 9)
-"""Tokens of the rows that a kernel is tried on: shorter and longer than its blocks."""
+TRIED = (70, 1, 300, 9)
+"""Tokens of the rows that a kernel is tried on, shorter and longer than its blocks. Together three blocks: a number of blocks
+that is also a number of heads would be compiled in as a constant."""
 TRIED_WINDOW = 33
 NEAR = {torch.bfloat16: 0.04, torch.float16: 0.01, torch.float32: 0.005}
 """Largest difference to plain products in float32 over their largest value: a gross error is looked for, not rounding."""
