@@ -16,6 +16,8 @@ from budwood.engine.native.elementwise import cross_entropy
 
 WORKSPACE = 1 << 24
 """Logits that are alive at once, in numbers: 64 MiB in float32."""
+GPU_WORKSPACE, FILLING = 1 << 26, 512
+"""The same on a GPU, and positions that fill it: never more than the plan counts with."""
 IGNORE = -100
 
 
@@ -27,6 +29,7 @@ def supervised_loss(
     scale: float = 1.0,
     softcap: float | None = None,
     chunk: int | None = None,
+    known: bool = False,
 ) -> Tensor:
     """Sum the cross-entropy of N positions.
 
@@ -37,6 +40,7 @@ def supervised_loss(
         scale: factor on the logits.
         softcap: tanh cap on the logits, after `scale`.
         chunk: positions whose logits are alive at once; None: as many as fit the workspace.
+        known: all targets are tokens of the vocabulary, none is -100; they are not looked at.
 
     Returns:
         Scalar float32 (float64 for float64 inputs), in nats, the sum over positions.
@@ -46,16 +50,30 @@ def supervised_loss(
 
     Source: held to `torch.nn.functional.cross_entropy` by tests/engine/test_loss.py.
     """
+    if not known:
+        hidden, targets = _counted(hidden, targets, len(head))
+    chunk = chunk or _piece(head)
+    if _native_does(hidden, head, scale, softcap):
+        native: Callable[..., Tensor] = _NativeLoss.apply
+        return native(hidden, head.detach(), targets, chunk)
+    apply: Callable[..., Tensor] = _SupervisedLoss.apply
+    return apply(hidden, head, targets, scale, softcap, chunk)
+
+
+def _counted(hidden: Tensor, targets: Tensor, vocabulary: int) -> tuple[Tensor, Tensor]:
+    """The positions that count, all of them inside the vocabulary."""
     counted = targets != IGNORE
     if not bool(counted.all()):
         hidden, targets = hidden[counted], targets[counted]
-    if len(targets) and not 0 <= int(targets.min()) <= int(targets.max()) < len(head):
-        raise IndexError(f"targets lie in {int(targets.min())}..{int(targets.max())}, the vocabulary has {len(head)} tokens")
-    if _native_does(hidden, head, scale, softcap):
-        native: Callable[..., Tensor] = _NativeLoss.apply
-        return native(hidden, head.detach(), targets, chunk or max(1, WORKSPACE // len(head)))
-    apply: Callable[..., Tensor] = _SupervisedLoss.apply
-    return apply(hidden, head, targets, scale, softcap, chunk or max(1, WORKSPACE // len(head)))
+    if len(targets) and not 0 <= int(targets.min()) <= int(targets.max()) < vocabulary:
+        raise IndexError(f"targets lie in {int(targets.min())}..{int(targets.max())}, the vocabulary has {vocabulary} tokens")
+    return hidden, targets
+
+
+def _piece(head: Tensor) -> int:
+    """Positions at once: what fits the workspace; on a GPU more, where a large vocabulary leaves too few to fill it."""
+    few = max(1, WORKSPACE // len(head))
+    return max(few, min(FILLING, GPU_WORKSPACE // len(head))) if head.device.type == "cuda" else few
 
 
 def _native_does(hidden: Tensor, head: Tensor, scale: float, softcap: float | None) -> bool:
