@@ -131,7 +131,7 @@ def flash_attn(case: Case) -> Kernel | Missing:
 
 
 def torch_varlen(case: Case) -> Kernel | Missing:
-    """torch's own: half precision, windows, no soft caps. It repeats itself where torch is told to."""
+    """Torch's own: half precision, windows, no soft caps. It repeats itself where torch is told to."""
     unfit = _flash_unfit(case) or ("it has no soft cap" if case.capped else "")
     if unfit:
         return Missing(unfit)

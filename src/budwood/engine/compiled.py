@@ -8,6 +8,7 @@ A compiler can fail in any way, so a model is tried before it is trusted: `compl
 """
 
 import os
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -87,11 +88,12 @@ def complaint(work: Callable[[], object]) -> str | None:
 
 @contextmanager
 def compiling() -> Iterator[None]:
-    """Hold torch to our limits while compiled layers run."""
+    """Hold torch to our limits while compiled layers run, and keep what it warns its own developers of to itself."""
     import torch._dynamo
 
     patch: Any = torch._dynamo.config.patch  # its config has no annotations
-    with patch(LIMITS):
+    with patch(LIMITS), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
         yield
 
 
@@ -105,8 +107,9 @@ def compiler_errors() -> tuple[type[Exception], ...]:
 
 def told(error: Exception) -> str:
     """A compiler's complaint in one line, without what is said to its developers."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return f"{type(error).__name__}: {lines[0][:200]}" if lines else type(error).__name__
+    cause = getattr(error, "inner_exception", error)
+    lines = [line.strip() for line in str(cause).splitlines() if line.strip()]
+    return f"{type(cause).__name__}: {lines[0][:200]}" if lines else type(cause).__name__
 
 
 def trial_batch(model: nn.Module, device: torch.device) -> PackedBatch:

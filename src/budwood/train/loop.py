@@ -292,8 +292,8 @@ class _Loop:
                 f"This training was begun by another way of computing ({facts['way']}) than this machine has now ({way}), "
                 "which rounds differently.",
                 where="the checkpoint",
-                mend="Restore what it was begun with (a C compiler, the processor or GPU, the attention kernel, [train] compile), or "
-                "train anew with another seed.",
+                mend="Restore what it was begun with (a C compiler, the processor or GPU, the attention kernel, [train] "
+                "compile), or train anew with another seed.",
             )
         best = None
         if facts["best"] is not None:

@@ -1,8 +1,7 @@
-"""The fast way back from 4 and 8 bits, written straight into one reused buffer: in C where this machine can, else in torch,
-compiled where layers are.
+"""The fast way back from 4 and 8 bits, straight into one reused buffer: in C where this machine can, else in torch.
 
-All give the bits of `nf4.dequantize` and `int8.dequantize8`. In eager torch a table from byte to two values moves both as one 64-bit
-word: 0.4 ms for a million weights on one core, where indexing by byte takes 5.
+All give the bits of `nf4.dequantize` and `int8.dequantize8`. In eager torch a table from byte to two values moves both as one
+64-bit word: 0.4 ms for a million weights on one core, where indexing by byte takes 5. Where layers are compiled, so is this.
 """
 
 import math
