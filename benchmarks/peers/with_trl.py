@@ -5,7 +5,7 @@ import time
 from typing import Any
 
 from peers.shapes import Row
-from peers.trial import CHECKED, Found, Trial, peak_bytes
+from peers.trial import CHECKED, Found, Trial, finished, peak_bytes
 
 MEAN = 190
 """Tokens of a row on average: how many rows make a step."""
@@ -25,9 +25,11 @@ def run(trial: Trial, base: str, rows: list[Row]) -> Found:
 
     class Clock(TrainerCallback):
         def on_step_begin(self, *_: Any, **__: Any) -> None:
+            finished(trial.device)
             begun.append(time.perf_counter())
 
         def on_step_end(self, *_: Any, **__: Any) -> None:
+            finished(trial.device)
             ended.append(time.perf_counter())
 
     with tempfile.TemporaryDirectory() as folder:
@@ -45,7 +47,7 @@ def run(trial: Trial, base: str, rows: list[Row]) -> Found:
     kept = slice(trial.warm, trial.warm + trial.steps)
     seconds = [end - begin for begin, end in zip(begun, ended, strict=True)]
     tokens, supervised = zip(*counts[: len(seconds)], strict=True)
-    return Found(seconds[kept], list(tokens[kept]), list(supervised[kept]), peak_bytes(), first_loss)
+    return Found(seconds[kept], list(tokens[kept]), list(supervised[kept]), peak_bytes(trial.device), first_loss)
 
 
 def _model(trial: Trial, base: str) -> Any:
@@ -60,7 +62,12 @@ def _model(trial: Trial, base: str) -> Any:
         bnb_4bit_compute_dtype=torch.bfloat16,
     )
     load: Any = AutoModelForCausalLM
-    return load.from_pretrained(base, dtype=torch.bfloat16, quantization_config=quantised if trial.method == "qlora" else None)
+    return load.from_pretrained(
+        base,
+        dtype=torch.bfloat16,
+        quantization_config=quantised if trial.method == "qlora" else None,
+        device_map={"": 0} if trial.device == "cuda" else None,
+    )
 
 
 def _tokenizer(base: str) -> Any:
@@ -95,7 +102,7 @@ def _settings(trial: Trial, folder: str) -> Any:
         max_steps=trial.warm + trial.steps,
         learning_rate=1e-4,
         bf16=True,
-        use_cpu=True,
+        use_cpu=trial.device == "cpu",
         gradient_checkpointing=trial.checkpointing,
         logging_steps=1,
         report_to="none",

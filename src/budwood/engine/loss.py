@@ -16,6 +16,8 @@ from budwood.engine.native.elementwise import cross_entropy
 
 WORKSPACE = 1 << 24
 """Logits that are alive at once, in numbers: 64 MiB in float32."""
+GPU_WORKSPACE, FILLING = 1 << 26, 512
+"""The same on a GPU, and positions that fill it: never more than the plan counts with."""
 IGNORE = -100
 
 
@@ -28,6 +30,7 @@ def supervised_loss(
     softcap: float | None = None,
     chunk: int | None = None,
     rows: tuple[Tensor, Tensor] | None = None,
+    known: bool = False,
 ) -> Tensor:
     """Sum the cross-entropy of N positions.
 
@@ -40,6 +43,7 @@ def supervised_loss(
         chunk: positions whose logits are alive at once; None: as many as fit the workspace.
         rows: (n,) int64 and (n, d): tokens, each once, with rows that stand in the place of the head's; they get a gradient
             when they require one.
+        known: all targets are tokens of the vocabulary, none is -100; they are not looked at.
 
     Returns:
         Scalar float32 (float64 for float64 inputs), in nats, the sum over positions.
@@ -49,17 +53,31 @@ def supervised_loss(
 
     Source: held to `torch.nn.functional.cross_entropy` by tests/engine/test_loss.py.
     """
-    counted = targets != IGNORE
-    if not bool(counted.all()):
-        hidden, targets = hidden[counted], targets[counted]
-    if len(targets) and not 0 <= int(targets.min()) <= int(targets.max()) < len(head):
-        raise IndexError(f"targets lie in {int(targets.min())}..{int(targets.max())}, the vocabulary has {len(head)} tokens")
+    if not known:
+        hidden, targets = _counted(hidden, targets, len(head))
+    chunk = chunk or _piece(head)
     ids, values = rows or (None, None)
     if _native_does(hidden, head, scale, softcap):
         native: Callable[..., Tensor] = _NativeLoss.apply
-        return native(hidden, head.detach(), targets, ids, values, chunk or max(1, WORKSPACE // len(head)))
+        return native(hidden, head.detach(), targets, ids, values, chunk)
     apply: Callable[..., Tensor] = _SupervisedLoss.apply
-    return apply(hidden, head, targets, ids, values, scale, softcap, chunk or max(1, WORKSPACE // len(head)))
+    return apply(hidden, head, targets, ids, values, scale, softcap, chunk)
+
+
+def _counted(hidden: Tensor, targets: Tensor, vocabulary: int) -> tuple[Tensor, Tensor]:
+    """The positions that count, all of them inside the vocabulary."""
+    counted = targets != IGNORE
+    if not bool(counted.all()):
+        hidden, targets = hidden[counted], targets[counted]
+    if len(targets) and not 0 <= int(targets.min()) <= int(targets.max()) < vocabulary:
+        raise IndexError(f"targets lie in {int(targets.min())}..{int(targets.max())}, the vocabulary has {vocabulary} tokens")
+    return hidden, targets
+
+
+def _piece(head: Tensor) -> int:
+    """Positions at once: what fits the workspace; on a GPU more, where a large vocabulary leaves too few to fill it."""
+    few = max(1, WORKSPACE // len(head))
+    return max(few, min(FILLING, GPU_WORKSPACE // len(head))) if head.device.type == "cuda" else few
 
 
 def _native_does(hidden: Tensor, head: Tensor, scale: float, softcap: float | None) -> bool:

@@ -129,6 +129,7 @@ def train(job: Job) -> Digest:
 
 
 def _train_on(job: Job, snapshot: Digest) -> Digest:
+    from budwood.engine.device import best_device
     from budwood.train.run import train as run_train
     from budwood.train.settings import TrainSettings
     from budwood.train.together import train_together
@@ -156,6 +157,7 @@ def _train_on(job: Job, snapshot: Digest) -> Digest:
         who=job.who,
         identity=job.base.identity,
         base_object=job.base.object,
+        device=best_device(),
         trackers=job.trackers,
     )
 
@@ -163,6 +165,8 @@ def _train_on(job: Job, snapshot: Digest) -> Digest:
 def _task(job: Job, snapshot: Digest, settings: "TrainSettings") -> dict[str, Any]:
     """What several processes have to know, as JSON values."""
     import torch
+
+    from budwood.engine.device import best_device
 
     ref = job.base.ref
     return {
@@ -174,7 +178,7 @@ def _task(job: Job, snapshot: Digest, settings: "TrainSettings") -> dict[str, An
         "settings": asdict(settings),
         "start": start_of(job),
         "who": job.who,
-        "device": "cuda" if torch.cuda.is_available() else "cpu",
+        "device": best_device(),
         "threads": max(1, torch.get_num_threads() // job.processes),
         "trackers": list(job.trackers),
     }

@@ -7,6 +7,7 @@ from pydantic import BeforeValidator, Field, model_validator
 from budwood.recipe.section import Names, Section
 
 Method = Literal["auto", "lora", "qlora", "full"]
+Compile = Literal["auto", "on", "off"]
 
 
 def _check_targets(value: Any) -> Any:
@@ -75,6 +76,7 @@ class TrainSection(Section):
     checkpointing: Literal["auto", "none", "layer"] = Field(
         default="auto", description="layer: activations are made again on the way back; auto: only if memory asks for it"
     )
+    compile: Compile = Field(default="auto", description="layers by torch.compile; auto: on a GPU, where it pays")
     checkpoint_every: int = Field(default=50, ge=1, description="steps between checkpoints")
     keep: Literal["best", "last"] = Field(default="best", description="adapter kept: lowest validation loss, or last step")
     precision: Literal["float32", "bfloat16"] = Field(default="float32", description="compute dtype of the base")

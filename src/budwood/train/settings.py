@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from budwood.recipe import TrainSection
+from budwood.recipe.train import Compile
 
 if TYPE_CHECKING:
     from budwood.engine.base import Quantization
@@ -64,6 +65,7 @@ class TrainSettings:
     validations: int
     checkpoint_every: int
     checkpointing: Checkpointing
+    compile: Compile
     keep: Literal["best", "last"]
     precision: Literal["float32", "bfloat16"]
 
@@ -88,9 +90,12 @@ class TrainSettings:
         return "nf4" if self.bits == 4 else "int8"
 
     def as_body(self) -> dict[str, Any]:
-        """Give what the result depends on, as JSON values: not how often we save, what is kept, or what the method ignores."""
+        """Give what the result depends on, as JSON values: not how often we save, what is kept, or what the method ignores.
+
+        Nor whether layers are compiled: like a C compiler that is there or not, it is a way of computing, which a run notes.
+        """
         body = asdict(self)
-        del body["checkpoint_every"], body["checkpointing"]
+        del body["checkpoint_every"], body["checkpointing"], body["compile"]
         for key in ADAPTER_KEYS if self.method == "full" else ():
             del body[key]
         if self.method != "qlora":
