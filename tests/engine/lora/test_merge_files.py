@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from transformers import AutoModelForCausalLM
 from budwood.engine.lora import (
     Adapter,
     LoraConfig,
-    TokenRows,
+    base_rows,
     merged_model_files,
     merged_weights,
     new_adapter,
@@ -61,6 +61,14 @@ def with_lengths(model: nn.Module, adapter: Adapter) -> Adapter:
     return replace(fresh, config=replace(fresh.config, dora=True), pairs=pairs)
 
 
+def with_tokens(model: nn.Module, adapter: Adapter, named: Sequence[int] | dict[str, list[int]]) -> Adapter:
+    """Rows of tokens that are not the base's."""
+    tables = token_tables(model)
+    assert tables is not None
+    rows = base_rows(model, tables.resolve(named, where="test"))
+    return replace(adapter, rows={path: replace(one, values=one.values * 1.3 + 0.1) for path, one in rows.items()})
+
+
 def stored(folder: Path) -> dict[str, Tensor]:
     return {name: tensor for file in weight_files(folder) for name, tensor in load_file(file).items()}
 
@@ -88,21 +96,37 @@ def test_every_family_has_the_bytes_of_a_merge_in_memory(case: Case, kind: str, 
     assert sum(not torch.equal(found[name], before[name]) for name in before) == len(adapter.pairs)
 
 
-@pytest.mark.parametrize("tied", [False, True])
-def test_rows_of_tokens_are_written_to_every_table_that_has_them(tied: bool, tmp_path: Path) -> None:
-    case = replace(CASES[0], settings=CASES[0].settings | {"tie_word_embeddings": tied})
+@pytest.mark.parametrize("named", [[0, 17, 90, 95], {"embed_tokens": [3, 4], "lm_head": [95]}], ids=["embedding", "both"])
+@pytest.mark.parametrize("case", CASES[:2], ids=lambda case: case.name)
+def test_rows_of_tokens_are_in_every_table_that_uses_them(case: Case, named: Any, tmp_path: Path) -> None:
+    if case is CASES[1]:
+        named = [0, 17, 90, 95] if isinstance(named, list) else {"lm_head": [0, 95], "embed_tokens": [0, 95]}
     model = made(tmp_path / "base", case)
-    tables = token_tables(model)
-    assert tables is not None
-    assert tables.tied == tied
-    rows = {path: TokenRows.of([7, 3], torch.randn(2, tables.width)) for path in tables.own}
-    adapter = replace(trained(model), rows=rows)
+    adapter = with_tokens(model, trained(model), named)
     merged_model_files(tmp_path / "base", adapter, tmp_path / "out")
-    wanted = merged_weights(model, adapter)
-    found = AutoModelForCausalLM.from_pretrained(tmp_path / "out", dtype="auto").state_dict()
-    assert all(torch.equal(found[name], wanted[name]) for name in found)
-    for path in tables.sharing(tables.own[-1]):
-        torch.testing.assert_close(found[f"{path}.weight"][3], rows[tables.own[-1]].values[0].bfloat16())
+    found = stored(tmp_path / "out")
+    wanted = resaved(model, merged_weights(model, adapter), tmp_path / "wanted")
+    assert found.keys() == wanted.keys()
+    assert all(torch.equal(found[name], wanted[name]) for name in wanted)
+
+
+def test_a_tied_table_is_changed_under_whatever_names_the_files_have_it(tmp_path: Path) -> None:
+    model = made(tmp_path / "base", CASES[1], shard="1GB")
+    adapter = with_tokens(model, trained(model), [5])
+    file = tmp_path / "base" / "model.safetensors"
+    tensors = load_file(file)
+    table = tensors.pop("model.embed_tokens.weight")
+    merged_model_files(tmp_path / "base", adapter, tmp_path / "wanted")
+    wanted = stored(tmp_path / "wanted")["model.embed_tokens.weight"]
+    assert not torch.equal(wanted, table)
+    for place, names in enumerate((["lm_head"], ["lm_head", "model.embed_tokens"])):
+        save_file(tensors | {f"{name}.weight": table.clone() for name in names}, file, metadata={"format": "pt"})
+        merged_model_files(tmp_path / "base", adapter, tmp_path / str(place))
+        found = stored(tmp_path / str(place))
+        assert all(torch.equal(found[f"{name}.weight"], wanted) for name in names)
+    save_file(tensors, file)
+    with pytest.raises(AdapterError, match=r"lacks lm_head\.weight, model\.embed_tokens\.weight"):
+        merged_model_files(tmp_path / "base", adapter, tmp_path / "out")
 
 
 @pytest.mark.parametrize("form", ["nf4", "int8"])

@@ -7,7 +7,7 @@ held at once is that one weight, and with `onto` the form that it has in 4 or 8 
 
 import errno
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,9 +21,9 @@ from budwood.engine.base import BaseRef, skeleton
 from budwood.engine.faults import check_shapes, reading
 from budwood.engine.lora.adapter import Adapter, Pair, check_fit
 from budwood.engine.lora.frozen import is_transposed
-from budwood.engine.lora.merge import merged, with_rows
+from budwood.engine.lora.merge import merged
 from budwood.engine.lora.targets import linear_shapes
-from budwood.engine.lora.token_rows import TokenRows, token_tables
+from budwood.engine.lora.token_rows import Tables, TokenRows, token_tables
 from budwood.engine.quant.kernels import Workspace
 from budwood.engine.quant.load import Form, quantized_layer, quantized_paths
 from budwood.engine.tensor_names import model_name
@@ -118,23 +118,39 @@ def _size_bytes(base_folder: Path) -> int:
     return sum(path.stat().st_size for path in weight_files(base_folder))
 
 
+_Change = Callable[[Tensor, str], Iterable[Tensor]]
+"""A tensor as it is, and its name → the tensor as it will be, in parts that lie one behind the other."""
+
+
 @dataclass(frozen=True)
-class _Change:
-    """What becomes of one weight: its way into few bits and back, then the pair's delta, tokens' rows; each may be absent."""
+class _Layer:
+    """A linear layer's weight: its way into few bits and back, then the pair's delta; either may be absent."""
 
     module: nn.Module
     form: Form | None
     pair: Pair | None
-    rows: TokenRows | None
     workspace: Workspace
 
-    def __call__(self, weight: Tensor, name: str) -> Tensor:
+    def __call__(self, weight: Tensor, name: str) -> Iterable[Tensor]:
         if self.form is not None:
             layer = quantized_layer(self.module, weight, self.form, name=name, bias=None, workspace=self.workspace)
             weight = layer.dequantized()
-        if self.pair is not None:
-            weight = merged(weight, self.pair, transposed=is_transposed(self.module))
-        return weight if self.rows is None else with_rows(weight, self.rows)
+        yield weight if self.pair is None else merged(weight, self.pair, transposed=is_transposed(self.module))
+
+
+@dataclass(frozen=True)
+class _Table:
+    """A table of tokens, some of whose rows are the adapter's. What lies between them is written from where it is mapped."""
+
+    rows: TokenRows
+
+    def __call__(self, weight: Tensor, name: str) -> Iterable[Tensor]:
+        at = 0
+        for token, row in zip(self.rows.ids, self.rows.values.to(weight), strict=True):
+            yield weight[at:token]
+            yield row
+            at = token + 1
+        yield weight[at:]
 
 
 def _changes(
@@ -146,25 +162,42 @@ def _changes(
     tables = token_tables(model)
     check_fit(adapter, linear_shapes(model), tables)
     check_shapes(model, entries, where=str(folder))
-    quantized = set(quantized_paths(model, ())) if onto else set()
-    rows = {path: one for table, one in adapter.rows.items() for path in (tables.sharing(table) if tables else ())}
-    wanted = {f"{path}.weight": path for path in dict.fromkeys([*adapter.pairs, *rows, *sorted(quantized)])}
-    workspace = Workspace()
+    wanted = _wanted(model, adapter, tables, onto)
     found: dict[str, _Change] = {}
+    absent = set(wanted)
     for entry in entries:
         name = model_name(entry.name, wanted, str(model.base_model_prefix))
-        if name is not None:
-            path = wanted.pop(name)
-            form = onto if path in quantized else None
-            found[entry.name] = _Change(model.get_submodule(path), form, adapter.pairs.get(path), rows.get(path), workspace)
-            if entry.dtype not in _FLOATS:
-                raise AdapterError(f"{entry.name} is stored as {entry.dtype}.", where=str(folder), mend="Use a base in floats.")
-    if tables and tables.tied:
-        # Most files hold a tied table once, under the embedding's name.
-        wanted.pop(f"{tables.head}.weight", None)
-    if wanted:
-        raise AdapterError(f"The base in {folder} lacks {', '.join(list(wanted)[:5])}.", mend="Fetch the base again.")
+        if name is None:
+            continue
+        if entry.dtype not in _FLOATS:
+            raise AdapterError(f"{entry.name} is stored as {entry.dtype}.", where=str(folder), mend="Use a base in floats.")
+        found[entry.name] = wanted[name]
+        absent.discard(name)
+    one_tensor = set(_sharing(tables, tables.embedding)) if tables else set()
+    if one_tensor - absent:  # files hold tied tables once, under either name
+        absent -= one_tensor
+    if absent:
+        raise AdapterError(f"The base in {folder} lacks {', '.join(sorted(absent)[:5])}.", mend="Fetch the base again.")
     return found
+
+
+def _wanted(model: nn.Module, adapter: Adapter, tables: Tables | None, onto: Form | None) -> dict[str, _Change]:
+    """The model's name of a tensor → what becomes of it."""
+    quantized = set(quantized_paths(model, ())) if onto else set()
+    workspace = Workspace()
+    wanted: dict[str, _Change] = {
+        f"{path}.weight": _Layer(
+            model.get_submodule(path), onto if path in quantized else None, adapter.pairs.get(path), workspace
+        )
+        for path in quantized | adapter.pairs.keys()
+    }
+    for path, rows in adapter.rows.items():
+        wanted |= dict.fromkeys(_sharing(tables, path), _Table(rows)) if tables else {}
+    return wanted
+
+
+def _sharing(tables: Tables, path: str) -> list[str]:
+    return [f"{one}.weight" for one in tables.sharing(path)]
 
 
 def _write_file(source: Path, target: Path, entries: Sequence[TensorEntry], changes: Mapping[str, _Change]) -> None:
@@ -173,15 +206,11 @@ def _write_file(source: Path, target: Path, entries: Sequence[TensorEntry], chan
         for entry in sorted(entries, key=lambda entry: entry.start):
             if entry.name in changes:
                 _copy(read, write, entry.start - at)
-                _put(write, changes[entry.name](mapped.get_tensor(entry.name), entry.name), entry)
+                for part in changes[entry.name](mapped.get_tensor(entry.name), entry.name):
+                    write.write(memoryview(part.contiguous().flatten().view(torch.uint8).numpy()))
+                assert write.tell() == entry.end
                 at = read.seek(entry.end)
         _copy(read, write, source.stat().st_size - at)
-
-
-def _put(write: BinaryIO, tensor: Tensor, entry: TensorEntry) -> None:
-    data = memoryview(tensor.contiguous().flatten().view(torch.uint8).numpy())
-    assert len(data) == entry.end - entry.start
-    write.write(data)
 
 
 def _copy(read: BinaryIO, write: BinaryIO, count: int) -> None:
