@@ -87,7 +87,10 @@ def datatrove(texts: Sequence[str], folder: Path) -> Clusters:
     MinhashDedupCluster(pairs, clusters, config=config, save_cluster_id=True).run(None, 0, 1)
     found = list(range(len(texts)))
     first: dict[int, int] = {}
-    for row, cluster in struct.iter_unpack("<2I", (folder / "clusters" / "000000.clusters").read_bytes()):
+    written = folder / "clusters" / "000000.clusters"
+    if not written.exists():
+        return found
+    for row, cluster in struct.iter_unpack("<2I", written.read_bytes()):
         found[row] = first.setdefault(cluster, row)
     return found
 
