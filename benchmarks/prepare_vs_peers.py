@@ -1,14 +1,13 @@
 """The near-duplicate search against datasketch and datatrove, and how its time and memory grow.
 
-    python benchmarks/prepare_vs_peers.py [--rows 20000] [--pairs 200] [--sides ...] [--grow 10000 100000 500000 1000000 5000000]
-        [--json FILE]
+    python benchmarks/prepare_vs_peers.py [--rows 20000] [--pairs 200] [--sides ...] [--grow 10000 ... 5000000] [--json FILE]
 
 Same rows for all sides: half of them short (6 to 25 words), half long (60 to 200), with planted pairs of known true Jaccard
 similarity, `--pairs` for each band and length, everything else unrelated. Each side runs in a process of its own, in turn.
-Reported: rows a second of processor time, peak memory beyond what the process held before, and how many planted pairs lie in one
-cluster, by band. Recall: of pairs at least 0.8 alike, precision: of planted pairs that were called near. Each side is given what
-it takes (datasketch the shingles that Budwood compares; datatrove has word 5-grams for all). Growth: rows of 100 words made on
-demand, a tenth of them near an earlier one. Asserts nothing. Install the peers with `pip install -e '.[bench]'`.
+Reported: rows a second of processor time, peak memory beyond what the process held before, and how many planted pairs lie in
+one cluster, by band. Recall: of pairs at least 0.8 alike; precision: of all pairs that were called near. Each side is given what
+it takes (datasketch the shingles that Budwood compares; datatrove has word 5-grams for all). Growth: rows of 100 words made
+on demand, a tenth of them near an earlier one. Asserts nothing. Install the peers with `pip install -e '.[bench]'`.
 """
 
 import argparse
@@ -19,7 +18,6 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -91,25 +89,36 @@ def _judge(planted: Planted, clusters: Clusters) -> dict[str, Any]:
         hits += together and pair.alike >= THRESHOLD
         partner |= {pair.first: pair.second, pair.second: pair.first}
     sizes = Counter(clusters)
-    strangers = sum(sizes[clusters[i]] - 1 - (clusters[i] == clusters[partner.get(i, i)] and i in partner) for i in range(len(clusters)))
+    strangers = sum(
+        sizes[clusters[i]] - 1 - (clusters[i] == clusters[partner.get(i, i)] and i in partner) for i in range(len(clusters))
+    )
     called += strangers // 2
     return {"bands": shares, "recall": hits / near, "precision": hits / max(called, 1)}
 
 
 def _table(sides: dict[str, Any]) -> str:
-    lines = ["| | rows/s | MB | recall | precision | " + " | ".join(f"{low:g}–{high:g}" for low, high in pairwise(BANDS)) + " |"]
+    lines = [
+        "| | rows/s | MB | recall | precision | " + " | ".join(f"{low:g}–{high:g}" for low, high in pairwise(BANDS)) + " |"
+    ]
     lines.append("|---" * (len(BANDS) + 4) + "|")
     for side, found in sides.items():
         for length in LENGTHS:
             shares = [found["bands"][f"{length} {low}"] for low in BANDS[:-1]]
             cells = [f"{100 * hits / count:.1f}" for count, hits in shares]
-            first = [f"{found['rows_per_s']:,.0f}", f"{found['bytes'] / 1e6:,.0f}", f"{found['recall']:.4f}", f"{found['precision']:.4f}"]
+            first = [
+                f"{found['rows_per_s']:,.0f}",
+                f"{found['bytes'] / 1e6:,.0f}",
+                f"{found['recall']:.4f}",
+                f"{found['precision']:.4f}",
+            ]
             lines.append(f"| {side}, {length} | " + " | ".join([*first, *cells]) + " |")
     return "\n".join(lines)
 
 
 def _line(what: str, found: dict[str, Any]) -> str:
-    line = f"{what}: {found['rows_per_s']:,.0f} rows/s, {found['seconds']:.2f} s of processor time, {found['bytes'] / 1e6:,.0f} MB"
+    line = (
+        f"{what}: {found['rows_per_s']:,.0f} rows/s, {found['seconds']:.2f} s of processor time, {found['bytes'] / 1e6:,.0f} MB"
+    )
     return line + (f", recall {found['recall']:.4f}, precision {found['precision']:.4f}" if "recall" in found else "")
 
 

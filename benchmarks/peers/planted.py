@@ -48,7 +48,7 @@ def plant(rows: int, *, pairs_a_band: int, seed: int) -> Planted:
     draw.shuffle(order)
     place = {old: new for new, old in enumerate(order)}
     pairs = [
-        Pair(*sorted((place[2 * i], place[2 * i + 1])), alike=alike, length=length)
+        Pair(min(place[2 * i], place[2 * i + 1]), max(place[2 * i], place[2 * i + 1]), alike, length)
         for i, (_, _, alike, length) in enumerate(made)
     ]
     return Planted([texts[old] for old in order], pairs)

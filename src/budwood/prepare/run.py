@@ -175,8 +175,8 @@ def _notes(result: Separated, section: PrepareSection) -> list[str]:
         notes.append("No group fell into test: there are too few groups for its share.")
     if result.crowded:
         notes.append(
-            f"{result.crowded:,} rows have so many look-alikes that they were compared with the nearest {LONGEST} of a kind only: "
-            "some near-duplicates among them may have stayed."
+            f"{result.crowded:,} rows have so many look-alikes that they were compared with the nearest {LONGEST} of a kind "
+            "only: some near-duplicates among them may have stayed."
         )
     largest, kept = result.groups["largest"], len(result.placed)
     if largest > max(section.validation, section.test) * kept > 0 and largest > 1:

@@ -13,9 +13,7 @@ def test_a_pair_at_the_threshold_is_found(threshold: float) -> None:
     number, rows = scheme.bands
     assert number * rows <= PERMUTATIONS
     agree = (1 + threshold) / 2
-    sieved = sum(
-        math.comb(PERMUTATIONS, k) * agree**k * (1 - agree) ** (PERMUTATIONS - k) for k in range(scheme.least_equal)
-    )
+    sieved = sum(math.comb(PERMUTATIONS, k) * agree**k * (1 - agree) ** (PERMUTATIONS - k) for k in range(scheme.least_equal))
     assert (1 - (1 - threshold**rows) ** number) * (1 - sieved) >= FOUND
 
 

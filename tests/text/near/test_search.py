@@ -12,7 +12,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from budwood.native.build import Missing
-from budwood.text.near import kernels as near_kernels
 from budwood.text.near.entries import sign_texts
 from budwood.text.near.search import Repeats, Terms, find_repeats
 from budwood.text.near.walk import LONGEST
@@ -81,7 +80,7 @@ def various(number: int, seed: int) -> tuple[list[str], list[int]]:
     draw = random.Random(seed)
     texts = []
     while len(texts) < number:
-        words = draw.choices(WORDS, k=draw.choice([1, 2, 3, 4, 5, 8, 20, 47, 49, 50, 52, 58, 62, 80, 200]))
+        words = draw.choices(WORDS, k=draw.choice([1, 2, 3, 4, 5, 8, 20, 47, 49, 50, 52, 58, 62, 80, 120]))
         texts.append(" ".join(words))
         for _ in range(draw.randrange(4)):
             other = list(words)
@@ -92,10 +91,11 @@ def various(number: int, seed: int) -> tuple[list[str], list[int]]:
 
 @pytest.mark.parametrize("threshold", [0.7, 0.8, 0.95])
 def test_it_finds_what_a_look_at_all_pairs_finds(threshold: float) -> None:
-    texts, meanings = various(700, seed=3)
+    texts, meanings = various(350, seed=3)
     outcome = search(texts, meanings, threshold=threshold)
     twins, near = by_all_pairs(texts, meanings, threshold)
-    assert sum(twin >= 0 for twin in twins) > 40
+    assert sum(twin >= 0 for twin in twins) >= 10
+    assert sum(map(len, near)) > 20
     # Pairs at the threshold are missed twice in a thousand, those above it almost never.
     assert sum(ours != theirs for ours, theirs in zip(outcome.found.twin.tolist(), twins, strict=True)) <= 2
     apart = [(i, j) for i, hits in enumerate(near) for j in hits if outcome.roots[i] != outcome.roots[j]]
@@ -114,11 +114,10 @@ ROW = st.tuples(SHORT | LONG, st.integers(0, 1), st.sampled_from(["published", "
 def test_kernel_python_and_any_number_of_threads_agree_and_no_twin_is_false(
     rows: list[tuple[str, int, str]], threshold: float
 ) -> None:
-    texts, meanings, roles = ([row[k] for row in rows] for k in range(3))
-    texts, meanings = [str(text) for text in texts], [int(str(meaning)) for meaning in meanings]
+    texts, meanings, roles = [row[0] for row in rows], [row[1] for row in rows], [row[2] for row in rows]
     outcomes = [
-        search(texts, meanings, [str(role) for role in roles], threshold=threshold, **how)
-        for how in ({}, {"native": False}, {"threads": 2})
+        search(texts, meanings, roles, threshold=threshold, native=native, threads=threads)
+        for native, threads in ((True, 1), (False, 1), (True, 2))
     ]
     assert outcomes[0].results == outcomes[1].results == outcomes[2].results
     found = outcomes[0].found
@@ -148,7 +147,9 @@ def test_groups_of_rows_that_stay_do_not_depend_on_the_order(texts: list[str], d
 
 def test_many_rows_of_one_template_cost_no_more_than_their_number() -> None:
     reads = 0
-    texts = [f"please tell me where the parcel with the number {i} from my last order is at this very moment" for i in range(3000)]
+    texts = [
+        f"please tell me where the parcel with the number {i} from my last order is at this very moment" for i in range(3000)
+    ]
 
     class Counted(list[str]):
         def __getitem__(self, i: Any) -> Any:
@@ -194,4 +195,3 @@ def test_without_a_compiler_the_result_says_so(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr("budwood.text.near.search.kernels", lambda: Missing("no C compiler was found"))
     monkeypatch.setattr("budwood.text.near.sign.kernels", lambda: Missing("no C compiler was found"))
     assert search(["a b", "a b"], [0, 0]).found.by == "numpy: no C compiler was found"
-    assert near_kernels.FLAGS

@@ -1,8 +1,8 @@
 """All texts' entries, and chains through those that share a band key.
 
-A text costs about 100 bytes at a threshold of 0.8 (four for each of 16 bands, and a sketch of 16), one of 50 to 78 words, which is
-entered by words and by characters, twice that. Keys are 32 bits wide: of ten million entries some 10,000 pairs a band meet by chance,
-and are told apart by their sketches.
+A text costs some 110 bytes at a threshold of 0.8 (four for each of 21 bands, and a sketch of 16), one of 50 to 78 words,
+which is entered by words and by characters, twice that. Keys are 32 bits wide: of five million entries some 3,000 pairs a band
+meet by chance, and are told apart by their sketches.
 """
 
 from collections import deque

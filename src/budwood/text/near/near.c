@@ -78,17 +78,17 @@ static void part_characters(Shingles *s, long size) {
     s->units = count;
 }
 
-static int part(Shingles *s, const uint8_t *text, long size, long kind, long length) {
+static int part(Shingles *s, const uint8_t *text, long size, long kind) {
     if (!make_room(s, size + 1)) return 0;
     s->text = text, s->kind = kind;
     if (kind == WORDS)
         part_words(s, size);
     else
         part_characters(s, size);
-    s->shingles = s->units < length ? s->units > 0 : s->units - length + 1;
+    s->shingles = s->units < SHINGLE ? s->units > 0 : s->units - SHINGLE + 1;
     for (long i = 0; i < s->shingles; i++) {
         uint64_t sum = SALT[kind], power = 1;
-        for (long k = i; k < s->units && k < i + length; k++, power *= UNIT) sum += s->unit[k] * power;
+        for (long k = i; k < s->units && k < i + SHINGLE; k++, power *= UNIT) sum += s->unit[k] * power;
         s->hash[i] = mix(sum);
     }
     return 1;
@@ -132,7 +132,7 @@ int near_sign(const uint8_t *blob, const int64_t *ends, const uint8_t *kinds, lo
     for (long i = 0; i < count && outcome == DONE; i++) {
         for (long kind = WORDS; kind <= CHARACTERS; kind++) {
             if (!(kinds[i] >> kind & 1)) continue;
-            if (!part(&s, blob + ends[i], ends[i + 1] - ends[i], kind, SHINGLE)) {
+            if (!part(&s, blob + ends[i], ends[i + 1] - ends[i], kind)) {
                 outcome = NO_MEMORY;
                 break;
             }
@@ -140,23 +140,6 @@ int near_sign(const uint8_t *blob, const int64_t *ends, const uint8_t *kinds, lo
             shorten(minima, kind, bands, rows, keys, sketches);
             keys += bands, sketches += 2;
         }
-    }
-    drop_room(&s);
-    return outcome;
-}
-
-/* Hash every run of `length` words of each text. hashes has room for a number a byte; counts: (count,). */
-int near_grams(const uint8_t *blob, const int64_t *ends, long count, long length, uint64_t *hashes, int64_t *counts) {
-    Shingles s = {0};
-    int outcome = DONE;
-    for (long i = 0; i < count; i++) {
-        if (!part(&s, blob + ends[i], ends[i + 1] - ends[i], WORDS, length)) {
-            outcome = NO_MEMORY;
-            break;
-        }
-        counts[i] = s.units < length ? 0 : s.shingles;
-        memcpy(hashes, s.hash, counts[i] * sizeof *hashes);
-        hashes += counts[i];
     }
     drop_room(&s);
     return outcome;
@@ -338,7 +321,7 @@ static int ascending(const void *p, const void *q) {
 static int load(const Walk *w, Read read, long text, long slot, long kind, Set *set) {
     long size = read(text, slot);
     if (size < 0) return NOT_READ;
-    return part(&set->of, w->text[slot], size, kind, SHINGLE) ? DONE : NO_MEMORY;
+    return part(&set->of, w->text[slot], size, kind) ? DONE : NO_MEMORY;
 }
 
 static int verify(const Walk *w, Read read, long i, long j, long kind, Work *work, double *alike) {

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 PERMUTATIONS = 128
 FOUND = 0.998
-"""Least probability with which a pair at the threshold is compared."""
+"""Least probability with which a pair at the threshold is compared. At 0.99 one of BANKING77's 250 pairs was missed."""
 SIEVED = 1e-4
 """Of that, the share of such pairs that their sketches may keep apart."""
 

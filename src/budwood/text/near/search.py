@@ -1,7 +1,7 @@
 """Which texts repeat an earlier one, and which lie in one group: the search, from entries to results.
 
-The order of texts decides: each is compared with those before it. A text that goes is not compared with again, so that a set of n
-copies costs n comparisons, not n²; in a chain longer than `LONGEST` only that many of the nearest are looked at, and the
+The order of texts decides: each is compared with those before it. A text that goes is not compared with again, so that a set of
+n copies costs n comparisons, not n²; in a chain longer than `LONGEST` only that many of the nearest are looked at, and the
 result says how many texts met such a chain.
 """
 
@@ -182,7 +182,7 @@ def _as_c(walk: Walk, desk: _Desk) -> ctypes.Structure:
     values = [(field.name, getattr(walk, field.name)) for field in fields(walk)]
 
     class Given(ctypes.Structure):
-        _fields_ = [  # noqa: RUF012  (ctypes reads it from the class)
+        _fields_ = [
             *((name, types.get(type(value), ctypes.c_void_p)) for name, value in values),
             ("text", ctypes.c_void_p),
         ]

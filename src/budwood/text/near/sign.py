@@ -1,10 +1,11 @@
 """Signatures: a text's entries, each with its band keys and its sketch.
 
-`sign_pack` takes the C kernel or numpy; both compute the same whole numbers (tests/text/near). A unit is a word or a code point, a
-shingle `SHINGLE` units in a row, or all of a shorter text. A permutation is x → a·x + b modulo 2³², a odd, over the upper half
-of the shingle's mixed hash; held to be without bias by tests/text/near/test_sign.py.
+`sign_pack` takes the C kernel or numpy; both compute the same whole numbers (tests/text/near). A unit is a word or a code
+point, a shingle `SHINGLE` units in a row, or all of a shorter text. A permutation is x → a·x + b modulo 2³², a odd, over the
+upper half of the shingle's mixed hash; held to be without bias by tests/text/near/test_sign.py.
 """
 
+import ctypes
 from functools import cache
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -58,31 +59,28 @@ def sign_pack(pack: Pack, scheme: Scheme, *, native: bool = True) -> Signed:
     texts, kinds = numpy.nonzero(asked)
     library = kernels() if native else Missing("not asked for")
     number, rows = scheme.bands
-    if isinstance(library, Missing):
-        keys = numpy.empty((len(texts), number), numpy.uint32)
-        sketches = numpy.empty((len(texts), 2), numpy.uint64)
-        for kind in (WORDS, CHARACTERS):
-            mine = kinds == kind
-            if mine.any():
-                minima = _minima(pack, texts[mine], kind)
-                keys[mine], sketches[mine] = _keys(minima, kind, number, rows), _sketches(minima)
-    else:
-        keys = numpy.empty((len(texts), number), numpy.uint32)
-        sketches = numpy.empty((len(texts), 2), numpy.uint64)
-        a, b = permutations()
-        arrays = map(address, (pack.ends, pack.kinds))
-        failed = library.near_sign(
-            pack.blob, *arrays, _long(len(pack.kinds)), address(a), address(b), _long(number), _long(rows), address(keys), address(sketches)
-        )
-        if failed:
-            raise MemoryError("no room for the shingles of a text")
-    return Signed(kinds.astype(numpy.uint8), texts, keys, sketches)
+    signed = Signed(
+        kinds.astype(numpy.uint8),
+        texts,
+        numpy.empty((len(texts), number), numpy.uint32),
+        numpy.empty((len(texts), 2), numpy.uint64),
+    )
+    if not isinstance(library, Missing):
+        _sign_in_c(library, pack, scheme, signed)
+        return signed
+    for kind in (WORDS, CHARACTERS):
+        mine = kinds == kind
+        if mine.any():
+            minima = _minima(pack, texts[mine], kind)
+            signed.keys[mine], signed.sketches[mine] = _keys(minima, kind, number, rows), _sketches(minima)
+    return signed
 
 
-def _long(value: int) -> "object":
-    import ctypes
-
-    return ctypes.c_long(value)
+def _sign_in_c(library: ctypes.CDLL, pack: Pack, scheme: Scheme, signed: Signed) -> None:
+    sizes = (ctypes.c_long(scheme.bands.number), ctypes.c_long(scheme.bands.rows))
+    given = (*map(address, (pack.ends, pack.kinds)), ctypes.c_long(len(pack.kinds)), *map(address, permutations()))
+    if library.near_sign(pack.blob, *given, *sizes, address(signed.keys), address(signed.sketches)):
+        raise MemoryError("no room for the shingles of a text")
 
 
 @cache
@@ -112,20 +110,20 @@ class Hashed(NamedTuple):
     starts: "NDArray[int64]"
 
 
-def shingle_hashes(pack: Pack, kind: int, length: int = SHINGLE) -> Hashed:
+def shingle_hashes(pack: Pack, kind: int) -> Hashed:
     """Hash every shingle of every text with numpy; what near.c calls `part`."""
     import numpy
 
     units, counts = _words(pack) if kind == WORDS else _characters(pack)
     starts = numpy.concatenate([[0], numpy.cumsum(counts)]).astype(numpy.int64)
-    shingles = numpy.where(counts < length, counts > 0, counts - length + 1)
+    shingles = numpy.where(counts < SHINGLE, counts > 0, counts - SHINGLE + 1)
     begins = numpy.concatenate([[0], numpy.cumsum(shingles)]).astype(numpy.int64)
     text = numpy.repeat(numpy.arange(len(counts)), shingles)
     first = numpy.arange(begins[-1]) - begins[text] + starts[text]
     sums = numpy.full(len(first), SALT[kind], numpy.uint64)
     power = 1
-    padded = numpy.concatenate([units, numpy.zeros(length, numpy.uint64)])
-    for k in range(length):
+    padded = numpy.concatenate([units, numpy.zeros(SHINGLE, numpy.uint64)])
+    for k in range(SHINGLE):
         inside = first + k < starts[text + 1]
         sums += numpy.where(inside, padded[first + k], numpy.uint64(0)) * numpy.uint64(power)
         power = power * UNIT % 2**64
