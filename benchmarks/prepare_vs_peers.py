@@ -4,10 +4,11 @@
 
 Same rows for all sides: half of them short (6 to 25 words), half long (60 to 200), with planted pairs of known true Jaccard
 similarity, `--pairs` for each band and length, everything else unrelated. Each side runs in a process of its own, in turn.
-Reported: rows a second of processor time, peak memory beyond what the process held before, and how many planted pairs lie in
-one cluster, by band. Recall: of pairs at least 0.8 alike; precision: of all pairs that were called near. Each side is given what
-it takes (datasketch the shingles that Budwood compares; datatrove has word 5-grams for all). Growth: rows of 100 words made
-on demand, a tenth of them near an earlier one. Asserts nothing. Install the peers with `pip install -e '.[bench]'`.
+Reported: rows a second of processor time, peak memory beyond what the process held before, and how many planted pairs lie
+in one cluster, by band. Recall: of pairs at least 0.8 alike; precision: of all pairs that were called near. Each side is
+given what it takes (datasketch the shingles that Budwood compares; datatrove has word 5-grams for all). Growth: rows of 100
+words made on demand, a tenth of them near an earlier one. Asserts nothing. Install the peers with `pip install -e
+'.[bench]'`.
 """
 
 import argparse

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from budwood.native.build import Missing
 from budwood.text.near.entries import sign_texts
 from budwood.text.near.search import Repeats, Terms, find_repeats
-from budwood.text.near.walk import LONGEST
-from budwood.text.similarity import similarity
+from budwood.text.near.walk import KINDS, LONGEST
+from budwood.text.similarity import is_short, jaccard, shingles, similarity
 
 WORDS = [
     f"{stem}{ending}" for stem in ("or", "pay", "ship", "light", "kettle", "über") for ending in ("", "s", "ing", "ed", "er")
@@ -68,8 +68,13 @@ def by_all_pairs(texts: Sequence[str], meanings: Sequence[int], threshold: float
     """Say the same by definition, for free rows."""
     twins: list[int] = []
     near: list[set[int]] = []
+    sets = [{kind: shingles(text, kind) for kind in KINDS.values()} for text in texts]
     for i, text in enumerate(texts):
-        hits = [j for j in range(i) if twins[j] < 0 and text and texts[j] and similarity(texts[j], text) >= threshold]
+        hits = []
+        for j in range(i):
+            kind = KINDS[is_short(text) or is_short(texts[j])]
+            if twins[j] < 0 and text and texts[j] and jaccard(sets[i][kind], sets[j][kind]) >= threshold:
+                hits.append(j)
         twins.append(next((j for j in hits if meanings[j] == meanings[i]), -1))
         near.append(set(hits))
     return twins, near
@@ -94,7 +99,7 @@ def test_it_finds_what_a_look_at_all_pairs_finds(threshold: float) -> None:
     texts, meanings = various(350, seed=3)
     outcome = search(texts, meanings, threshold=threshold)
     twins, near = by_all_pairs(texts, meanings, threshold)
-    assert sum(twin >= 0 for twin in twins) >= 10
+    assert sum(twin >= 0 for twin in twins) >= 5
     assert sum(map(len, near)) > 20
     # Pairs at the threshold are missed twice in a thousand, those above it almost never.
     assert sum(ours != theirs for ours, theirs in zip(outcome.found.twin.tolist(), twins, strict=True)) <= 2
