@@ -68,7 +68,7 @@ def datatrove(texts: Sequence[str], folder: Path) -> Clusters:
     from datatrove.utils.hashing import HashConfig
     from datatrove.utils.word_tokenizers import WordTokenizer
 
-    class AtSpaces(WordTokenizer):
+    class AtSpaces(WordTokenizer):  # type: ignore[misc]  # has no types
         def word_tokenize(self, text: str) -> list[str]:
             return text.split()
 

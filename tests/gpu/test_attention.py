@@ -16,7 +16,7 @@ from budwood.engine.attention_kernels import Case, Choice, chosen
 from budwood.engine.native.build import Missing
 from budwood.engine.packed import Encoded, pack
 
-LENGTHS = (70, 1, 300, 9, 129)
+LENGTHS = [70, 1, 300, 9, 129]
 FINDERS = {"flash-attn": kernels.flash_attn, "varlen_attn": kernels.torch_varlen, "flex_attention": kernels.flex_attention}
 NEAR = {torch.float32: 1e-5, torch.bfloat16: 0.02, torch.float16: 0.004}
 """Of the largest value: sums in another order in float32, rounded operands in half precision."""
@@ -51,10 +51,11 @@ def check(
 ) -> None:
     states, weight = given(device, dtype, width)
     layout = pack([Encoded((0,) * length, (False,) * length) for length in LENGTHS], device).layout
-    out = attend(*states, layout, scale=0.2, softcap=softcap, window=window)
+    q, k, v = states
+    out = attend(q, k, v, layout, scale=0.2, softcap=softcap, window=window)
     assert out.dtype == dtype
     wide = [state.detach().double().requires_grad_() for state in states]
-    wanted = plain(*wide, softcap, window)
+    wanted = plain(wide[0], wide[1], wide[2], softcap, window)
     pairs = [(out, wanted)]
     theirs = torch.autograd.grad(wanted, wide, weight.double())
     pairs += zip(torch.autograd.grad(out, states, weight), theirs, strict=True)
@@ -78,9 +79,9 @@ def test_a_kernel_is_the_loop_over_rows(name: str, dtype: torch.dtype, softcap: 
 def through_the_seam(
     q: Tensor, k: Tensor, v: Tensor, layout: object, *, scale: float, softcap: float | None, window: int | None
 ) -> Tensor:
-    shaped = (state.transpose(0, 1)[None] for state in (q, k, v))
+    q, k, v = (state.transpose(0, 1)[None] for state in (q, k, v))
     named = {"scaling": scale, "softcap": softcap, "sliding_window": window, "layout": layout}
-    return seam.attention(torch.nn.Module(), *shaped, None, **named)[0][0]  # type: ignore[arg-type]  # a layout, see `check`
+    return seam.attention(torch.nn.Module(), q, k, v, None, **named)[0][0]  # type: ignore[arg-type]  # a layout, see `check`
 
 
 @pytest.mark.parametrize("window", [None, 33])
@@ -116,10 +117,11 @@ def test_the_choice_repeats_itself_and_is_named() -> None:
     assert packed_attention_way(case.device, case.dtype, SimpleNamespace(head_dim=64)).startswith(choice.kernel.name)
     states, weight = given("cuda", torch.bfloat16, 64)
     layout = pack([Encoded((0,) * length, (False,) * length) for length in LENGTHS], "cuda").layout
+    q, k, v = states
     attend = partial(choice.kernel.attend, scale=0.2, softcap=None, window=None)
     torch.use_deterministic_algorithms(True)
     try:
-        results = [torch.autograd.grad(attend(*states, layout), states, weight) for _ in range(3)]
+        results = [torch.autograd.grad(attend(q, k, v, layout), states, weight) for _ in range(3)]
     finally:
         torch.use_deterministic_algorithms(False)
     for other in results[1:]:

@@ -200,7 +200,8 @@ def _outcome(
     drawn = [torch.randn(shape, generator=generator).to(case.device, case.dtype) for shape in shapes]
     given = [state.to(dtype).detach().requires_grad_() for state in drawn]
     weight = torch.randn(shapes[0], generator=generator).to(case.device, case.dtype).to(dtype)
-    out = attend(*given, layout, scale=case.width**-0.5, softcap=softcap, window=window)
+    q, k, v = given
+    out = attend(q, k, v, layout, scale=case.width**-0.5, softcap=softcap, window=window)
     return [out.detach(), *torch.autograd.grad(out, given, weight)]
 
 

@@ -53,7 +53,7 @@ def compile_layers(model: nn.Module) -> None:
     _take_attention_apart()
     for module in model.modules():
         if isinstance(module, AttachedLinear | QuantizedLinear):
-            module.forward = torch.compiler.disable(module.forward)  # type: ignore[method-assign]  # undone by `uncompile`
+            module.forward = torch.compiler.disable(module.forward)  # type: ignore[method-assign, no-untyped-call]  # see `uncompile`
         if isinstance(module, QuantizedLinear):
             module.workspace.compiled = True
     run = torch.compile(_run_layer, dynamic=True, options=_options())
@@ -142,5 +142,5 @@ def _take_attention_apart() -> None:
 
     from budwood.engine.attention import NAME, attention
 
-    apart: Callable[..., tuple[Tensor, None]] = torch.compiler.disable(attention)
+    apart: Callable[..., tuple[Tensor, None]] = torch.compiler.disable(attention)  # type: ignore[no-untyped-call]  # torch
     AttentionInterface.register(NAME, apart)

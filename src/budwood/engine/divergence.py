@@ -54,7 +54,7 @@ def divergence(wanted: Logits, found: Logits, rows: Rows) -> Divergence:
     kls: list[Tensor] = []
     logits = choices = 0.0
     for ids, count in rows:
-        both = (wanted(ids, count).split(PIECE), found(ids, count).split(PIECE))
+        both = (torch.split(wanted(ids, count), PIECE), torch.split(found(ids, count), PIECE))
         for one, other in zip(*both, strict=True):
             first, second = one.double(), other.double()
             kls.append(_kl(first, second))

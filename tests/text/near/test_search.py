@@ -83,7 +83,7 @@ def by_all_pairs(texts: Sequence[str], meanings: Sequence[int], threshold: float
 def various(number: int, seed: int) -> tuple[list[str], list[int]]:
     """Texts of all lengths, most of them with variants of one or two changed words."""
     draw = random.Random(seed)
-    texts = []
+    texts: list[str] = []
     while len(texts) < number:
         words = draw.choices(WORDS, k=draw.choice([1, 2, 3, 4, 5, 8, 20, 47, 49, 50, 52, 58, 62, 80, 120]))
         texts.append(" ".join(words))

@@ -1,6 +1,7 @@
 """Signatures: the C kernel and numpy give the same numbers, and these estimate Jaccard without bias."""
 
 import random
+from typing import Any
 
 import numpy
 import pytest
@@ -31,7 +32,8 @@ def native() -> None:
 @settings(max_examples=80, deadline=None)
 def test_kernel_and_numpy_give_the_same_numbers(texts: list[str], threshold: float) -> None:
     pack, scheme = pack_texts(texts, threshold), make_scheme(threshold)
-    for ours, theirs in zip(sign_pack(pack, scheme), sign_pack(pack, scheme, native=False), strict=True):
+    pairs: list[tuple[Any, Any]] = list(zip(sign_pack(pack, scheme), sign_pack(pack, scheme, native=False), strict=True))
+    for ours, theirs in pairs:
         assert ours.dtype == theirs.dtype
         assert (ours == theirs).all()
 

@@ -104,7 +104,7 @@ def _merged_rows(stored: Tensor, pair: Pair, rows: slice) -> Tensor:
     whole = stored + delta * pair.scaling
     if pair.magnitude is None:
         return whole
-    lengths = torch.linalg.vector_norm(whole, dim=1)
+    lengths: Tensor = torch.linalg.vector_norm(whole, dim=1)
     return whole * (pair.magnitude[rows] / lengths)[:, None]
 
 

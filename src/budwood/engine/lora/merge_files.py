@@ -207,7 +207,7 @@ def _write_file(source: Path, target: Path, entries: Sequence[TensorEntry], chan
             if entry.name in changes:
                 _copy(read, write, entry.start - at)
                 for part in changes[entry.name](mapped.get_tensor(entry.name), entry.name):
-                    write.write(memoryview(part.contiguous().flatten().view(torch.uint8).numpy()))
+                    write.write(part.contiguous().flatten().view(torch.uint8).numpy().data)
                 assert write.tell() == entry.end
                 at = read.seek(entry.end)
         _copy(read, write, source.stat().st_size - at)

@@ -9,7 +9,7 @@ import ctypes
 from array import array
 from collections.abc import Callable
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from budwood.native.build import Missing
 from budwood.text.near.entries import Entries
@@ -178,7 +178,7 @@ def _where(buffer: bytearray) -> int:
 
 def _as_c(walk: Walk, desk: _Desk) -> ctypes.Structure:
     """Lay out a walk as near.c declares it: whole numbers long, arrays as addresses, then where texts are laid."""
-    types = {int: ctypes.c_long, float: ctypes.c_double}
+    types: dict[type, Any] = {int: ctypes.c_long, float: ctypes.c_double}
     values = [(field.name, getattr(walk, field.name)) for field in fields(walk)]
 
     class Given(ctypes.Structure):

@@ -78,7 +78,7 @@ def sign_pack(pack: Pack, scheme: Scheme, *, native: bool = True) -> Signed:
 
 def _sign_in_c(library: ctypes.CDLL, pack: Pack, scheme: Scheme, signed: Signed) -> None:
     sizes = (ctypes.c_long(scheme.bands.number), ctypes.c_long(scheme.bands.rows))
-    given = (*map(address, (pack.ends, pack.kinds)), ctypes.c_long(len(pack.kinds)), *map(address, permutations()))
+    given = (address(pack.ends), address(pack.kinds), ctypes.c_long(len(pack.kinds)), *(address(one) for one in permutations()))
     if library.near_sign(pack.blob, *given, *sizes, address(signed.keys), address(signed.sketches)):
         raise MemoryError("no room for the shingles of a text")
 
