@@ -34,12 +34,18 @@ def check_shown(
     places = _places(whole, marked, answers, tokens)
     for tag in tagged.tags:
         begin, end = (0, len(marked)) if tag.message is None else places.get(tag.message, (0, len(marked)))
-        if marked.find(tag.word, begin, end) < 0:
-            where = "the tools" if tag.message is None else f"message {tag.message} ({talk.messages[tag.message]['role']})"
+        if marked.find(tag.word, begin, end) >= 0:
+            continue
+        where = "the tools" if tag.message is None else f"message {tag.message} ({talk.messages[tag.message]['role']})"
+        if tag.word in marked:
             raise DataError(
-                f"The chat template leaves out {tag.what} of {where}.",
-                mend="Take a base whose template renders tools, calls and results, or mend its chat_template.jinja.",
+                f"The chat template writes {tag.what} of {where} outside of the answer, behind a token that ends it.",
+                mend="Use rows that call one tool at a time, or take a template that writes an answer's calls into one turn.",
             )
+        raise DataError(
+            f"The chat template leaves out {tag.what} of {where}.",
+            mend="Take a base whose template renders tools, calls and results, or mend its chat_template.jinja.",
+        )
 
 
 def _places(whole: str, marked: str, answers: Mapping[int, Span], tokens: ChatTokens) -> dict[int, Span]:

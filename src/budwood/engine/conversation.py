@@ -64,7 +64,7 @@ class Conversation:
 
 @dataclass(frozen=True)
 class Tag:
-    """A word that stands in one place of a conversation, or, for a function's name, in all places of that name.
+    """A word that stands in one place of a conversation.
 
     Args:
         word: no other text holds it.
@@ -154,7 +154,6 @@ class _Tagger:
             self._stem += "n"
         self._digits = next(str(number) for number in itertools.count(90_001) if str(number) not in held)
         self._tags: list[Tag] = []
-        self._names: dict[str, str] = {}
 
     def tagged(self) -> Tagged:
         tools = tuple(self._tool(number, tool) for number, tool in enumerate(self._conversation.tools, start=1))
@@ -171,24 +170,15 @@ class _Tagger:
         self._tags.append(Tag(word, message, what))
         return type(value)(word)
 
-    def _name(self, name: str, message: int | None, what: str) -> str:
-        # One word for one name: templates look functions up by their names.
-        word = self._names.get(name)
-        if word is None:
-            word = self._names[name] = self._word(message, what)
-        else:
-            self._tags.append(Tag(word, message, what))
-        return name + word
-
     def _tool(self, number: int, tool: Mapping[str, Any]) -> dict[str, Any]:
         function = dict(tool["function"])
-        function["name"] = self._name(function["name"], None, f"the name of function {number}")
+        function["name"] = function["name"] + self._word(None, f"the name of function {number}")
         if function.get("description"):
             function["description"] += self._word(None, f"the description of function {number}")
         schema = function.get("parameters") or {}
         if isinstance(schema.get("properties"), dict):
             new = {key: key + self._word(None, f"a parameter of function {number}") for key in schema["properties"]}
-            changed = {"properties": {new[key]: value for key, value in schema["properties"].items()}}
+            changed: dict[str, Any] = {"properties": {new[key]: value for key, value in schema["properties"].items()}}
             if isinstance(schema.get("required"), list):
                 changed["required"] = [new.get(key, key) if isinstance(key, str) else key for key in schema["required"]]
             # In place of the old ones, so that their order stays.
@@ -200,14 +190,12 @@ class _Tagger:
         calls = message.get("tool_calls")
         if (calls or message["role"] == "tool") and message["content"].strip():
             changed["content"] += self._word(place, "the text")
-        if message["role"] == "tool" and message.get("name") in self._names:
-            changed["name"] += self._names[message["name"]]
         if calls:
             changed["tool_calls"] = [self._call(place, number, call) for number, call in enumerate(calls, start=1)]
         return changed
 
     def _call(self, place: int, number: int, call: Mapping[str, Any]) -> dict[str, Any]:
-        name = self._name(call["function"]["name"], place, f"the function's name in call {number}")
+        name = call["function"]["name"] + self._word(place, f"the function's name in call {number}")
         arguments = self._argument(call["function"]["arguments"], place, f"an argument of call {number}")
         return {**call, "function": {"name": name, "arguments": arguments}}
 
