@@ -24,9 +24,9 @@ def decode(text: str) -> Any:
 
 
 def kind(value: object) -> str:
-    """Name the kind of a JSON value."""
-    names = {list: "list", dict: "object", str: "string", bool: "truth value", type(None): "null"}
-    return names.get(type(value), "number")
+    """Name the kind of a JSON value, with its article."""
+    names = {list: "a list", dict: "an object", str: "a string", bool: "a truth value", type(None): "a null"}
+    return names.get(type(value), "a number")
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -169,7 +169,7 @@ def _missing(open_calls: Sequence[Call], total: int) -> str:
 
 def _listed(value: object, what: str) -> Sequence[object]:
     if not isinstance(value, list | tuple):
-        raise ToolFault("", f"is a {kind(value)} where a list of {what} is expected")
+        raise ToolFault("", f"is {kind(value)} where a list of {what} is expected")
     return value
 
 
@@ -190,7 +190,7 @@ def _tool(value: object, path: str) -> dict[str, Any]:
     for key, wanted, words in (("description", str, "a text"), ("parameters", Mapping, "an object")):
         given = function.get(key)
         if given is not None and not isinstance(given, wanted):
-            raise ToolFault(f"{inner}.{key}", f"is a {kind(given)} where {words} is expected")
+            raise ToolFault(f"{inner}.{key}", f"is {kind(given)} where {words} is expected")
     tool = {"type": "function", **{key: value for key, value in around.items() if key != "type"}, "function": function}
     return {key: _value(value, path, DEEPEST) for key, value in tool.items()}
 
@@ -198,13 +198,13 @@ def _tool(value: object, path: str) -> dict[str, Any]:
 def _function(value: object, path: str) -> tuple[Mapping[str, Any], Mapping[str, Any], str]:
     """What stands around a function, the function itself, and its path."""
     if not isinstance(value, Mapping):
-        raise ToolFault(path, f"is a {kind(value)} where an object is expected")
+        raise ToolFault(path, f"is {kind(value)} where an object is expected")
     if value.get("type") not in (None, "function"):
         raise ToolFault(f"{path}.type", "is none that is known: functions are")
     function = value.get("function")
     if function is not None:
         if not isinstance(function, Mapping):
-            raise ToolFault(f"{path}.function", f"is a {kind(function)} where an object is expected")
+            raise ToolFault(f"{path}.function", f"is {kind(function)} where an object is expected")
         return {key: inner for key, inner in value.items() if key != "function"}, function, f"{path}.function"
     if value.get("name") is None:
         raise ToolFault(f"{path}.function", "is missing")
@@ -232,7 +232,7 @@ def _arguments(value: object, path: str) -> dict[str, Any]:
         except ValueError as error:
             raise ToolFault(path, f"is no JSON: {error}") from None
     if not isinstance(value, Mapping):
-        raise ToolFault(path, f"is a {kind(value)} where an object is expected")
+        raise ToolFault(path, f"is {kind(value)} where an object is expected")
     return {key: _value(inner, path, DEEPEST) for key, inner in value.items()}
 
 

@@ -232,6 +232,45 @@ def test_developer_messages_and_parts_and_returned_messages_are_taken(client: op
     assert reply.choices[0].message.content == text
 
 
+TOOL: Any = {"type": "function", "function": {"name": "find", "parameters": {"type": "object"}}}
+CALLED: Any = [
+    {"role": "user", "content": "Where is parcel 7?"},
+    {
+        "role": "assistant",
+        "content": None,
+        "tool_calls": [{"id": "c1", "type": "function", "function": {"name": "find", "arguments": '{"id": 7}'}}],
+    },
+    {"role": "tool", "tool_call_id": "c1", "content": "depot"},
+]
+
+
+def test_tools_calls_and_results_reach_the_prompt_as_in_training(client: openai.OpenAI, garden: Any) -> None:
+    soil = garden[0].soil
+    prompt = soil.template.encode_prompt(CALLED, [TOOL])
+    row = soil.template.encode_row([*CALLED, {"role": "assistant", "content": "At the depot."}], [TOOL])
+    assert list(row.ids[: len(prompt)]) == prompt
+    text = soil.text(soil.reference(0, prompt, 12)[0])
+    reply = client.chat.completions.create(
+        model="support",
+        messages=[*CALLED[:2], {**CALLED[2], "content": [{"type": "text", "text": "depot"}]}],
+        tools=[TOOL],
+        tool_choice="auto",
+        parallel_tool_calls=True,
+        max_tokens=12,
+    )
+    assert reply.choices[0].message.content == text
+    assert reply.choices[0].message.tool_calls is None
+    assert reply.usage is not None
+    assert reply.usage.prompt_tokens == len(prompt)
+
+
+def test_a_choice_of_no_tool_leaves_the_tools_out_of_the_prompt(client: openai.OpenAI, garden: Any) -> None:
+    prompt = garden[0].soil.template.encode_prompt(CALLED)
+    reply = client.chat.completions.create(model="support", messages=CALLED, tools=[TOOL], tool_choice="none", max_tokens=4)
+    assert reply.usage is not None
+    assert reply.usage.prompt_tokens == len(prompt) < len(garden[0].soil.template.encode_prompt(CALLED, [TOOL]))
+
+
 # --- errors ---
 
 GOOD: dict[str, Any] = {"model": "support", "messages": MESSAGES}
@@ -239,9 +278,6 @@ DEEP: Any = "x"
 for _ in range(40):
     DEEP = {"type": "array", "items": DEEP}
 SCHEMA: dict[str, Any] = {"type": "json_schema", "json_schema": {"name": "a", "schema": {}}}
-
-
-TOOL: dict[str, Any] = {"type": "function", "function": {"name": "find", "parameters": {"type": "object"}}}
 
 
 def called(call: Any) -> dict[str, Any]:

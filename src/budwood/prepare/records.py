@@ -108,7 +108,7 @@ def _json(file: SourceFile) -> Iterator[Record | Malformed]:
             yield Record(number, value)
         else:
             raw = json.dumps(value, ensure_ascii=False)
-            yield Malformed(number, f"a {kind(value)} where an object is expected", raw)
+            yield Malformed(number, f"{kind(value)} where an object is expected", raw)
 
 
 def _parquet(file: SourceFile) -> Iterator[Record | Malformed]:
@@ -149,7 +149,7 @@ def _parse(line: int, text: str) -> Record | Malformed:
     except ValueError as error:
         return Malformed(line, f"no JSON: {error}", text)
     if not isinstance(value, dict):
-        return Malformed(line, f"a {kind(value)} where an object is expected", text)
+        return Malformed(line, f"{kind(value)} where an object is expected", text)
     return Record(line, value)
 
 
