@@ -158,6 +158,12 @@ def test_a_token_that_ends_calls_alone_ends_answers() -> None:
     assert made(CHATML).stop_ids == (2, 0)
 
 
+def test_a_stop_token_that_a_template_puts_before_every_answer_does_not_end_it() -> None:
+    begins = PLAIN_TURNS.replace("+ m.content }}", "+ ('<|endoftext|>' if m.role == 'assistant' else '') + m.content }}")
+    assert learnt(made(begins), [TALK[1], TALK[7]], []) == "<|endoftext|>hello, it is at the depot.<|im_end|>"
+    assert learnt(made(begins), TALK).count("<|im_end|>") == len(ANSWERS)
+
+
 def test_flags_on_messages_choose_among_calls_too() -> None:
     template = made(MERGES_RESULTS)
     one = [{**message, "train": index == 5} for index, message in enumerate(TALK)]
@@ -171,7 +177,7 @@ def test_text_is_cut_at_answers_that_are_not_learnt_as_serving_cuts_it() -> None
     template = made(CHATML)
     talk: list[Message] = [
         {"role": "user", "content": "a"},
-        {"role": "assistant", "content": "\nNo", "train": False},
+        {"role": "assistant", "content": "\n hello", "train": False},
         {"role": "user", "content": "b"},
         {"role": "assistant", "content": "Yes"},
     ]
@@ -222,6 +228,7 @@ def test_a_template_that_escapes_special_tokens_is_refused_where_there_are_some(
         template.encode_row(typed, TOOLS)
 
 
+TEXTS_ALONE = "{% for k, v in c.function.arguments.items() %}{{ k }}={{ v | tojson if v is not number }}{% endfor %}"
 ARGUMENTS_AS_TEXT = "{% for k, v in c.function.arguments.items() %}{% if v is string %}{{ k + '=' + v }}{% endif %}{% endfor %}"
 
 
@@ -236,6 +243,10 @@ ARGUMENTS_AS_TEXT = "{% for k, v in c.function.arguments.items() %}{% if v is st
         (
             PLAIN_TURNS.replace("{{ c.function | tojson }}", "{{ c.function.name }}" + ARGUMENTS_AS_TEXT),
             "an argument of call 1",
+        ),
+        (
+            PLAIN_TURNS.replace("{{ c.function | tojson }}", "{{ c.function.name }}" + TEXTS_ALONE),
+            "an argument of call 1 of message 2 (assistant)",
         ),
         (PLAIN_TURNS.replace("m.tool_calls or []", "(m.tool_calls or [])[:1]"), "the function's name in call 2 of message 2"),
         (

@@ -12,6 +12,8 @@ from tests.engine.tiny import CHATML, byte_tokenizer
 from budwood.engine.chat import chat_template
 from budwood.errors import DataError
 from budwood.identity import Digest
+from budwood.prepare.dedupe import says
+from budwood.prepare.inherit import load_inheritance
 from budwood.prepare.row import Drop, Message, Origin, Row
 from budwood.prepare.rules.control_characters import ControlCharacters
 from budwood.prepare.rules.empty_answer import EmptyAnswer
@@ -367,6 +369,9 @@ def test_rows_of_an_earlier_snapshot_are_recognised(bench: Any) -> None:
                           validation=0.3, test=0.3)  # fmt: skip
     splits = {json.dumps(row["messages"]): row["split"] for row in again.kept}
     assert len(first.kept) == 30
+    known = {ancestor.said.key for ancestor in load_inheritance(bench.store, first.digest).ancestors}
+    contents = [convert(chat(n), "messages", {}) for n in range(30)]
+    assert known == {says(row(*content.messages, tools=content.tools)).key for content in contents}
     assert all(splits[json.dumps(row["messages"])] == row["split"] for row in first.kept)
 
 
