@@ -8,7 +8,7 @@ STAMP    := $(VENV)/.installed-$(HARDWARE)
 PYTEST   := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help setup quickstart test test-slow accept check fix docs bench pins clean
+.PHONY: help setup quickstart test test-slow gpu accept check fix docs bench pins clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -30,6 +30,9 @@ test: setup  ## the quick suite
 
 test-slow: setup  ## what takes minutes: kills, real data, fuzzing
 	$(PYTEST) -m "slow and not gpu"
+
+gpu: setup  ## what needs a CUDA device; without one each test says so
+	$(BIN)/python -m pytest -m gpu
 
 accept: setup  ## the main job, end to end
 	$(PYTEST) tests/acceptance

@@ -10,12 +10,14 @@ from peers.shapes import Row
 from peers.trial import CHECKED, Found, Trial, peak_bytes
 
 if TYPE_CHECKING:
+    import torch
+
     from budwood.train.rows import TrainRow
     from budwood.train.settings import TrainSettings
     from budwood.train.trainable import AdapterTraining
 
 
-def run(trial: Trial, rows: list[Row]) -> Found:
+def run(trial: Trial, base: Path, rows: list[Row]) -> Found:
     """Train over all rows; a step's time is from one report to the next."""
     import torch
 
@@ -25,24 +27,24 @@ def run(trial: Trial, rows: list[Row]) -> Found:
     from budwood.train.loop import fit
     from budwood.train.table import table
 
-    settings = _settings(trial)
-    trainable = _trainable(trial, settings)
+    settings, device = _settings(trial), torch.device(trial.device)
     made = _rows(rows)
-    first_loss = _loss(trainable, made[:CHECKED])
     moments: list[float] = []
 
     def note(event: Event) -> None:
         if "loss" in event.fields:
             moments.append(time.perf_counter())
 
-    with tempfile.TemporaryDirectory() as folder, deterministic(trial.threads):
+    with tempfile.TemporaryDirectory() as folder, deterministic(trial.threads, device):
+        trainable = _trainable(base, settings, device)
+        first_loss = _loss(trainable, made[:CHECKED], device)
         fitted = fit(
             trainable,
             table(Path(folder) / "rows", made, silent),
             table(Path(folder) / "none", [], silent),
             settings,
             checkpoints=Checkpoints(Path(folder), silent),
-            device=torch.device("cpu"),
+            device=device,
             report=note,
             clock=time.monotonic,
         )
@@ -50,7 +52,7 @@ def run(trial: Trial, rows: list[Row]) -> Found:
     tokens = [after - before for before, after in pairwise(seen)][trial.warm - 1 :]
     seconds = [after - before for before, after in pairwise(moments)][trial.warm - 1 :]
     share = fitted.supervised / fitted.tokens
-    return Found(seconds, tokens, [round(count * share) for count in tokens], peak_bytes(), first_loss)
+    return Found(seconds, tokens, [round(count * share) for count in tokens], peak_bytes(trial.device), first_loss)
 
 
 def _settings(trial: Trial) -> "TrainSettings":
@@ -74,18 +76,20 @@ def _settings(trial: Trial) -> "TrainSettings":
     )
 
 
-def _trainable(trial: Trial, settings: "TrainSettings") -> "AdapterTraining":
+def _trainable(folder: Path, settings: "TrainSettings", device: "torch.device") -> "AdapterTraining":
     import torch
 
     from budwood.engine.base import BaseRef, load_base
     from budwood.engine.lora import LoraConfig, new_adapter, target_paths
+    from budwood.train.compiling import compiles
     from budwood.train.trainable import AdapterTraining
 
-    ref = BaseRef(trial.base, Path(trial.base), None)
-    base = load_base(ref, dtype=torch.bfloat16, quantization=settings.quantization)
+    ref = BaseRef(str(folder), folder, None)
+    base = load_base(ref, dtype=torch.bfloat16, quantization=settings.quantization, device=device)
     config = LoraConfig(16, 32.0, targets=target_paths(base.model, "all-linear"))
     adapter = new_adapter(base.model, config, seed=0)
-    return AdapterTraining(base.model, adapter, checkpointing=settings.checkpointing)
+    compiled = compiles(settings.compile, device)
+    return AdapterTraining(base.model, adapter, checkpointing=settings.checkpointing, compiled=compiled)
 
 
 def _rows(rows: list[Row]) -> "list[TrainRow]":
@@ -100,11 +104,11 @@ def _rows(rows: list[Row]) -> "list[TrainRow]":
     return made
 
 
-def _loss(trainable: "AdapterTraining", rows: "list[TrainRow]") -> float:
+def _loss(trainable: "AdapterTraining", rows: "list[TrainRow]", device: "torch.device") -> float:
     import torch
 
     from budwood.engine.packed import pack
 
-    batch = pack([row.encoded for row in rows])
+    batch = pack([row.encoded for row in rows], device)
     with torch.no_grad():
         return float(trainable.loss_sum(batch, dropout=None)) / len(batch.targets)

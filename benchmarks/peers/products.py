@@ -4,10 +4,12 @@ import statistics
 import time
 
 from peers.shapes import SHAPES
-from peers.trial import Found, Trial, peak_bytes
+from peers.trial import Found, Trial, finished, peak_bytes
 
-PIECE = 1 << 24
+PIECES = {"cpu": 1 << 24, "cuda": 1 << 26}
 """Logits alive at once, in numbers: the head goes piece by piece, as in training."""
+SIDES = {"cpu": 2048, "cuda": 8192}
+"""Of the square product that fills a device."""
 
 
 def run(trial: Trial, tokens: int, supervised: int) -> Found:
@@ -18,13 +20,18 @@ def run(trial: Trial, tokens: int, supervised: int) -> Found:
     torch.set_num_threads(trial.threads)
     shape = SHAPES[trial.shape]
     half = torch.bfloat16
-    layers = [[torch.randn(sides).to(half) for sides in shape.linears] for _ in range(shape.layers)]
-    head = torch.randn(shape.vocab, shape.hidden).to(half)
+    place = torch.device(trial.device)
+
+    def some(*sides: int) -> Tensor:
+        return torch.randn(sides, device=place).to(half)
+
+    layers = [[some(*sides) for sides in shape.linears] for _ in range(shape.layers)]
+    head = some(shape.vocab, shape.hidden)
     widths = {side for sides in shape.linears for side in sides}
-    given = {width: torch.randn(tokens, width).to(half) for width in widths}
-    made = {width: torch.empty(tokens, width, dtype=half) for width in widths}
-    piece = max(1, min(supervised, PIECE // shape.vocab))
-    logits = torch.empty(piece, shape.vocab, dtype=half)
+    given = {width: some(tokens, width) for width in widths}
+    made = {width: torch.empty(tokens, width, dtype=half, device=place) for width in widths}
+    piece = max(1, min(supervised, PIECES[trial.device] // shape.vocab))
+    logits = torch.empty(piece, shape.vocab, dtype=half, device=place)
 
     def layer(weights: list[Tensor]) -> None:
         for weight in weights:
@@ -35,6 +42,7 @@ def run(trial: Trial, tokens: int, supervised: int) -> Found:
             torch.mm(given[weight.shape[0]], weight, out=made[weight.shape[1]])
 
     def step() -> float:
+        finished(trial.device)
         begun = time.perf_counter()
         for weights in layers:
             layer(weights)
@@ -44,9 +52,29 @@ def run(trial: Trial, tokens: int, supervised: int) -> Found:
             torch.mm(scores, head, out=made[shape.hidden][start : start + len(hidden)])
         for weights in reversed(layers):
             layer_back(weights)
+        finished(trial.device)
         return time.perf_counter() - begun
 
     step()
     seconds = [step() for _ in range(max(5, trial.steps))]
     middle = statistics.median(seconds)
-    return Found([middle] * len(seconds), [tokens] * len(seconds), [supervised] * len(seconds), peak_bytes(), 0.0)
+    count = len(seconds)
+    peak = peak_bytes(trial.device)
+    return Found([middle] * count, [tokens] * count, [supervised] * count, peak, 0.0, _matrix_rate(trial.device))
+
+
+def _matrix_rate(device: str) -> float:
+    """Operations a second of a product that fills the device; the best of ten."""
+    import torch
+
+    side = SIDES[device]
+    a, b = (torch.randn(side, side, device=device).bfloat16() for _ in range(2))
+    out = torch.empty(side, side, dtype=torch.bfloat16, device=device)
+    best = float("inf")
+    for _ in range(10):
+        finished(device)
+        begun = time.perf_counter()
+        torch.mm(a, b, out=out)
+        finished(device)
+        best = min(best, time.perf_counter() - begun)
+    return 2.0 * side**3 / best

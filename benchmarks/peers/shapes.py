@@ -18,6 +18,7 @@ class Shape:
     heads: int
     key_heads: int
     vocab: int
+    tied: bool = True
 
     @property
     def head_width(self) -> int:
@@ -30,18 +31,28 @@ class Shape:
         attention = [(self.hidden, self.hidden), (keys, self.hidden), (keys, self.hidden), (self.hidden, self.hidden)]
         return [*attention, (self.ffn, self.hidden), (self.ffn, self.hidden), (self.hidden, self.ffn)]
 
+    def operations(self, tokens: float, supervised: float) -> float:
+        """Multiplications and additions that no trainer can do without: base forward and back to its inputs, head both ways."""
+        layer = sum(d_out * d_in for d_out, d_in in self.linears)
+        return 4.0 * (self.layers * layer * tokens + self.vocab * self.hidden * supervised)
+
 
 SHAPES = {
     "tiny": Shape("tiny", "llama", 2, 64, 128, 2, 1, 512),
     "135m": Shape("135m", "llama", 30, 576, 1536, 9, 3, 49_152),
     "0.5b": Shape("0.5b", "qwen2", 24, 896, 4864, 14, 2, 151_936),
+    "1.5b": Shape("1.5b", "qwen2", 28, 1536, 8960, 12, 2, 151_936),
+    "7b": Shape("7b", "qwen2", 28, 3584, 18_944, 28, 4, 152_064, tied=False),
 }
 LONGEST = 1024
 """TRL's own limit as it ships: nothing is cut on either side."""
 
 
-def make_base(shape: Shape, folder: Path) -> None:
-    """Write a base folder in bfloat16: config, safetensors, and a tokenizer that knows one word a token."""
+def make_base(shape: Shape, folder: Path, device: str = "cpu") -> None:
+    """Write a base folder in bfloat16: config, safetensors, and a tokenizer that knows one word a token.
+
+    `device` is where the weights are drawn: a large base takes minutes on a CPU.
+    """
     import torch
     from tokenizers import Tokenizer, models
     from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
@@ -55,14 +66,17 @@ def make_base(shape: Shape, folder: Path) -> None:
         num_key_value_heads=shape.key_heads,
         vocab_size=shape.vocab,
         max_position_embeddings=8192,
-        tie_word_embeddings=True,
+        tie_word_embeddings=shape.tied,
         bos_token_id=0,
         eos_token_id=1,
         pad_token_id=2,
     )
     torch.manual_seed(0)
     make: Any = AutoModelForCausalLM  # from_config has no annotations
-    make.from_config(config, dtype=torch.bfloat16).save_pretrained(folder)
+    with torch.device(device):
+        make.from_config(config, dtype=torch.bfloat16).save_pretrained(folder)
+    if device == "cuda":
+        torch.cuda.empty_cache()  # the runs are processes of their own, and want that memory
     vocab = {f"t{index}": index for index in range(shape.vocab)}
     tokenizer: Any = PreTrainedTokenizerFast  # has no annotations
     tokenizer(

@@ -5,13 +5,13 @@ import time
 from typing import Any
 
 from peers.shapes import Row
-from peers.trial import CHECKED, Found, Trial, peak_bytes
+from peers.trial import CHECKED, Found, Trial, finished, peak_bytes
 
 MEAN = 190
 """Tokens of a row on average: how many rows make a step."""
 
 
-def run(trial: Trial, rows: list[Row]) -> Found:
+def run(trial: Trial, base: str, rows: list[Row]) -> Found:
     """Train for warm + steps optimiser steps; a step's time is from its begin to its end, data included."""
     import torch
     from datasets import Dataset
@@ -25,17 +25,19 @@ def run(trial: Trial, rows: list[Row]) -> Found:
 
     class Clock(TrainerCallback):
         def on_step_begin(self, *_: Any, **__: Any) -> None:
+            finished(trial.device)
             begun.append(time.perf_counter())
 
         def on_step_end(self, *_: Any, **__: Any) -> None:
+            finished(trial.device)
             ended.append(time.perf_counter())
 
     with tempfile.TemporaryDirectory() as folder:
         trainer: Any = SFTTrainer(
-            model=_model(trial),
+            model=_model(trial, base),
             args=_settings(trial, folder),
             train_dataset=data,
-            processing_class=_tokenizer(trial),
+            processing_class=_tokenizer(base),
             peft_config=_lora(),
             callbacks=[Clock()],
         )
@@ -45,10 +47,10 @@ def run(trial: Trial, rows: list[Row]) -> Found:
     kept = slice(trial.warm, trial.warm + trial.steps)
     seconds = [end - begin for begin, end in zip(begun, ended, strict=True)]
     tokens, supervised = zip(*counts[: len(seconds)], strict=True)
-    return Found(seconds[kept], list(tokens[kept]), list(supervised[kept]), peak_bytes(), first_loss)
+    return Found(seconds[kept], list(tokens[kept]), list(supervised[kept]), peak_bytes(trial.device), first_loss)
 
 
-def _model(trial: Trial) -> Any:
+def _model(trial: Trial, base: str) -> Any:
     import torch
     from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
@@ -61,14 +63,17 @@ def _model(trial: Trial) -> Any:
     )
     load: Any = AutoModelForCausalLM
     return load.from_pretrained(
-        trial.base, dtype=torch.bfloat16, quantization_config=quantised if trial.method == "qlora" else None
+        base,
+        dtype=torch.bfloat16,
+        quantization_config=quantised if trial.method == "qlora" else None,
+        device_map={"": 0} if trial.device == "cuda" else None,
     )
 
 
-def _tokenizer(trial: Trial) -> Any:
+def _tokenizer(base: str) -> Any:
     from transformers import AutoTokenizer
 
-    return AutoTokenizer.from_pretrained(trial.base)
+    return AutoTokenizer.from_pretrained(base)
 
 
 def _lora() -> Any:
@@ -97,7 +102,7 @@ def _settings(trial: Trial, folder: str) -> Any:
         max_steps=trial.warm + trial.steps,
         learning_rate=1e-4,
         bf16=True,
-        use_cpu=True,
+        use_cpu=trial.device == "cpu",
         gradient_checkpointing=trial.checkpointing,
         logging_steps=1,
         report_to="none",

@@ -7,19 +7,33 @@ import sys
 from pathlib import Path
 
 import pytest
+from tests.devices import DEVICES, computes_on
 
 PROGRAM = Path(__file__).resolve().parents[2] / "benchmarks" / "train_vs_peers.py"
 SMALL = ["--shapes", "tiny", "--tokens", "400", "--methods", "lora", "--steps", "2", "--threads", "1"]
 
 
 @pytest.mark.slow
-def test_a_tiny_run_gives_a_table_and_a_file(tmp_path: Path) -> None:
+@pytest.mark.parametrize("device", DEVICES)
+def test_a_tiny_run_gives_a_table_and_a_file(tmp_path: Path, device: str) -> None:
+    computes_on(device)
     page = tmp_path / "page.md"
     page.write_text("before\n<!-- measured: begin -->\nold\n<!-- measured: end -->\nafter\n")
     sides = ["--sides", "budwood", "products alone"]
     if importlib.util.find_spec("trl") is not None:
         sides.append("trl as shipped")
-    command = [sys.executable, str(PROGRAM), *SMALL, *sides, "--json", str(tmp_path / "found.json"), "--page", str(page)]
+    command = [
+        sys.executable,
+        str(PROGRAM),
+        *SMALL,
+        *sides,
+        "--device",
+        device,
+        "--json",
+        str(tmp_path / "found.json"),
+        "--page",
+        str(page),
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert "| budwood |" in done.stdout
     assert "| products alone |" in done.stdout
@@ -32,3 +46,7 @@ def test_a_tiny_run_gives_a_table_and_a_file(tmp_path: Path) -> None:
     assert written.endswith("after\n")
     assert "old" not in written
     assert "| budwood |" in written
+
+    again = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "tokens/s" not in again.stderr, "what the file holds was measured again"
+    assert again.stdout == done.stdout

@@ -168,7 +168,7 @@ def test_a_training_does_not_go_on_with_an_attention_that_rounds_otherwise(
     run_once: Train, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert in_a_child(lambda: run_once(store, killing_after_the_first_checkpoint)) == signal.SIGKILL
-    monkeypatch.setattr("budwood.train.trainable.packed_attention_way", lambda device, dtype: "products")
+    monkeypatch.setattr("budwood.train.trainable.packed_attention_way", lambda device, dtype, config: "products")
     with pytest.raises(
         TrainingError, match=r"begun by another way of computing \(torch\) than this machine has now \(products\)"
     ):

@@ -3,7 +3,8 @@
 Registered under the name "budwood" when a base is loaded. Two ways, told apart by what is passed through the model's
 forward: `layout` (packed rows, training and scoring) or `kv` (generation: an object that holds earlier keys and values).
 In bfloat16 on a CPU packed rows go through a kernel of our own where this machine can compile and run it (`native/`), else
-through plain products or torch's kernels; a run's record says which.
+through plain products or torch's kernels; on a GPU through the best of what is installed (`attention_kernels`). A run's record
+says which.
 """
 
 from collections.abc import Callable
@@ -13,7 +14,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from budwood.engine.attention_kernels import Case, Choice, chosen
 from budwood.engine.attention_products import product_attention
+from budwood.engine.families import head_width
 from budwood.engine.native.attention import fits, native_attention
 from budwood.engine.native.build import Missing, kernels
 from budwood.engine.packed import Layout
@@ -40,7 +43,8 @@ def register_attention() -> None:
     """Make "budwood" known to transformers; doing it again changes nothing."""
     from transformers import AttentionInterface
 
-    AttentionInterface.register(NAME, attention)
+    if NAME not in AttentionInterface():  # type: ignore[no-untyped-call]  # transformers
+        AttentionInterface.register(NAME, attention)
 
 
 def attention(
@@ -97,6 +101,9 @@ def attention(
         return kv.attend(index, q, k, v, scaling=scale, softcap=softcap, window=window)[None], None
     if layout is None:
         raise BaseError("Packed attention was called without a layout of rows.", mend="Call `hidden_states(model, batch)`.")
+    kernel = _library_kernel(q.device, q.dtype, q.shape[-1], softcap is not None).kernel
+    if kernel is not None:
+        return kernel.attend(q, k, v, layout, scale=scale, softcap=softcap, window=window)[None], None
     if fits(q, softcap) and not isinstance(kernels(), Missing):
         return native_attention(q, k, v, layout.cu_seqlens, scale=scale, window=window)[None], None
     if softcap is not None or _plain_is_faster(q, layout):
@@ -104,12 +111,30 @@ def attention(
     return _kernel_attention(q, k, v, layout, scale=scale, window=window)[None], None
 
 
-def packed_attention_way(device: torch.device, dtype: torch.dtype) -> str:
-    """Say for the record which way packed rows take here: their results differ in rounding."""
+def packed_attention_way(device: torch.device, dtype: torch.dtype, config: Any) -> str:
+    """Say for the record which way packed rows take here: their results differ in rounding.
+
+    Args:
+        device: where.
+        dtype: of the states.
+        config: the model's, for the width of a head and the soft cap.
+    """
+    if device.type == "cuda":
+        choice = _library_kernel(device, dtype, head_width(config), getattr(config, "attn_logit_softcapping", None) is not None)
+        name = "torch" if choice.kernel is None else choice.kernel.name
+        return f"{name} on {torch.cuda.get_device_name(device)}"
     if device.type != "cpu" or dtype != torch.bfloat16:
         return "torch"
     found = kernels()
     return f"products, or torch for long rows: {found.reason}" if isinstance(found, Missing) else "native"
+
+
+def _library_kernel(device: torch.device, dtype: torch.dtype, width: int, capped: bool) -> Choice:
+    if device.type != "cuda":
+        return Choice(None, ())
+    # "cuda" and "cuda:0" may be one GPU, and are one choice.
+    place = torch.device("cuda", torch.cuda.current_device() if device.index is None else device.index)
+    return chosen(Case(place, dtype, width, capped))
 
 
 def _one_dtype(*states: Tensor) -> tuple[Tensor, ...]:
@@ -182,10 +207,19 @@ def _rectangle(q: Tensor, k: Tensor, v: Tensor, *, scale: float, window: int | N
     """Rows of similar length at once: (rows, heads, longest, head_dim) each → (rows, longest, heads, head_dim)."""
     length = q.shape[2]
     mask = _visible(length, window, q.device) if window is not None and window < length else None
+    if q.device.type == "cuda" and q.shape[1] != k.shape[1] and (mask is not None or q.element_size() > 2):
+        # On a GPU the kernels that take masks or float32 know no shared key heads; torch would write out all scores instead.
+        k, v = (_for_each_query_head(states, q.shape[1]) for states in (k, v))
     out = F.scaled_dot_product_attention(
         q, k, v, attn_mask=mask, is_causal=mask is None, scale=scale, enable_gqa=q.shape[1] != k.shape[1]
     )
     return out.transpose(1, 2)
+
+
+def _for_each_query_head(states: Tensor, heads: int) -> Tensor:
+    """(rows, kv_heads, length, D) → (rows, heads, length, D)."""
+    rows, kv_heads, length, width = states.shape
+    return states[:, :, None].expand(rows, kv_heads, heads // kv_heads, length, width).flatten(1, 2)
 
 
 def _visible(length: int, window: int, device: torch.device) -> Tensor:

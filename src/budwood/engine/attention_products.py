@@ -16,6 +16,8 @@ from budwood.engine.packed import Layout
 
 BLOCK = 1 << 18
 """Scores that are alive at once, in numbers: about what fits beside its operands in a core's second-level cache."""
+GPU_BLOCK = 1 << 24
+"""The same on a GPU, where launches cost more than memory."""
 
 
 def product_attention(
@@ -91,12 +93,13 @@ class _Blocks:
         self._window = window
         self._wide = torch.float64 if q.dtype == torch.float64 else torch.float32
         self._like = q.detach()[:0]
+        self._block = GPU_BLOCK if q.device.type == "cuda" else BLOCK
         self._hidden: dict[int, Tensor] = {}
 
     def __iter__(self) -> Iterator["_Block"]:
         offset = 0
         for rows, longest in self.layout.shapes:
-            step = max(1, BLOCK // (self.heads * longest * longest))
+            step = max(1, self._block // (self.heads * longest * longest))
             for start in range(0, rows, step):
                 yield _Block(self, offset + start * longest, min(step, rows - start), longest)
             offset += rows * longest

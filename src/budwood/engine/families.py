@@ -93,6 +93,11 @@ def logit_softcap_of(config: Any) -> float | None:
     return None if cap is None else float(cap)
 
 
+def head_width(config: Any) -> int:
+    """An attention head's width, which some configs state and some leave to be worked out."""
+    return int(getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads)
+
+
 def _plain(told: Any) -> Mapping[str, Any]:
     values = told.to_dict() if hasattr(told, "to_dict") else told
     return values if isinstance(values, Mapping) else {}

@@ -49,5 +49,7 @@ def put_back(model: nn.Module) -> None:
     """Put a model's own layers back where others stand in."""
     layers = decoder_layers(model)
     for index, layer in enumerate(layers):
-        if isinstance(layer, StandIn):
-            layers[index] = layer.original
+        own = layer
+        while isinstance(own, StandIn):
+            own = own.original
+        layers[index] = own

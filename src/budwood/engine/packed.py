@@ -6,8 +6,8 @@ thrown away.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -41,6 +41,7 @@ class Layout:
         overhang: (M,) bool: places beyond a row's end; None when there are none.
         inverse: (T,) int64: the place of each token.
         cu_seqlens: (S + 1,) int32, from 0 to T: for kernels that need no rectangles.
+        made: what a kernel has made of the rows, by a key of its own: once a pass, for all layers.
     """
 
     shapes: tuple[tuple[int, int], ...]
@@ -48,6 +49,7 @@ class Layout:
     overhang: Tensor | None
     inverse: Tensor
     cu_seqlens: Tensor
+    made: dict[object, Any] = field(default_factory=dict, compare=False, repr=False)
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,8 @@ class PackedBatch:
 def pack(rows: Sequence[Encoded], device: torch.device | str = "cpu") -> PackedBatch:
     """Lay rows end to end on a device. A row's first token is never a target: nothing precedes it.
 
+    On the way to a GPU they are copied from pinned memory, so that nobody waits for the copy.
+
     Raises:
         DataError: no rows, or a row without tokens.
     """
@@ -91,23 +95,25 @@ def pack(rows: Sequence[Encoded], device: torch.device | str = "cpu") -> PackedB
     marks[starts] = False
     targets = np.flatnonzero(marks)
     positions = np.arange(len(ids)) - np.repeat(starts, lengths)
-
-    def put(values: "NDArray[np.int64]") -> Tensor:
-        return torch.from_numpy(values).to(device)
-
-    layout = _lay_out(starts, lengths, device)
+    place = torch.device(device)
+    layout = _lay_out(starts, lengths, place)
     return PackedBatch(
-        input_ids=put(ids),
-        position_ids=put(positions),
+        input_ids=_put(ids, place),
+        position_ids=_put(positions, place),
         cu_seqlens=layout.cu_seqlens,
         max_length=int(lengths.max()),
-        supervised=put(targets - 1),
-        targets=put(ids[targets]),
+        supervised=_put(targets - 1, place),
+        targets=_put(ids[targets], place),
         layout=layout,
     )
 
 
-def _lay_out(starts: "NDArray[np.int64]", lengths: "NDArray[np.int64]", device: torch.device | str) -> Layout:
+def _put(values: "NDArray[Any]", device: torch.device) -> Tensor:
+    tensor = torch.from_numpy(values)
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
+
+
+def _lay_out(starts: "NDArray[np.int64]", lengths: "NDArray[np.int64]", device: torch.device) -> Layout:
     inverse = np.empty(int(lengths.sum()), dtype=np.int64)
     shapes: list[tuple[int, int]] = []
     gathers: list[NDArray[np.int64]] = []
@@ -130,10 +136,10 @@ def _lay_out(starts: "NDArray[np.int64]", lengths: "NDArray[np.int64]", device: 
     overhang = ~np.concatenate(reals)
     return Layout(
         shapes=tuple(shapes),
-        gather=torch.from_numpy(np.concatenate(gathers)).to(device),
-        overhang=torch.from_numpy(overhang).to(device) if overhang.any() else None,
-        inverse=torch.from_numpy(inverse).to(device),
-        cu_seqlens=torch.from_numpy(np.append(starts, starts[-1] + lengths[-1]).astype(np.int32)).to(device),
+        gather=_put(np.concatenate(gathers), device),
+        overhang=_put(overhang, device) if overhang.any() else None,
+        inverse=_put(inverse, device),
+        cu_seqlens=_put(np.append(starts, starts[-1] + lengths[-1]).astype(np.int32), device),
     )
 
 

@@ -74,11 +74,17 @@ class Released:
 
 def plan(job: Job) -> "Plan":
     """Predict and choose; uses the row lengths of the snapshot when there is one already."""
+    from budwood.engine.base import skeleton
     from budwood.plan.lengths import read_lengths
     from budwood.plan.machine import read_machine
     from budwood.plan.make import make_plan
     from budwood.plan.shape import read_shape
+    from budwood.train.start import wanted_rows
 
+    names = job.recipe.train.token_rows
+    if names:
+        # Tokens that this base has not are refused before anything is paid for.
+        wanted_rows(skeleton(job.base.ref), job.base.template.tokenizer, names)
     snapshot = prepared(job)
     lengths = None if snapshot is None else read_lengths(job.store.folder(snapshot), job.base.template.encode_row)
     made = make_plan(job.recipe, read_shape(job.base.ref.folder), lengths, read_machine())
@@ -123,6 +129,7 @@ def train(job: Job) -> Digest:
 
 
 def _train_on(job: Job, snapshot: Digest) -> Digest:
+    from budwood.engine.device import best_device
     from budwood.train.run import train as run_train
     from budwood.train.settings import TrainSettings
     from budwood.train.together import train_together
@@ -150,6 +157,7 @@ def _train_on(job: Job, snapshot: Digest) -> Digest:
         who=job.who,
         identity=job.base.identity,
         base_object=job.base.object,
+        device=best_device(),
         trackers=job.trackers,
     )
 
@@ -157,6 +165,8 @@ def _train_on(job: Job, snapshot: Digest) -> Digest:
 def _task(job: Job, snapshot: Digest, settings: "TrainSettings") -> dict[str, Any]:
     """What several processes have to know, as JSON values."""
     import torch
+
+    from budwood.engine.device import best_device
 
     ref = job.base.ref
     return {
@@ -168,7 +178,7 @@ def _task(job: Job, snapshot: Digest, settings: "TrainSettings") -> dict[str, An
         "settings": asdict(settings),
         "start": start_of(job),
         "who": job.who,
-        "device": "cuda" if torch.cuda.is_available() else "cpu",
+        "device": best_device(),
         "threads": max(1, torch.get_num_threads() // job.processes),
         "trackers": list(job.trackers),
     }

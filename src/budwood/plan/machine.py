@@ -24,8 +24,9 @@ class Machine:
         memory_bytes: of the device; on a CPU the machine's, or less where a container is limited. Not what happens to be free
             now: the choice of a method must not change with what else is running.
         free_bytes: of it, free now.
-        matmul: dtype → multiplications and additions a second, measured on (512, 1024) x (1024, 1024).
-        dequantized_per_s: NF4 weights expanded to float32 a second, measured on (512, 1024).
+        matmul: dtype → multiplications and additions a second, measured on (512, 1024) x (1024, 1024), on a GPU on eight times
+            the sides, which is what fills it.
+        dequantized_per_s: NF4 weights expanded to float32 a second, measured on (512, 1024); on a GPU (4096, 8192).
     """
 
     device: Literal["cpu", "cuda"]
@@ -44,9 +45,10 @@ def read_machine(*, clock: Callable[[], float] = time.perf_counter, root: Path =
     """Look at this machine and measure it; takes about a second."""
     import torch
 
-    cuda = torch.cuda.is_available()
-    device: Literal["cpu", "cuda"] = "cuda" if cuda else "cpu"
-    if cuda:
+    from budwood.engine.device import best_device
+
+    device: Literal["cpu", "cuda"] = "cuda" if best_device() == "cuda" else "cpu"
+    if device == "cuda":
         free, total = torch.cuda.mem_get_info()
         name = torch.cuda.get_device_name()
     else:
@@ -92,10 +94,11 @@ def _matmul_rate(dtype: str, device: str, clock: Callable[[], float]) -> float:
     import torch
 
     kind: torch.dtype = getattr(torch, dtype)
-    generator = torch.Generator().manual_seed(0)
-    a = torch.randn(512, 1024, generator=generator).to(device, kind)
-    b = torch.randn(1024, 1024, generator=generator).to(device, kind)
-    return 2 * 512 * 1024 * 1024 / _fastest(lambda: a @ b, device, clock)
+    rows, side = 512 * _filling(device), 1024 * _filling(device)
+    generator = torch.Generator(device=device).manual_seed(0)
+    a = torch.randn(rows, side, generator=generator, device=device).to(kind)
+    b = torch.randn(side, side, generator=generator, device=device).to(kind)
+    return 2 * rows * side * side / _fastest(lambda: a @ b, device, clock)
 
 
 def _dequantize_rate(device: str, clock: Callable[[], float]) -> float:
@@ -103,9 +106,14 @@ def _dequantize_rate(device: str, clock: Callable[[], float]) -> float:
 
     from budwood.engine.quant import Workspace, quantize
 
-    weight = torch.randn(512, 1024, generator=torch.Generator().manual_seed(0))
-    quantized, workspace = quantize(weight.to(device)), Workspace()
+    shape = 512 * _filling(device), 1024 * _filling(device)
+    weight = torch.randn(shape, generator=torch.Generator(device=device).manual_seed(0), device=device)
+    quantized, workspace = quantize(weight), Workspace()
     return weight.numel() / _fastest(lambda: workspace.weight(quantized, torch.float32), device, clock)
+
+
+def _filling(device: str) -> int:
+    return 8 if device == "cuda" else 1
 
 
 def _fastest(work: Callable[[], object], device: str, clock: Callable[[], float]) -> float:

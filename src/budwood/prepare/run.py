@@ -22,11 +22,12 @@ from budwood.prepare.rules.tool_turns import ToolTurns
 from budwood.prepare.separate import OPERATIONS, Separated, separate
 from budwood.prepare.snapshot import Contents, write_snapshot
 from budwood.recipe import PrepareSection, Recipe
+from budwood.text.near.walk import LONGEST
 
 if TYPE_CHECKING:
     from budwood.store import Store
 
-VERSION = 3
+VERSION = 4
 """Version of the stage: raise it when the same input would give another snapshot."""
 
 
@@ -76,7 +77,8 @@ def prepare(
         settings=_settings(section),
     )
     seconds = time.perf_counter() - started
-    digest = write_snapshot(store, contents, attestation={"seconds": seconds, "rows_per_s": total / max(seconds, 1e-9)})
+    attestation = {"seconds": seconds, "rows_per_s": total / max(seconds, 1e-9), "near_duplicates_by": result.searched_by}
+    digest = write_snapshot(store, contents, attestation=attestation)
     summary = f"{len(result.placed):,} rows kept, {len(rejected):,} rejected"
     report(Event("prepare", summary, done=total, total=total, unit="rows"))
     return digest
@@ -114,8 +116,12 @@ def _apply(row: Row, rules: Sequence[Rule]) -> Row | Rejected:
 
 
 def _ticker(total: int, report: Reporter) -> Callable[[int], None]:
+    told = 0
+
     def tick(done: int) -> None:
-        if done % STEP == 0:
+        nonlocal told
+        if done - told >= STEP:
+            told = done
             report(Event("prepare", "Looking for near-duplicates", done=done, total=total, unit="rows"))
 
     return tick
@@ -173,6 +179,11 @@ def _notes(result: Separated, section: PrepareSection) -> list[str]:
         notes.append("No group fell into validation: there are too few groups for its share.")
     if section.test and not splits["test"]:
         notes.append("No group fell into test: there are too few groups for its share.")
+    if result.crowded:
+        notes.append(
+            f"{result.crowded:,} rows have so many look-alikes that they were compared with the nearest {LONGEST} of a kind "
+            "only: some near-duplicates among them may have stayed."
+        )
     largest, kept = result.groups["largest"], len(result.placed)
     if largest > max(section.validation, section.test) * kept > 0 and largest > 1:
         notes.append(

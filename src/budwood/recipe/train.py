@@ -7,6 +7,7 @@ from pydantic import BeforeValidator, Field, model_validator
 from budwood.recipe.section import Names, Section
 
 Method = Literal["auto", "lora", "qlora", "full"]
+Compile = Literal["auto", "on", "off"]
 
 
 def _check_targets(value: Any) -> Any:
@@ -22,6 +23,19 @@ def _check_targets(value: Any) -> Any:
     if not value:
         raise ValueError('the list is empty: name at least one layer, or write "all-linear"')
     return value
+
+
+def _check_tokens(value: Any) -> Any:
+    """Say once what is expected, as above; true is no id."""
+    parts = list(value.values()) if isinstance(value, dict) else [value]
+    if not all(isinstance(part, list | tuple) and all(type(token) in (str, int) for token in part) for part in parts):
+        raise ValueError('write a list of texts and ids, e.g. ["<|call|>", 151665], or a table of such lists')
+    if isinstance(value, dict) and not all(parts):
+        raise ValueError("a list is empty: name at least one token, or leave the table out")
+    return {name: tuple(part) for name, part in value.items()} if isinstance(value, dict) else tuple(value)
+
+
+Tokens = tuple[str | int, ...]
 
 
 class TrainSection(Section):
@@ -41,6 +55,11 @@ class TrainSection(Section):
     layers: str = Field(default="", description='decoder layers that get pairs, e.g. "8-" or "0-3,20"; empty: all')
     rank_pattern: dict[str, int] = Field(default={}, description="layer name or regex:… → rank of its own")
     alpha_pattern: dict[str, float] = Field(default={}, description="layer name or regex:… → alpha of its own")
+    token_rows: Annotated[Tokens | dict[str, Tokens], BeforeValidator(_check_tokens)] = Field(
+        default=(),
+        description="tokens, by text or id, whose rows of the embedding (and a head tied to it) are trained; an untied head: "
+        '{ embed_tokens = ["<|call|>"], lm_head = ["<|call|>"] }',
+    )
     epochs: float = Field(default=2.0, gt=0, le=1000, description="passes over the training rows")
     learning_rate: float = Field(default=0.0, ge=0, description="peak; 0: by method (LoRA 4e-3 on small bases, see plan)")
     schedule: Literal["constant", "linear", "cosine"] = Field(default="cosine", description="after the warm-up")
@@ -57,6 +76,7 @@ class TrainSection(Section):
     checkpointing: Literal["auto", "none", "layer"] = Field(
         default="auto", description="layer: activations are made again on the way back; auto: only if memory asks for it"
     )
+    compile: Compile = Field(default="auto", description="layers by torch.compile; auto: on a GPU, where it pays")
     checkpoint_every: int = Field(default=50, ge=1, description="steps between checkpoints")
     keep: Literal["best", "last"] = Field(default="best", description="adapter kept: lowest validation loss, or last step")
     precision: Literal["float32", "bfloat16"] = Field(default="float32", description="compute dtype of the base")
@@ -68,4 +88,6 @@ class TrainSection(Section):
             raise ValueError('dora and init = "pissa" cannot be had together: leave one of them out')
         if self.dora and self.dropout > 0:
             raise ValueError("dora has no dropout here: set dropout = 0")
+        if self.token_rows and self.method == "full":
+            raise ValueError('token_rows are for an adapter: method = "full" trains every row, so leave them out')
         return self

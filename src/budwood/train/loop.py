@@ -198,27 +198,32 @@ class _Loop:
         packed = {index: self._pack(passes[index]) for index in self._ranks.mine(len(passes))}
         sizes = [(len(batch.targets), len(batch.input_ids)) for batch in packed.values()]
         supervised, tokens = map(int, self._ranks.total(sum(n for n, _ in sizes), sum(n for _, n in sizes)))
-        total = 0.0
-        for index, rows in enumerate(passes):
+        sums: dict[int, Tensor] = {}
+        for index in range(len(passes)):
             if index not in packed:
                 self._trainable.skip(self._dropout)
                 continue
             # Divided by the supervised tokens of the whole step: a mean of the passes' means would weigh tokens unequally.
             summed = self._trainable.loss_sum(packed[index], dropout=self._dropout)
-            value = float(summed.detach())
-            if self._ranks.world == 1:
-                check_finite(value, "Loss", number + 1, rows, self._state.curves, self._checkpoints.last_step())
             (summed / supervised).backward()  # type: ignore[no-untyped-call]  # torch has no types here
-            total += value
+            sums[index] = summed.detach()
             if len(passes) > 1:
                 self._tell(None)
         for _ in range(self._ranks.idle(len(passes))):
             self._keep_company(passes[0])
-        (whole,) = self._ranks.total(total)
+        (whole,) = self._ranks.total(self._read(sums, passes, number))
         every = [row for rows in passes for row in rows]
         # Together: one that stopped alone would leave the others waiting.
         check_finite(whole, "Loss", number + 1, every, self._state.curves, self._checkpoints.last_step())
         return whole / supervised, tokens, supervised
+
+    def _read(self, sums: Mapping[int, Tensor], passes: Sequence[Sequence[TrainRow]], number: int) -> float:
+        """Add up the passes' losses: read all at once, since each reading waits for a GPU to have done what it was given."""
+        values = torch.stack(list(sums.values())).tolist() if sums else []
+        for index, value in zip(sums, values, strict=True):
+            if self._ranks.world == 1:
+                check_finite(value, "Loss", number + 1, passes[index], self._state.curves, self._checkpoints.last_step())
+        return sum(values, 0.0)
 
     def _pack(self, rows: Sequence[TrainRow]) -> PackedBatch:
         return pack([row.encoded for row in rows], self._device)
@@ -287,7 +292,8 @@ class _Loop:
                 f"This training was begun by another way of computing ({facts['way']}) than this machine has now ({way}), "
                 "which rounds differently.",
                 where="the checkpoint",
-                mend="Restore what it was begun with (a C compiler, the processor), or train anew with another seed.",
+                mend="Restore what it was begun with (a C compiler, the processor or GPU, the attention kernel, [train] "
+                "compile), or train anew with another seed.",
             )
         best = None
         if facts["best"] is not None:

@@ -12,7 +12,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-BACKENDS = {"cpu": "gloo", "cuda": "nccl"}
+from budwood.engine.device import make_ready
+
+BACKENDS = {"cpu": "gloo", "cuda": "cpu:gloo,cuda:nccl"}
+"""Gradients go where they lie, counts and words by the CPU's."""
 
 
 @dataclass(frozen=True)
@@ -21,6 +24,12 @@ class Ranks:
 
     rank: int = 0
     world: int = 1
+
+    def place(self, device: str) -> torch.device:
+        """Where this process computes: with several GPUs each has its own."""
+        if device == "cuda" and self.world > 1:
+            return torch.device("cuda", self.rank)
+        return torch.device(device)
 
     @property
     def first(self) -> bool:
@@ -74,7 +83,11 @@ def join(device: str) -> Ranks:
         ValueError: torchrun has not set the variables that say which one this is.
     """
     torch.distributed.init_process_group(BACKENDS[device])
-    return Ranks(torch.distributed.get_rank(), torch.distributed.get_world_size())
+    ranks = Ranks(torch.distributed.get_rank(), torch.distributed.get_world_size())
+    if device == "cuda":
+        make_ready(device)
+        torch.cuda.set_device(ranks.place(device))
+    return ranks
 
 
 def shard_layers(layers: nn.ModuleList) -> None:

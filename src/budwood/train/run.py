@@ -24,17 +24,18 @@ from budwood.identity import Digest, digest_bytes, short
 from budwood.recipe import Recipe
 from budwood.train.base_object import ensure_base
 from budwood.train.checkpoint import Checkpoints
+from budwood.train.compiling import compiler_faults, compiles, settle
 from budwood.train.curve import Point
 from budwood.train.determinism import deterministic
 from budwood.train.disk import writing
 from budwood.train.live import LiveCurve
 from budwood.train.loop import ALONE, Fitted, Watcher, fit, load_weights
-from budwood.train.memory import peak_bytes
+from budwood.train.memory import forget_peak, peak_bytes
 from budwood.train.ranks import Ranks, shard_layers
 from budwood.train.result import Base, nothing_learnt, store_adapter, store_model, store_run
 from budwood.train.rows import checked_rows, read_records
 from budwood.train.settings import TrainSettings
-from budwood.train.start import check_start, starting_adapter, starting_ref
+from budwood.train.start import check_seen, check_start, head_note, starting_adapter, starting_ref, wanted_rows
 from budwood.train.table import RowTable, open_table, table
 from budwood.train.trackers import Tracked, Trackers, open_trackers
 from budwood.train.trainable import AdapterTraining, FullTraining, Trainable
@@ -108,10 +109,10 @@ def train(
     work = store.work(key)
     with _alone(work) if ranks.first else nullcontext():
         checkpoints = Checkpoints(work / "checkpoints", report)
-        with deterministic(_threads(checkpoints, threads)):
+        place = ranks.place(device)
+        with deterministic(_threads(checkpoints, threads), place):
             tracked = Tracked(recipe.name, settings.as_body(), store.root)
             followers = open_trackers(trackers if ranks.first else (), tracked, report)
-            place = torch.device(device)
             stage = _Stage(store, snapshot, base, settings, start, work, checkpoints, place, report, clock, followers, ranks)
             try:
                 digest = stage.run({"recipe": recipe.name, "who": who})
@@ -159,13 +160,14 @@ class _Stage:
 
     def run(self, noted: Mapping[str, Any]) -> Digest:
         began = self._clock()
+        forget_peak(self._device)
         self._about = {"recipe": noted["recipe"], "method": self._settings.method}
         loaded = self._load()
         rows, validation = self._rows(loaded, "train"), self._rows(loaded, "validation")
         if self._settings.method == "full":
-            fitted, result, way = self._full(loaded, rows, validation)
+            fitted, result, trained = self._full(loaded, rows, validation)
         else:
-            fitted, result, way = self._adapter(loaded, rows, validation)
+            fitted, result, trained = self._adapter(loaded, rows, validation)
         attestation = dict(noted) | {
             "seconds": self._clock() - began,
             "tokens_per_s": fitted.tokens_per_s,
@@ -173,7 +175,8 @@ class _Stage:
             "device": str(self._device),
             "processes": self._ranks.world,
             "threads": torch.get_num_threads(),
-            "way": way,
+            "way": trained.way,
+            "uncompiled": trained.uncompiled,
             "checkpointing": self._settings.checkpointing,
             "host": platform.node(),
             "versions": {"python": platform.python_version(), "torch": torch.__version__},
@@ -186,37 +189,49 @@ class _Stage:
         """Let the first process store something, and tell the others what it became."""
         return Digest(self._ranks.told(store() if self._ranks.first else None))
 
-    def _adapter(self, loaded: "LoadedBase", rows: RowTable, validation: RowTable) -> tuple[Fitted, Digest, str]:
-        adapter = starting_adapter(self._store, self._start, loaded.model, self._settings)
-        trainable = AdapterTraining(loaded.model, adapter, checkpointing=self._settings.checkpointing)
+    def _adapter(self, loaded: "LoadedBase", rows: RowTable, validation: RowTable) -> tuple[Fitted, Digest, Trainable]:
+        tokens = wanted_rows(loaded.model, loaded.tokenizer, self._settings.token_rows)
+        check_seen(tokens, rows, loaded.tokenizer)
+        note = head_note(loaded.model, tokens)
+        if note:
+            self._report(Event("train", note))
+        adapter = starting_adapter(self._store, self._start, loaded.model, self._settings, tokens)
+        chosen = self._settings
+        compiled = compiles(chosen.compile, self._device)
+        trainable = AdapterTraining(loaded.model, adapter, checkpointing=chosen.checkpointing, compiled=compiled)
+        settle(chosen.compile, trainable, self._report)
         if self._ranks.world > 1:
             shard_layers(decoder_layers(loaded.model))
         fitted = self._fit(trainable, rows, validation)
         made = trainable.adapter()
         result = self._stored(lambda: store_adapter(self._store, made, self._base, self._settings))
-        return fitted, result, trainable.way
+        return fitted, result, trainable
 
-    def _full(self, loaded: "LoadedBase", rows: RowTable, validation: RowTable) -> tuple[Fitted, Digest, str]:
-        trainable = FullTraining(loaded.model, DTYPES[self._settings.precision], checkpointing=self._settings.checkpointing)
+    def _full(self, loaded: "LoadedBase", rows: RowTable, validation: RowTable) -> tuple[Fitted, Digest, Trainable]:
+        chosen = self._settings
+        precision, compiled = DTYPES[chosen.precision], compiles(chosen.compile, self._device)
+        trainable = FullTraining(loaded.model, precision, checkpointing=chosen.checkpointing, compiled=compiled)
+        settle(chosen.compile, trainable, self._report)
         fitted = self._fit(trainable, rows, validation)
         trainable.release()
         result = self._stored(lambda: store_model(self._store, loaded.model, self._base))
-        return fitted, result, trainable.way
+        return fitted, result, trainable
 
     def _fit(self, trainable: Trainable, rows: RowTable, validation: RowTable) -> Fitted:
         before = _fingerprint(trainable)
-        fitted = fit(
-            trainable,
-            rows,
-            validation,
-            self._settings,
-            checkpoints=self._checkpoints,
-            device=self._device,
-            report=self._report,
-            clock=self._clock,
-            watch=_Followers(LiveCurve(self._work, self._about), self._trackers) if self._ranks.first else None,
-            ranks=self._ranks,
-        )
+        with compiler_faults():
+            fitted = fit(
+                trainable,
+                rows,
+                validation,
+                self._settings,
+                checkpoints=self._checkpoints,
+                device=self._device,
+                report=self._report,
+                clock=self._clock,
+                watch=_Followers(LiveCurve(self._work, self._about), self._trackers) if self._ranks.first else None,
+                ranks=self._ranks,
+            )
         load_weights(trainable, fitted.kept.tensors)
         if _fingerprint(trainable) == before:
             raise nothing_learnt()

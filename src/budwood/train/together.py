@@ -28,8 +28,10 @@ def train_together(task: Mapping[str, Any], *, processes: int, report: Reporter)
 
     Raises:
         BudwoodError: what the first process ran into.
-        TrainingError: one of them died; the others were ended.
+        TrainingError: one of them died, and the others were ended; or there are fewer GPUs than processes.
     """
+    if task["device"] == "cuda":
+        _check_gpus(processes)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "task.json"
         path.write_text(json.dumps(task))
@@ -48,6 +50,18 @@ def train_together(task: Mapping[str, Any], *, processes: int, report: Reporter)
                 mend="Run the same command again: training goes on from its last checkpoint.",
             )
     return Digest(run)
+
+
+def _check_gpus(processes: int) -> None:
+    import torch
+
+    there = torch.cuda.device_count()
+    if there < processes:
+        raise TrainingError(
+            f"{processes} processes want a GPU each, and there {'is' if there == 1 else 'are'} {there}.",
+            where="--processes",
+            mend=f"Use --processes {there}." if there > 1 else "Leave --processes out.",
+        )
 
 
 def _follow(started: "subprocess.Popen[str]", report: Reporter) -> str:

@@ -1,6 +1,6 @@
 """What is trained: an adapter on a frozen base, or all weights of the base."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Protocol
 
@@ -9,15 +9,18 @@ from torch import Tensor, nn
 
 from budwood.engine.attention import packed_attention_way
 from budwood.engine.base import head_weight, hidden_states, logit_softcap
+from budwood.engine.compiled import compile_layers, compiling, complaint, trial_batch, uncompile
 from budwood.engine.fused import fuse
-from budwood.engine.layers import put_back
-from budwood.engine.lora import Adapter, AdapterBank, plain
+from budwood.engine.lora import Adapter, AdapterBank, head_parts, plain
 from budwood.engine.loss import supervised_loss
-from budwood.engine.recompute import recompute
+from budwood.engine.recompute import Note, recompute
 from budwood.train.settings import Checkpointing
 
 if TYPE_CHECKING:
     from budwood.engine.packed import PackedBatch
+
+FUSED = "fused layers"
+"""The way of layers that are one node each."""
 
 
 class Trainable(Protocol):
@@ -31,6 +34,11 @@ class Trainable(Protocol):
     @property
     def way(self) -> str:
         """How it computes, in words: other ways round otherwise."""
+        ...
+
+    @property
+    def uncompiled(self) -> str | None:
+        """Why its layers are not compiled although they should be; None also where nobody asked."""
         ...
 
     def loss_sum(self, batch: "PackedBatch", *, dropout: torch.Generator | None) -> Tensor:
@@ -49,18 +57,25 @@ class AdapterTraining:
         model: the base.
         adapter: to start from.
         checkpointing: "layer": each layer keeps its input alone and is computed again on the way back, to the same bytes.
+        compiled: have torch.compile fuse what lies between our own nodes, unless the layers are single nodes already. Where
+            the compiler fails, `uncompiled` says how, and training goes on without it.
     """
 
     KEY = "training"
 
-    def __init__(self, model: nn.Module, adapter: Adapter, *, checkpointing: Checkpointing = "none") -> None:
+    def __init__(
+        self, model: nn.Module, adapter: Adapter, *, checkpointing: Checkpointing = "none", compiled: bool = False
+    ) -> None:
         self._model = model
         self._bank = AdapterBank.attach(model)
         self._slot = self._bank.add(self.KEY, adapter, trainable=True)
         self._parameters = self._bank.named_parameters(self.KEY)
+        self._compiled = False
+        self.uncompiled: str | None = None
         self._fused = not adapter.config.dora and fuse(model, keep=checkpointing == "none")
-        if checkpointing == "layer" and not self._fused:
-            recompute(model, self._bank.note)
+        if not self._fused:
+            self.uncompiled = _arrange(model, self._bank.note, self._try, checkpointing=checkpointing, compiled=compiled)
+            self._compiled = compiled and self.uncompiled is None
 
     @property
     def parameters(self) -> Mapping[str, nn.Parameter]:
@@ -68,11 +83,10 @@ class AdapterTraining:
 
     @property
     def way(self) -> str:
-        first = next(self._model.parameters())
-        return "fused layers" if self._fused else packed_attention_way(first.device, first.dtype)
+        return FUSED if self._fused else _way(self._model, _first(self._model).dtype, self._compiled)
 
     def loss_sum(self, batch: "PackedBatch", *, dropout: torch.Generator | None) -> Tensor:
-        with self._bank.use(self._slot, dropout=dropout):
+        with self._bank.use(self._slot, dropout=dropout), compiling() if self._compiled else nullcontext():
             return _loss_sum(self._model, batch)
 
     def skip(self, dropout: torch.Generator) -> None:
@@ -84,8 +98,11 @@ class AdapterTraining:
         return plain(self._bank.adapter(self.KEY))
 
     def release(self) -> None:
-        put_back(self._model)
+        uncompile(self._model)
         self._bank.detach(self._model)
+
+    def _try(self) -> None:
+        _try(self, self._model)
 
 
 class FullTraining:
@@ -95,15 +112,19 @@ class FullTraining:
         model: loaded in float32.
         precision: with bfloat16 the products are made in it, the weights and the optimiser stay in float32.
         checkpointing: as for an adapter.
+        compiled: as for an adapter.
     """
 
-    def __init__(self, model: nn.Module, precision: torch.dtype, *, checkpointing: Checkpointing = "none") -> None:
+    def __init__(
+        self, model: nn.Module, precision: torch.dtype, *, checkpointing: Checkpointing = "none", compiled: bool = False
+    ) -> None:
         model.requires_grad_(True)
-        if checkpointing == "layer":
-            recompute(model, lambda: nullcontext)
         self._model = model
         self._precision = precision
         self._parameters = dict(model.named_parameters())
+        self._compiled = False
+        self.uncompiled = _arrange(model, lambda: nullcontext, self._try, checkpointing=checkpointing, compiled=compiled)
+        self._compiled = compiled and self.uncompiled is None
 
     @property
     def parameters(self) -> Mapping[str, nn.Parameter]:
@@ -111,10 +132,10 @@ class FullTraining:
 
     @property
     def way(self) -> str:
-        return packed_attention_way(next(self._model.parameters()).device, self._precision)
+        return _way(self._model, self._precision, self._compiled)
 
     def loss_sum(self, batch: "PackedBatch", *, dropout: torch.Generator | None) -> Tensor:
-        with self._casting(batch.input_ids.device.type):
+        with self._casting(batch.input_ids.device.type), compiling() if self._compiled else nullcontext():
             return _loss_sum(self._model, batch)
 
     def skip(self, dropout: torch.Generator) -> None:
@@ -122,7 +143,10 @@ class FullTraining:
 
     def release(self) -> None:
         """Put the model's own layers back."""
-        put_back(self._model)
+        uncompile(self._model)
+
+    def _try(self) -> None:
+        _try(self, self._model)
 
     def _casting(self, device: str) -> AbstractContextManager[object]:
         if self._precision == torch.float32:
@@ -130,7 +154,51 @@ class FullTraining:
         return torch.autocast(device, self._precision)
 
 
+def _arrange(
+    model: nn.Module, note: Note, trial: Callable[[], None], *, checkpointing: Checkpointing, compiled: bool
+) -> str | None:
+    """Put compiled layers, and layers that are computed twice, in place as asked; give why none are compiled although asked."""
+    fault = None
+    if compiled:
+        compile_layers(model)
+        if checkpointing == "layer":
+            recompute(model, note)
+        fault = complaint(trial)
+        if fault is None:
+            return None
+        uncompile(model)
+    if checkpointing == "layer":
+        recompute(model, note)
+    return fault
+
+
+def _try(training: Trainable, model: nn.Module) -> None:
+    """Go through a small pass with gradients and one without, and leave nothing behind."""
+    batch = trial_batch(model, _first(model).device)
+    with torch.enable_grad():
+        training.loss_sum(batch, dropout=torch.Generator()).backward()  # type: ignore[no-untyped-call]  # torch has no types here
+    with torch.no_grad():
+        training.loss_sum(batch, dropout=None)
+    for parameter in training.parameters.values():
+        parameter.grad = None
+
+
+def _way(model: nn.Module, dtype: torch.dtype, compiled: bool) -> str:
+    attention = packed_attention_way(_first(model).device, dtype, model.config)
+    return f"compiled layers, attention: {attention}" if compiled else attention
+
+
+def _first(model: nn.Module) -> nn.Parameter:
+    return next(model.parameters())
+
+
 def _loss_sum(model: nn.Module, batch: "PackedBatch") -> Tensor:
     hidden = hidden_states(model, batch, only=batch.supervised)
-    head = head_weight(model).to(hidden.dtype)
-    return supervised_loss(hidden, head, batch.targets, softcap=logit_softcap(model))
+    head, softcap = head_weight(model).to(hidden.dtype), logit_softcap(model)
+    # To look at the targets is to wait for a GPU; the embedding has looked each of them up without complaint.
+    known = batch.targets.device.type == "cuda"
+    losses = []
+    for part in head_parts(model, len(hidden), batch.supervised):
+        rows = None if part.rows is None else (part.rows.ids, part.rows.values)
+        losses.append(supervised_loss(part.of(hidden), head, part.of(batch.targets), softcap=softcap, rows=rows, known=known))
+    return losses[0] if len(losses) == 1 else torch.stack(losses).sum()

@@ -143,8 +143,8 @@ def test_the_seam_takes_it_for_bfloat16_alone(taken: list[torch.dtype]) -> None:
     half, single = through_interface((40, 9, 70), torch.bfloat16), through_interface((40, 9, 70), torch.float32)
     assert taken == [torch.bfloat16]
     assert off(half, single.double()) < 0.004
-    assert seam.packed_attention_way(torch.device("cpu"), torch.bfloat16) == "native"
-    assert seam.packed_attention_way(torch.device("cpu"), torch.float32) == "torch"
+    assert seam.packed_attention_way(torch.device("cpu"), torch.bfloat16, None) == "native"
+    assert seam.packed_attention_way(torch.device("cpu"), torch.float32, None) == "torch"
 
 
 def test_without_kernels_the_seam_goes_another_way_and_says_so(
@@ -154,7 +154,7 @@ def test_without_kernels_the_seam_goes_another_way_and_says_so(
     half, single = through_interface((40, 9, 70), torch.bfloat16), through_interface((40, 9, 70), torch.float32)
     assert taken == []
     assert off(half, single.double()) < 0.008
-    way = seam.packed_attention_way(torch.device("cpu"), torch.bfloat16)
+    way = seam.packed_attention_way(torch.device("cpu"), torch.bfloat16, None)
     assert way == "products, or torch for long rows: this processor has no avx512_bf16"
 
 

@@ -47,43 +47,63 @@ static void product(long M, long N, long pairs, const bf16 *a, long lda, const b
     for (; n < N; n += 32) { long m = 0; ROWS(12, 2); ROWS(6, 2); ROWS(3, 2); ROWS(1, 2); }
 }
 
+// rows (n <= QB) of D -> [D/2][QB][2], zero beyond n
+static void pack_t(const bf16 *x, long ld, long n, long D, bf16 *out) {
+    for (long i = 0; i < QB; i += 16)
+        for (long d = 0; d < D; d += 32) {
+            __m512i r[16];
+            for (long e = 0; e < 16; e++)
+                r[e] = i + e < n ? _mm512_loadu_si512(x + (i + e) * ld + d) : _mm512_setzero_si512();
+            transpose16(r);
+            for (long e = 0; e < 16; e++) _mm512_storeu_si512(out + ((d / 2 + e) * QB + i) * 2, r[e]);
+        }
+}
+// two rows of 16 -> 16 pairs (row0, row1)
+INLINE __m512i pair_up(__m256i r0, __m256i r1) {
+    return _mm512_or_si512(_mm512_cvtepu16_epi32(r0), _mm512_slli_epi32(_mm512_cvtepu16_epi32(r1), 16));
+}
+INLINE __m256i row_or_zero(const bf16 *x, int there) {
+    return there ? _mm256_loadu_si256((const void *)x) : _mm256_setzero_si256();
+}
 // two rows of 16 floats -> 16 pairs (row0, row1) of bf16
 INLINE __m512i pair_rows(__m512 r0, __m512 r1) {
-    __m512i lo = _mm512_cvtepu16_epi32((__m256i)_mm512_cvtneps_pbh(r0));
-    __m512i hi = _mm512_cvtepu16_epi32((__m256i)_mm512_cvtneps_pbh(r1));
-    return _mm512_or_si512(lo, _mm512_slli_epi32(hi, 16));
+    return pair_up((__m256i)_mm512_cvtneps_pbh(r0), (__m256i)_mm512_cvtneps_pbh(r1));
 }
-
-// queries: rows (n <= QB) of D -> [D/2][QB][2], zero beyond n
-static void pack_t(const bf16 *x, long ld, long n, long D, bf16 *out) {
-    for (long d = 0; d < D / 2; d++)
-        for (long i = 0; i < QB; i++) {
-            uint32_t pair = 0;
-            if (i < n) memcpy(&pair, x + i * ld + 2 * d, 4);
-            memcpy(out + (d * QB + i) * 2, &pair, 4);
-        }
-}
-// rows (n <= QB) of D -> [QB/2][D][2]
+// rows (n <= QB) of D -> [QB/2][D][2], zero beyond n
 static void pack_r(const bf16 *x, long ld, long n, long D, bf16 *out) {
-    for (long i = 0; i < QB / 2; i++)
+    for (long i = 0; i < QB; i += 2)
         for (long d = 0; d < D; d += 16) {
-            __m256i zero = _mm256_setzero_si256();
-            __m256i r0 = 2 * i < n ? _mm256_loadu_si256((const void *)(x + 2 * i * ld + d)) : zero;
-            __m256i r1 = 2 * i + 1 < n ? _mm256_loadu_si256((const void *)(x + (2 * i + 1) * ld + d)) : zero;
-            __m512i pair = _mm512_or_si512(_mm512_cvtepu16_epi32(r0), _mm512_slli_epi32(_mm512_cvtepu16_epi32(r1), 16));
-            _mm512_storeu_si512(out + (i * D + d) * 2, pair);
+            __m512i pair = pair_up(row_or_zero(x + i * ld + d, i < n), row_or_zero(x + (i + 1) * ld + d, i + 1 < n));
+            _mm512_storeu_si512(out + (i / 2 * D + d) * 2, pair);
         }
 }
-// (L, D) -> (D, Lp)
+// (L, D) -> (D, Lp), zero beyond L
 static void transpose(const bf16 *x, long ld, long L, long D, bf16 *out, long Lp) {
-    for (long j0 = 0; j0 < Lp; j0 += 16)
-        for (long d = 0; d < D; d++)
-            for (long j = j0; j < j0 + 16 && j < Lp; j++) out[d * Lp + j] = j < L ? x[j * ld + d] : 0;
+    for (long j = 0; j < Lp; j += 32)
+        for (long d = 0; d < D; d += 16) {
+            __m512i r[16];
+            for (long e = 0; e < 16; e++) {
+                long k = j + 2 * e;
+                r[e] = pair_up(row_or_zero(x + k * ld + d, k < L), row_or_zero(x + (k + 1) * ld + d, k + 1 < L));
+            }
+            transpose16(r);
+            for (long e = 0; e < 16; e++) _mm512_storeu_si512(out + (d + e) * Lp + j, r[e]);
+        }
+}
+// (D, QB) -> rows (n <= QB) of D in bf16
+static void unpack_t(const float *x, long n, long D, bf16 *out, long ld) {
+    for (long i = 0; i < n; i += 16)
+        for (long d = 0; d < D; d += 16) {
+            __m512i r[16];
+            for (long e = 0; e < 16; e++) r[e] = _mm512_loadu_si512(x + (d + e) * QB + i);
+            transpose16(r);
+            for (long e = 0; e < 16 && i + e < n; e++) store(out + (i + e) * ld + d, _mm512_castsi512_ps(r[e]));
+        }
 }
 
 typedef struct { float *s, *dp, *o, *dk, *dv; bf16 *qt, *gt, *qr, *gr, *pt, *dst, *pp, *vt; } Room;
 
-static long even(long n) { return (n + 15) / 16 * 16; }
+static long even(long n) { return (n + 31) / 32 * 32; }
 
 // scores transposed: s[j][i] for keys j0..end, queries i
 static void scores(const bf16 *k, long sk, long j0, long end, long D, const bf16 *qt, float *s) {
@@ -143,14 +163,7 @@ static void forward_unit(const bf16 *q, const bf16 *k, const bf16 *v, bf16 *o, f
                 for (long d = 0; d < D; d++)
                     _mm512_storeu_ps(r->o + d * QB + 16 * c, _mm512_mul_ps(_mm512_loadu_ps(r->o + d * QB + 16 * c), inv));
             }
-            for (long i = 0; i < n; i++) {
-                bf16 *row = o + (i0 + i) * so + h * D;
-                __m512i step = _mm512_mullo_epi32(_mm512_setr_epi32(0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15), _mm512_set1_epi32(QB));
-                for (long d = 0; d < D; d += 16) {
-                    __m512 x = _mm512_i32gather_ps(step, r->o + d * QB + i, 4);
-                    _mm256_storeu_si256((void *)(row + d), (__m256i)_mm512_cvtneps_pbh(x));
-                }
-            }
+            unpack_t(r->o, n, D, o + i0 * so + h * D, so);
         }
 }
 
@@ -202,10 +215,7 @@ static void backward_unit(const bf16 *q, const bf16 *k, const bf16 *v, const bf1
             product(end - j0, D, QB / 2, r->pt + j0 * QB, QB, r->gr, 2 * D, r->dv + j0 * D, D, 1);
             product(end - j0, D, QB / 2, r->dst + j0 * QB, QB, r->qr, 2 * D, r->dk + j0 * D, D, 1);
             product(D, QB, (stop - j0) / 2, r->vt + j0, Lp, r->pp + j0 / 2 * QB * 2, 2 * QB, r->o, QB, 0);
-            __m512i step = _mm512_mullo_epi32(_mm512_setr_epi32(0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15), _mm512_set1_epi32(QB));
-            for (long i = 0; i < n; i++)
-                for (long d = 0; d < D; d += 16)
-                    _mm256_storeu_si256((void *)(dq + (i0 + i) * sdq + h * D + d), (__m256i)_mm512_cvtneps_pbh(_mm512_i32gather_ps(step, r->o + d * QB + i, 4)));
+            unpack_t(r->o, n, D, dq + i0 * sdq + h * D, sdq);
         }
     for (long j = 0; j < L; j++)
         for (long d = 0; d < D; d += 16) {

@@ -31,3 +31,27 @@ INLINE __m512 exp512(__m512 x) {
     p = _mm512_fmadd_ps(_mm512_mul_ps(r, r), p, _mm512_add_ps(r, _mm512_set1_ps(1.0f)));
     return _mm512_scalef_ps(p, n);
 }
+
+// 16 x 16 numbers of 32 bits: what was row i is column i afterwards.
+INLINE void transpose16(__m512i r[16]) {
+    __m512i t[16];
+    for (int i = 0; i < 16; i += 2) {
+        t[i] = _mm512_unpacklo_epi32(r[i], r[i + 1]);
+        t[i + 1] = _mm512_unpackhi_epi32(r[i], r[i + 1]);
+    }
+    for (int i = 0; i < 16; i += 4)
+        for (int e = 0; e < 2; e++) {
+            r[i + 2 * e] = _mm512_unpacklo_epi64(t[i + e], t[i + 2 + e]);
+            r[i + 2 * e + 1] = _mm512_unpackhi_epi64(t[i + e], t[i + 2 + e]);
+        }
+    // r[4 a + b], lane c: column 4 c + b of rows 4 a to 4 a + 3
+    for (int b = 0; b < 4; b++) {
+        __m512i low0 = _mm512_shuffle_i32x4(r[b], r[4 + b], 0x44), high0 = _mm512_shuffle_i32x4(r[b], r[4 + b], 0xee);
+        __m512i low1 = _mm512_shuffle_i32x4(r[8 + b], r[12 + b], 0x44), high1 = _mm512_shuffle_i32x4(r[8 + b], r[12 + b], 0xee);
+        t[b] = _mm512_shuffle_i32x4(low0, low1, 0x88);
+        t[4 + b] = _mm512_shuffle_i32x4(low0, low1, 0xdd);
+        t[8 + b] = _mm512_shuffle_i32x4(high0, high1, 0x88);
+        t[12 + b] = _mm512_shuffle_i32x4(high0, high1, 0xdd);
+    }
+    for (int i = 0; i < 16; i++) r[i] = t[i];
+}

@@ -1,20 +1,23 @@
-"""The fast way back from 4 and 8 bits, written straight into one reused buffer: in C where this machine can, else in torch.
+"""The fast way back from 4 and 8 bits, straight into one reused buffer: in C where this machine can, else in torch.
 
-Both give the bits of `nf4.dequantize` and `int8.dequantize8`. In torch a table from byte to two values moves both as one 64-bit
-word: 0.4 ms for a million weights on one core, where indexing by byte takes 5.
+All give the bits of `nf4.dequantize` and `int8.dequantize8`. In eager torch a table from byte to two values moves both as one
+64-bit word: 0.4 ms for a million weights on one core, where indexing by byte takes 5. Where layers are compiled, so is this.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 from torch import Tensor
 
 from budwood.engine.native.build import Missing, call, kernels
-from budwood.engine.quant.int8 import Quantized8, dequantize8
-from budwood.engine.quant.nf4 import BLOCK, Quantized, block_scales, code_table, dynamic_map
+from budwood.engine.quant.int8 import INVERSE, Quantized8, dequantize8
+from budwood.engine.quant.nf4 import BLOCK, NESTED_BLOCK, Quantized, block_scales, code_table, dynamic_map
 
-_PIECE = 1 << 18  # elements expanded at once when the target is not float32: 1 MiB of scratch
+_PIECE = 1 << 18  # elements expanded at once when the target is not float32: 1 MiB of scratch, which stays in the cache
+_GPU_PIECE = 1 << 22  # a GPU's launches cost more than its memory
 
 
 @dataclass(frozen=True)
@@ -35,10 +38,12 @@ class _Tables:
 class Workspace:
     """The one buffer that all quantised layers of a model expand into, one after the other.
 
-    A layer's weight is whole until the next layer asks; nothing may keep it. It grows to the largest layer.
+    A layer's weight is whole until the next layer asks; nothing may keep it. It grows to the largest layer. While `compiled`
+    is set, what C does not expand is expanded by compiled functions, which read the bytes once and write the weight once.
     """
 
     def __init__(self) -> None:
+        self.compiled = False
         self._buffers: dict[tuple[torch.device, torch.dtype], Tensor] = {}
         self._tables: dict[torch.device, _Tables] = {}
 
@@ -56,6 +61,8 @@ class Workspace:
         buffer = self._buffer(device, dtype, whole)
         if _in_c(device, dtype):
             self._expand_in_c(quantized, buffer, size)
+        elif self.compiled and size == whole:
+            self._expand_compiled(quantized, buffer)
         elif dtype == torch.float32:
             self._expand(quantized.packed, self._scales(quantized), buffer)
         else:
@@ -69,7 +76,10 @@ class Workspace:
             wide = int(dtype == torch.float32)
             call("budwood_int8_expand", quantized.q, quantized.scale, weight, rows, columns, wide)
             return weight
-        step = max(1, _PIECE // columns)
+        if self.compiled:
+            _compiled(_write_int8)(quantized.q, quantized.scale, weight)
+            return weight
+        step = max(1, _piece(weight.device) // columns)
         for start in range(0, rows, step):
             part = slice(start, start + step)
             weight[part] = dequantize8(Quantized8(quantized.q[part], quantized.scale[part], quantized.dtype), dtype)
@@ -83,11 +93,20 @@ class Workspace:
             scales = [None, quantized.absmax, tables.levels, nested.absmax, nested.offset]
         call("budwood_nf4_expand", quantized.packed, tables.code, *scales, buffer, size, wide)
 
+    def _expand_compiled(self, quantized: Quantized, buffer: Tensor) -> None:
+        tables, nested = self._of(buffer.device), quantized.nested
+        if nested is None:
+            _compiled(_write_nf4)(quantized.packed, quantized.absmax, tables.code, buffer)
+        else:
+            scales = (quantized.absmax, tables.levels, nested.absmax, nested.offset)
+            _compiled(_write_nested_nf4)(quantized.packed, *scales, tables.code, buffer)
+
     def _expand_in_pieces(self, quantized: Quantized, buffer: Tensor) -> None:
         scales = self._scales(quantized)
-        scratch = self._buffer(buffer.device, torch.float32, min(_PIECE, buffer.numel()))
-        for start in range(0, buffer.numel(), _PIECE):
-            end = min(start + _PIECE, buffer.numel())
+        size = _piece(buffer.device)
+        scratch = self._buffer(buffer.device, torch.float32, min(size, buffer.numel()))
+        for start in range(0, buffer.numel(), size):
+            end = min(start + size, buffer.numel())
             piece = scratch[: end - start]
             self._expand(quantized.packed[start // 2 : end // 2], scales[start // BLOCK : end // BLOCK], piece)
             buffer[start:end].copy_(piece)
@@ -117,6 +136,34 @@ class Workspace:
                 buffer = torch.empty(size, dtype=dtype, device=device)
             self._buffers[device, dtype] = buffer
         return buffer[:size]
+
+
+@cache
+def _compiled(write: Callable[..., None]) -> Callable[..., None]:
+    return torch.compile(write, dynamic=True)
+
+
+def _write_nested_nf4(
+    packed: Tensor, absmax: Tensor, levels: Tensor, nested_absmax: Tensor, offset: Tensor, code: Tensor, out: Tensor
+) -> None:
+    blocks = torch.arange(len(absmax), device=absmax.device) // NESTED_BLOCK
+    # In float64 the product is exact, so the cast rounds it once, as a product in float32 is rounded; and no compiler can
+    # make one operation, rounded once, of it and the sum.
+    scales = (levels[absmax.int()].double() * nested_absmax[blocks].double()).float() + offset
+    _write_nf4(packed, scales, code, out)
+
+
+def _write_nf4(packed: Tensor, scales: Tensor, code: Tensor, out: Tensor) -> None:
+    nibbles = torch.stack([packed >> 4, packed & 15], dim=1).view(-1, BLOCK)
+    out.view(-1, BLOCK).copy_(code[nibbles.int()] * scales[:, None])
+
+
+def _write_int8(q: Tensor, scale: Tensor, out: Tensor) -> None:
+    out.copy_(q * scale[:, None] * INVERSE)
+
+
+def _piece(device: torch.device) -> int:
+    return _GPU_PIECE if device.type == "cuda" else _PIECE
 
 
 def _in_c(device: torch.device, dtype: torch.dtype) -> bool:

@@ -32,7 +32,7 @@ class QuantizedLinear(nn.Module):
         self.out_features, self.in_features = (columns, rows) if transposed else (rows, columns)
         self.transposed = transposed
         self.bias = None if bias is None else nn.Parameter(bias.detach().clone(), requires_grad=False)
-        self._workspace = workspace
+        self.workspace = workspace
 
     @property
     def quantized(self) -> Quantized | Quantized8:
@@ -41,7 +41,7 @@ class QuantizedLinear(nn.Module):
 
     def expanded(self, dtype: torch.dtype) -> Tensor:
         """(d_out, d_in) in the shared buffer: whole until another layer is expanded."""
-        weight = self._workspace.weight(self.quantized, dtype)
+        weight = self.workspace.weight(self.quantized, dtype)
         return weight.T if self.transposed else weight
 
     def dequantized(self) -> Tensor:
