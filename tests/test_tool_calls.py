@@ -90,7 +90,7 @@ def test_schemas_that_are_not_understood_are_refused_with_their_place(value: Any
 
 def test_results_may_come_in_any_order_and_without_ids() -> None:
     calls = [FIND | {"id": "1"}, FIND | {"id": "2"}]
-    asked = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "", "tool_calls": calls}]
+    asked: list[dict[str, Any]] = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "", "tool_calls": calls}]
 
     def result(**said: str) -> dict[str, str]:
         return {"role": "tool", "content": "r", **said}

@@ -55,7 +55,7 @@ SAID = (
     Message("tool", "R"),
     Message("assistant", "A"),
 )
-OPENAI = [
+OPENAI: list[dict[str, Any]] = [
     {"role": "user", "content": "Q", "tool_calls": None},
     {"role": "assistant", "content": None, "tool_calls": [call(id=7)]},
     {"role": "tool", "content": [{"type": "text", "text": "R"}], "tool_call_id": None},
@@ -79,7 +79,7 @@ SHAREGPT = [
         ("sharegpt", {"conversations": [{**m, "from": m["role"]} for m in OPENAI], "tools": [TOOL]}),
     ],
 )
-def test_every_shape_that_can_hold_calls_gives_the_same(shape: Shape, record: Mapping[str, Any]) -> None:
+def test_every_shape_that_can_hold_calls_gives_the_same(shape: Shape, record: dict[str, Any]) -> None:
     content = convert(record | {"lang": "de"}, shape, {})
     assert content.messages == SAID
     assert content.tools == (TOOL,)

@@ -250,9 +250,10 @@ def test_tools_calls_and_results_reach_the_prompt_as_in_training(client: openai.
     row = soil.template.encode_row([*CALLED, {"role": "assistant", "content": "At the depot."}], [TOOL])
     assert list(row.ids[: len(prompt)]) == prompt
     text = soil.text(soil.reference(0, prompt, 12)[0])
+    sent: Any = [*CALLED[:2], {**CALLED[2], "content": [{"type": "text", "text": "depot"}]}]
     reply = client.chat.completions.create(
         model="support",
-        messages=[*CALLED[:2], {**CALLED[2], "content": [{"type": "text", "text": "depot"}]}],
+        messages=sent,
         tools=[TOOL],
         tool_choice="auto",
         parallel_tool_calls=True,
