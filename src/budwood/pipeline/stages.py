@@ -193,7 +193,7 @@ def evaluate(job: Job) -> Evaluated:
 
     snapshot = prepare(job)
     # Before training is paid for: whatever makes the comparison impossible.
-    suite = make_suite(job.recipe, job.store, snapshot)
+    suite = make_suite(job.recipe, job.store, snapshot, spell=job.base.template.answer_text)
     live_subject(job)
     run_digest = _given_run(job) or _train_on(job, snapshot)
     result = result_of(job, run_digest)

@@ -1,6 +1,7 @@
 """Which rows say the same: exact duplicates, conflicting answers, near-duplicates.
 
-"The same prompt" means: system message and turns before the answer are equal after normalisation. Rows of a published test
+"The same prompt" means: system message, tools and turns before the answer are equal after normalisation; calls and tools,
+whose letters are meant as they stand, are compared as canonical JSON, without the calls' ids. Rows of a published test
 file are never dropped here; they are flagged. What is found about other rows:
 
 * exact duplicate: same prompt, same answer; the first stays;
@@ -17,10 +18,11 @@ from typing import Literal
 
 from budwood.errors import DataError
 from budwood.prepare.groups import Groups
-from budwood.prepare.row import Row
+from budwood.prepare.row import Message, Row
 from budwood.text.near.entries import sign_texts
 from budwood.text.near.search import Repeats, Terms, find_repeats
 from budwood.text.normalise import normalise
+from budwood.tool_calls import canonical_text, written
 
 LEAK, CONFLICT, EXACT, NEAR = "leak", "conflict", "exact_duplicate", "near_duplicate"
 
@@ -30,8 +32,8 @@ class Says:
     """What a row says, normalised.
 
     Args:
-        prompt: key of everything before the answer, system message included.
-        turns: text of everything before the answer, without the system message: what near-duplicates are judged by.
+        prompt: key of everything before the answer, system message and tools included.
+        turns: text of everything before the answer, without system message and tools: what near-duplicates are judged by.
         answer: key of the answer.
     """
 
@@ -54,9 +56,10 @@ class Fault:
 
 def says(row: Row) -> Says:
     *before, answer = row.messages
-    turns = [normalise(message.content) for message in before if message.role != "system"]
-    system = [normalise(message.content) for message in before if message.role == "system"]
-    return Says(_key("\x1e".join([*system, "\x1f", *turns])), " ".join(turns), _key(normalise(answer.content)))
+    turns = [_said(message) for message in before if message.role != "system"]
+    system = [_said(message) for message in before if message.role == "system"]
+    offered = [canonical_text(row.tools)] if row.tools else []
+    return Says(_key("\x1e".join([*offered, *system, "\x1f", *turns])), " ".join(turns), _key(_said(answer)))
 
 
 def find_leaks(rows: Sequence[Row], said: Sequence[Says]) -> dict[int, Fault]:
@@ -127,10 +130,12 @@ class Candidate:
 
     @property
     def meaning(self) -> bytes:
-        """What a twin has to share besides the prompt, system message and answer, in 16 bytes."""
+        """What a twin has to share besides the prompt, system message, tools and answer, in 16 bytes."""
         first = self.row.messages[0] if self.row else None
-        system = _key(normalise(first.content)) if first and first.role == "system" else b""
-        return blake2b(system + self.said.answer, digest_size=16).digest()
+        around = _key(normalise(first.content)) if first and first.role == "system" else b""
+        if self.row and self.row.tools:
+            around += _key(canonical_text(self.row.tools))
+        return blake2b(around + self.said.answer, digest_size=16).digest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,6 +224,11 @@ def _search(
         groups.parent,
         tick=lambda done: tick((len(order) + done) // 2),
     )
+
+
+def _said(message: Message) -> str:
+    text = normalise(message.content)
+    return f"{text} {written(message.calls)}".strip() if message.calls else text
 
 
 def _key(text: str) -> bytes:

@@ -18,6 +18,7 @@ from budwood.prepare.read import STEP, read_sources
 from budwood.prepare.row import Drop, Rejected, Row, TokenLength
 from budwood.prepare.rules.build import build_rules
 from budwood.prepare.rules.rule import Rule
+from budwood.prepare.rules.tool_turns import ToolTurns
 from budwood.prepare.separate import OPERATIONS, Separated, separate
 from budwood.prepare.snapshot import Contents, write_snapshot
 from budwood.recipe import PrepareSection, Recipe
@@ -26,7 +27,7 @@ from budwood.text.near.walk import LONGEST
 if TYPE_CHECKING:
     from budwood.store import Store
 
-VERSION = 3
+VERSION = 4
 """Version of the stage: raise it when the same input would give another snapshot."""
 
 
@@ -70,7 +71,7 @@ def prepare(
         sources=read.facts,
         placed=result.placed,
         rejected=rejected,
-        rules=_account(rules, result, rejected, section),
+        rules=_account(_at_work(rules, read.rows), result, rejected, section),
         groups=result.groups | {"by": section.group_by} | {"notes": _notes(result, section)},
         onto=inheritance.snapshot,
         settings=_settings(section),
@@ -109,7 +110,7 @@ def _apply(row: Row, rules: Sequence[Rule]) -> Row | Rejected:
     for rule in rules:
         outcome = rule.apply(row)
         if isinstance(outcome, Drop):
-            return Rejected(row.origin, rule.name, outcome.reason, row.messages)
+            return Rejected(row.origin, rule.name, outcome.reason, row.messages, row.tools)
         row = outcome
     return row
 
@@ -135,6 +136,11 @@ def _check_left(result: Separated, rejected: Sequence[Rejected], total: int) -> 
         f"No row is left to train on: {total:,} read, {len(rejected):,} rejected ({why}).",
         mend="Look at the sources and at [prepare]; nothing was stored.",
     )
+
+
+def _at_work(rules: Sequence[Rule], rows: Sequence[Row]) -> list[Rule]:
+    """The rules that a snapshot tells of: without the one for tool calls where there are none, so that names stay."""
+    return [rule for rule in rules if rule.name != ToolTurns.name or any(row.calls_tools for row in rows)]
 
 
 def _account(

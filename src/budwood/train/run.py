@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
 TRAIN_VERSION = 1
 """Raised when the same rows and settings would give other bytes."""
-TOKENS_VERSION = 1
+TOKENS_VERSION = 2
 """Raised when the same messages and template would give other tokens, or other rows would be refused."""
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
