@@ -8,8 +8,8 @@ process of its own, the sides in turn. Reported: median over the timed steps of 
 process's peak memory, and the roofline share: the time of the products alone for a step of that size over the step's time
 (attention, adapters and anything computed twice not counted). On a GPU also the share of the rate that one large product
 reaches. Asserts nothing. TRL's best is whichever of its settings was
-fastest here. With `--json FILE` a later call goes on from what FILE holds, so that the whole can be measured in parts;
-it takes some four hours on two cores, most of them TRL's. Install the peers with `pip install -e '.[bench]'`.
+fastest here. With `--json FILE` a later call goes on from what FILE holds, and tries again what failed: so it can be done in
+parts. The whole takes some four hours on two cores, most of them TRL's. Install the peers with `pip install -e '.[bench]'`.
 """
 
 import argparse
@@ -51,13 +51,14 @@ def main() -> None:
                 checkpointing=options.checkpointing == "on",
                 device=options.device,
             )
-            if any((cell.trial, cell.round) == (trial, number) for cell in cells):
+            before = [cell for cell in cells if (cell.trial, cell.round) == (trial, number)]
+            if any(cell.found is not None for cell in before):
                 continue
             base = Path(folder) / shape
             if not base.exists():
                 make_base(SHAPES[shape], base, options.device)
             cell = _measure(trial, number, base, cells)
-            cells.append(cell)
+            cells = [*(other for other in cells if other not in before), cell]
             print(cell.line(), file=sys.stderr, flush=True)
             if options.json:
                 _keep(options.json, cells, options)

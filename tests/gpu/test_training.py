@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from tests.devices import DEVICES, computes_on
+from tests.train.stopping import Stop, stopping_at
 from torch import nn
 
 from budwood.engine.base import BaseRef
@@ -21,18 +22,6 @@ from budwood.store import Store, open_store
 from budwood.train.determinism import deterministic
 from budwood.train.run import train
 from budwood.train.settings import TrainSettings
-
-
-class Stop(Exception):
-    pass
-
-
-def stopping_at(step: int) -> Callable[[Event], None]:
-    def report(event: Event) -> None:
-        if event.message.startswith("Training") and event.done == step:
-            raise Stop
-
-    return report
 
 
 @pytest.mark.parametrize(

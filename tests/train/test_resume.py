@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.train.stopping import Stop, stopping_at
 
 from budwood.engine.base import BaseRef
 from budwood.errors import TrainingError
@@ -133,18 +134,6 @@ def test_the_best_weights_outlive_an_interruption(
         with pytest.raises(Stop):
             run(opened, stopping_at(body["steps"]))
         assert run(opened, silent) == expected
-
-
-class Stop(Exception):
-    pass
-
-
-def stopping_at(step: int) -> Callable[[Event], None]:
-    def report(event: Event) -> None:
-        if event.message == "Training lora" and event.done == step:
-            raise Stop
-
-    return report
 
 
 def test_a_damaged_checkpoint_is_passed_over(store: Store, run_once: Train, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from tests.train.stopping import Stop, stopping_at
 from torch import nn
 from transformers import LlamaForCausalLM
 
@@ -70,18 +71,6 @@ def test_rows_help(run: Train, store: Store, settings: TrainSettings) -> None:
     many = replace(settings, token_rows=(1, 2, 3, *range(5, 25)))
     losses = [store.manifest(run(one)).body["validation_loss"] for one in (settings, many)]
     assert losses[1] < losses[0] - 0.02
-
-
-class Stop(Exception):
-    pass
-
-
-def stopping_at(step: int) -> Callable[[Event], None]:
-    def report(event: Event) -> None:
-        if event.message == "Training lora" and event.done == step:
-            raise Stop
-
-    return report
 
 
 def test_a_resumed_training_gives_the_same_bytes(run: Train, store: Store, settings: TrainSettings, tmp_path: Path) -> None:

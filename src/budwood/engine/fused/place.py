@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from budwood.engine.families import head_width
 from budwood.engine.fused.layer import Buffers, Heads, Norm, Pairs, Parts, Pass, decoder_layer
 from budwood.engine.fused.products import Products
 from budwood.engine.layers import StandIn, decoder_layers
@@ -90,7 +91,7 @@ def is_llama_kind(config: Any) -> bool:
     if config.model_type not in FAMILIES or config.hidden_act != "silu":
         return False
     rope = getattr(config, "rope_parameters", None) or {}
-    return _head_width(config) % LANES == 0 and rope.get("partial_rotary_factor", 1.0) == 1.0
+    return head_width(config) % LANES == 0 and rope.get("partial_rotary_factor", 1.0) == 1.0
 
 
 def can_compute(device: torch.device, dtype: torch.dtype) -> bool:
@@ -130,7 +131,7 @@ def _heads(attention: Any, config: Any) -> Heads:
     return Heads(
         queries=config.num_attention_heads,
         keys=config.num_key_value_heads,
-        width=_head_width(config),
+        width=head_width(config),
         scale=attention.scaling,
         window=window or 0,
         norms=norms,
@@ -139,7 +140,3 @@ def _heads(attention: Any, config: Any) -> Heads:
 
 def _norm(module: Any) -> Norm:
     return Norm(module.weight.detach(), float(module.variance_epsilon))
-
-
-def _head_width(config: Any) -> int:
-    return int(getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads)

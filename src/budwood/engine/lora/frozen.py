@@ -31,6 +31,11 @@ class Attached(nn.Module):
         super().__init__()
         self.base = base
 
+    @property
+    def weight(self) -> Tensor:
+        """The frozen weight: some models look at its dtype."""
+        return self.base.weight  # type: ignore[return-value]  # an nn.Module attribute
+
 
 class AttachedLinear(Attached):
     """The same for a linear layer."""

@@ -67,11 +67,6 @@ class LoraLinear(AttachedLinear):
         self._stacked: tuple[tuple[int, ...], Tensor, Tensor] | None = None
 
     @property
-    def weight(self) -> Tensor:
-        """The frozen weight: some models look at its dtype."""
-        return self.base.weight  # type: ignore[return-value]  # an nn.Module attribute
-
-    @property
     def bias(self) -> Tensor | None:
         return self.base.bias  # type: ignore[return-value]  # an nn.Module attribute
 

@@ -133,11 +133,6 @@ class TokenEmbedding(Attached):
         super().__init__(base)
         self.table = table
 
-    @property
-    def weight(self) -> Tensor:
-        """The frozen weight."""
-        return self.base.weight  # type: ignore[return-value]  # an nn.Module attribute
-
     def forward(self, ids: Tensor) -> Tensor:
         """(…) int64 → (…, d)."""
         runs = self.table.runs(ids.numel())
@@ -161,11 +156,6 @@ class TokenHead(AttachedLinear):
     def __init__(self, base: nn.Module, table: RowTable) -> None:
         super().__init__(base)
         self.table = table
-
-    @property
-    def weight(self) -> Tensor:
-        """The frozen weight."""
-        return self.base.weight  # type: ignore[return-value]  # an nn.Module attribute
 
     @property
     def bias(self) -> Tensor | None:
