@@ -38,7 +38,7 @@ def _fresh(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFac
 @pytest.fixture
 def traced(monkeypatch: pytest.MonkeyPatch) -> None:
     """Trace and split as the compiler does, then run eagerly."""
-    replaced(monkeypatch, "aot_eager")
+    replaced(monkeypatch, "eager")
 
 
 def replaced(monkeypatch: pytest.MonkeyPatch, backend: Any) -> None:
@@ -55,7 +55,11 @@ def training(case: Case, *, compiled: bool, dropout: float = 0.0, **named: Any) 
     model = tiny_model(case, "budwood")
     targets = {"gpt2": ("c_attn", "c_proj"), "gpt_neox": ("query_key_value",), "phi3": ("qkv_proj", "gate_up_proj")}
     config = LoraConfig(3, 6.0, dropout=dropout, targets=targets.get(case.model_type, ("q_proj", "o_proj")))
-    made = AdapterTraining(model, new_adapter(model, config, seed=0), compiled=compiled, **named)
+    return filled(AdapterTraining(model, new_adapter(model, config, seed=0), compiled=compiled, **named))
+
+
+def filled(made: AdapterTraining) -> AdapterTraining:
+    """Give every parameter a value: with B = 0 the gradients of A say nothing."""
     for parameter in made.parameters.values():
         nn.init.normal_(parameter, generator=torch.Generator().manual_seed(parameter.numel()))
     return made
@@ -76,19 +80,29 @@ def assert_near(found: tuple[Tensor, dict[str, Tensor]], wanted: tuple[Tensor, d
 
 
 @pytest.mark.usefixtures("traced")
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+@pytest.mark.parametrize(
+    "case",
+    [pytest.param(case, marks=() if case.name == "llama" else pytest.mark.slow) for case in CASES],
+    ids=lambda case: case.name,
+)
 def test_losses_and_gradients_are_those_of_eager_layers(case: Case) -> None:
     ours = training(case, compiled=True, dropout=0.2)
     assert ours.uncompiled is None
     assert ours.way == "compiled layers, attention: torch"
     assert all(parameter.grad is None for parameter in ours.parameters.values())
+    model = ours._model
+    assert all(isinstance(layer, CompiledLayer) for layer in decoder_layers(model))
     assert_near(outcome(ours), outcome(training(case, compiled=False, dropout=0.2)))
+    ours.release()
+    assert not any(isinstance(layer, StandIn) for layer in decoder_layers(model))
+    assert not any("forward" in vars(module) for module in model.modules())
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("traced")
 def test_layers_share_code_and_other_numbers_of_tokens_compile_nothing() -> None:
     made = {}
-    for layers in (2, 6):
+    for layers in (3, 5):
         torch._dynamo.reset()  # type: ignore[no-untyped-call]  # torch has no types here
         torch._dynamo.utils.counters.clear()
         case = Case("gemma2", "gemma2", CASES[7].settings | {"num_hidden_layers": layers})
@@ -98,9 +112,10 @@ def test_layers_share_code_and_other_numbers_of_tokens_compile_nothing() -> None
             batch = pack([Encoded(tuple(range(3, 3 + length)), (True,) * length) for length in lengths])
             trained.loss_sum(batch, dropout=None).backward()  # type: ignore[no-untyped-call]  # torch has no types here
         assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == made[layers]
-    assert made[2] == made[6] > 0
+    assert made[3] == made[5] > 0
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("traced")
 def test_compiled_layers_are_computed_twice_where_memory_asks_for_it() -> None:
     once, twice = (training(CASES[7], compiled=True, dropout=0.3, checkpointing=kept) for kept in ("none", "layer"))
@@ -111,6 +126,7 @@ def test_compiled_layers_are_computed_twice_where_memory_asks_for_it() -> None:
     assert all(torch.equal(found[name], gradient) for name, gradient in wanted.items())
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("traced")
 def test_full_fine_tuning_and_quantised_bases_compile_too() -> None:
     register_attention()
@@ -124,22 +140,10 @@ def test_full_fine_tuning_and_quantised_bases_compile_too() -> None:
         adapter = new_adapter(model, LoraConfig(3, 6.0, targets=("q_proj",)), seed=0)
         made = AdapterTraining(model, adapter, compiled=on)
         assert workspace.compiled == on
-        results.append(outcome(made))
+        results.append(outcome(filled(made)))
         made.release()
         assert not workspace.compiled
     assert_near(*results)
-
-
-@pytest.mark.usefixtures("traced")
-def test_all_is_as_it_was_after_release() -> None:
-    model = tiny_model(CASES[0], "budwood")
-    own, names = list(decoder_layers(model)), [name for name, _ in model.named_modules()]
-    made = AdapterTraining(model, new_adapter(model, LoraConfig(3, 6.0, targets=("q_proj",)), seed=0), compiled=True)
-    assert all(isinstance(layer, CompiledLayer) for layer in decoder_layers(model))
-    made.release()
-    assert list(decoder_layers(model)) == own
-    assert [name for name, _ in model.named_modules()] == names
-    assert not any("forward" in vars(module) for module in model.modules())
 
 
 def refusing(graph: Any, inputs: Any) -> Any:
