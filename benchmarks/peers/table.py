@@ -99,8 +99,8 @@ def _table(cells: list[Cell]) -> str:
         )
     rate = alone.matrix_rate if alone and alone.trial.device == "cuda" else 0.0
     if ours and rate:
-        share = ours.operations_per_s / rate
-        rows += ["", f"Budwood's products without which it cannot be done: {share:.0%} of the {rate / 1e12:.0f} TFLOP/s"]
+        reached = ours.operations_per_s / rate
+        rows += ["", f"Budwood's products without which it cannot be done: {reached:.0%} of the {rate / 1e12:.0f} TFLOP/s"]
         rows[-1] += " that one large bfloat16 product reaches here."
     faults = {f"{cell.trial.side}: {cell.fault}" for cell in cells if cell.found is None}
     return "\n".join([*rows, "", *(f"* {fault}" for fault in sorted(faults))])

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from budwood.engine import attention_kernels as seam
 from budwood.engine.attention_flex import block_mask, row_of_tokens, soft_cap, visible
-from budwood.engine.attention_kernels import Case, Kernel, choose, fault_of
+from budwood.engine.attention_kernels import Case, Finder, Kernel, choose, fault_of
 from budwood.engine.attention_products import product_attention
 from budwood.engine.native.build import Missing
 
@@ -55,7 +55,7 @@ def flash_calls(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
         return q
 
     monkeypatch.setitem(sys.modules, "flash_attn", SimpleNamespace(flash_attn_varlen_func=flash_attn_varlen_func))
-    monkeypatch.setattr(seam.metadata, "version", lambda name: "2.8.3")
+    monkeypatch.setattr("importlib.metadata.version", lambda name: "2.8.3")
     return calls
 
 
@@ -78,7 +78,13 @@ def broken(case: Case) -> Kernel:
 
 
 def test_the_first_that_passes_its_trial_is_taken_and_the_others_are_named() -> None:
-    finders = [("a", lambda case: Missing("not installed")), ("b", wrong), ("c", broken), ("d", right("d")), ("e", right("e"))]
+    finders: list[tuple[str, Finder]] = [
+        ("a", lambda case: Missing("not installed")),
+        ("b", wrong),
+        ("c", broken),
+        ("d", right("d")),
+        ("e", right("e")),
+    ]
     choice = choose(CPU, finders)
     assert choice.kernel is not None
     assert choice.kernel.name == "d"

@@ -29,10 +29,10 @@ Compile = Callable[..., Any]
 def _fresh(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Nothing compiled before, and a cache that is kept between tests but not beyond them."""
     monkeypatch.setenv(CACHE, str(tmp_path_factory.getbasetemp() / "compiled"))
-    torch._dynamo.reset()  # type: ignore[no-untyped-call]  # torch has no types here
+    torch._dynamo.reset()
     torch._dynamo.utils.counters.clear()
     yield
-    torch._dynamo.reset()  # type: ignore[no-untyped-call]  # torch has no types here
+    torch._dynamo.reset()
 
 
 @pytest.fixture
@@ -103,7 +103,7 @@ def test_losses_and_gradients_are_those_of_eager_layers(case: Case) -> None:
 def test_layers_share_code_and_other_numbers_of_tokens_compile_nothing() -> None:
     made = {}
     for layers in (3, 5):
-        torch._dynamo.reset()  # type: ignore[no-untyped-call]  # torch has no types here
+        torch._dynamo.reset()
         torch._dynamo.utils.counters.clear()
         case = Case("gemma2", "gemma2", CASES[7].settings | {"num_hidden_layers": layers})
         trained = training(case, compiled=True)
@@ -198,7 +198,7 @@ def test_what_the_compiler_makes_computes_what_eager_layers_do(case: Case) -> No
 def test_a_second_process_finds_what_the_first_one_compiled() -> None:
     training(CASES[10], compiled=True)
     hits = torch._dynamo.utils.counters["inductor"]["fxgraph_cache_hit"]
-    torch._dynamo.reset()  # type: ignore[no-untyped-call]  # torch has no types here
+    torch._dynamo.reset()
     torch._dynamo.utils.counters.clear()
     training(CASES[10], compiled=True)
     found = torch._dynamo.utils.counters

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from functools import partial
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -25,7 +26,7 @@ NEAR = {torch.float32: 1e-5, torch.bfloat16: 0.02, torch.float16: 0.004}
 def plain(q: Tensor, k: Tensor, v: Tensor, softcap: float | None, window: int | None) -> Tensor:
     """One row at a time, all its scores written out."""
     outs = []
-    for rows in zip(*(torch.split(state, LENGTHS) for state in (q, k, v)), strict=True):
+    for rows in zip(*(torch.split(state, list(LENGTHS)) for state in (q, k, v)), strict=True):
         queries, keys, values = (state.transpose(0, 1) for state in rows)
         keys, values = (state.repeat_interleave(2, 0) for state in (keys, values))
         scores = queries @ keys.transpose(1, 2) * 0.2
@@ -39,11 +40,11 @@ def plain(q: Tensor, k: Tensor, v: Tensor, softcap: float | None, window: int | 
     return torch.cat(outs)
 
 
-def given(device: str, dtype: torch.dtype, width: int) -> tuple[list[Tensor], Tensor]:
+def given(device: str, dtype: torch.dtype, width: int) -> tuple[tuple[Tensor, Tensor, Tensor], Tensor]:
     generator = torch.Generator().manual_seed(0)
     shapes = [(sum(LENGTHS), heads, width) for heads in (4, 2, 2)]
-    states = [torch.randn(shape, generator=generator).to(device, dtype).requires_grad_() for shape in shapes]
-    return states, torch.randn(shapes[0], generator=generator).to(device, dtype)
+    q, k, v = (torch.randn(shape, generator=generator).to(device, dtype).requires_grad_() for shape in shapes)
+    return (q, k, v), torch.randn(shapes[0], generator=generator).to(device, dtype)
 
 
 def check(
@@ -53,8 +54,8 @@ def check(
     layout = pack([Encoded((0,) * length, (False,) * length) for length in LENGTHS], device).layout
     out = attend(*states, layout, scale=0.2, softcap=softcap, window=window)
     assert out.dtype == dtype
-    wide = [state.detach().double().requires_grad_() for state in states]
-    wanted = plain(*wide, softcap, window)
+    q, k, v = wide = tuple(state.detach().double().requires_grad_() for state in states)
+    wanted = plain(q, k, v, softcap, window)
     pairs = [(out, wanted)]
     theirs = torch.autograd.grad(wanted, wide, weight.double())
     pairs += zip(torch.autograd.grad(out, states, weight), theirs, strict=True)
@@ -78,9 +79,9 @@ def test_a_kernel_is_the_loop_over_rows(name: str, dtype: torch.dtype, softcap: 
 def through_the_seam(
     q: Tensor, k: Tensor, v: Tensor, layout: object, *, scale: float, softcap: float | None, window: int | None
 ) -> Tensor:
-    shaped = (state.transpose(0, 1)[None] for state in (q, k, v))
-    named = {"scaling": scale, "softcap": softcap, "sliding_window": window, "layout": layout}
-    return seam.attention(torch.nn.Module(), *shaped, None, **named)[0][0]  # type: ignore[arg-type]  # a layout, see `check`
+    q, k, v = (state.transpose(0, 1)[None] for state in (q, k, v))
+    named: dict[str, Any] = {"scaling": scale, "softcap": softcap, "sliding_window": window, "layout": layout}
+    return seam.attention(torch.nn.Module(), q, k, v, None, **named)[0][0]
 
 
 @pytest.mark.parametrize("window", [None, 33])
@@ -116,7 +117,7 @@ def test_the_choice_repeats_itself_and_is_named() -> None:
     assert packed_attention_way(case.device, case.dtype, SimpleNamespace(head_dim=64)).startswith(choice.kernel.name)
     states, weight = given("cuda", torch.bfloat16, 64)
     layout = pack([Encoded((0,) * length, (False,) * length) for length in LENGTHS], "cuda").layout
-    attend = partial(choice.kernel.attend, scale=0.2, softcap=None, window=None)
+    attend: Callable[..., Tensor] = partial(choice.kernel.attend, scale=0.2, softcap=None, window=None)
     torch.use_deterministic_algorithms(True)
     try:
         results = [torch.autograd.grad(attend(*states, layout), states, weight) for _ in range(3)]

@@ -54,7 +54,7 @@ def padded_with_peft(case: Case, adapter: Adapter, device: str) -> tuple[float, 
     logits = model(input_ids=ids.to(device), attention_mask=mask.to(device), use_cache=False).logits
     flat, wanted = logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten().to(device)
     loss = torch.nn.functional.cross_entropy(flat, wanted, reduction="sum")
-    loss.backward()
+    loss.backward()  # type: ignore[no-untyped-call]  # torch has no types here
     grads = {name.replace(".default.weight", ""): leaf.grad for name, leaf in leaves.items()}
     return float(loss.detach()), grads
 

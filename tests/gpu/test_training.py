@@ -61,13 +61,13 @@ def test_interrupted_it_ends_with_the_same_bytes(
     computes_on(device)
     import shutil
 
-    chosen = replace(settings, **{"compile": "off", "epochs": 1.0, "checkpoint_every": 3} | change)
+    chosen = replace(settings, epochs=1.0, checkpoint_every=3, **{"compile": "off"} | change)
     root = tmp_path / "stopped"
     shutil.copytree(store.root, root)
 
     def run(opened: Store, report: Callable[[Event], None]) -> Digest:
         # What one process has compiled, the next one has to compile, too.
-        torch._dynamo.reset()  # type: ignore[no-untyped-call]  # torch has no types here
+        torch._dynamo.reset()
         return train(recipe, opened, snapshot, base_ref, settings=chosen, report=report, threads=1, device=device)
 
     expected = run(store, silent)
@@ -96,7 +96,7 @@ def test_the_memory_of_a_gpu_stays_below_what_the_plan_says(method: Any, checkpo
     from budwood.train.optimiser import Optimiser
     from budwood.train.trainable import AdapterTraining
 
-    shape = {"hidden_size": 576, "intermediate_size": 1536, "num_hidden_layers": 30, "num_attention_heads": 9}
+    shape: dict[str, Any] = {"hidden_size": 576, "intermediate_size": 1536, "num_hidden_layers": 30, "num_attention_heads": 9}
     config = LlamaConfig(**shape, num_key_value_heads=3, vocab_size=49_152, max_position_embeddings=4096)
     config.save_pretrained(tmp_path)
     register_attention()
