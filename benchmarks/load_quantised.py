@@ -12,11 +12,11 @@ import json
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from anonymous import Watch, anonymous
 from peers.shapes import SHAPES, make_base
 
 if TYPE_CHECKING:
@@ -54,8 +54,8 @@ def _load(folder: Path, form: "Quantization") -> dict[str, float]:
     ref = BaseRef(str(folder), folder, None)
     known = identify_base(ref)
     _import_what_loading_imports()
-    before = _anonymous()
-    watch = _Watch()
+    before = anonymous()
+    watch = Watch()
     begun = time.perf_counter()
     model = load_base(ref, dtype=torch.bfloat16, quantization=form, identity=known).model
     seconds = time.perf_counter() - begun
@@ -67,7 +67,7 @@ def _load(folder: Path, form: "Quantization") -> dict[str, float]:
     weights = sum(layer.in_features * layer.out_features for layer in layers)
     return {
         "most": most - before,
-        "after": _anonymous() - before,
+        "after": anonymous() - before,
         "bound": quantised + sum(sorted(sizes)[-2:]),
         "read": sum(sizes),
         "seconds": seconds,
@@ -83,30 +83,6 @@ def _import_what_loading_imports() -> None:
 
     for form in ("nf4", "int8", "none"):
         load_base(resolve_base("seedling"), dtype=torch.bfloat16, quantization=form)
-
-
-class _Watch:
-    """Samples anonymous memory until it is ended."""
-
-    def __init__(self) -> None:
-        self._most = 0
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._look)
-        self._thread.start()
-
-    def _look(self) -> None:
-        while not self._over.wait(0.001):
-            self._most = max(self._most, _anonymous())
-
-    def end(self) -> int:
-        self._over.set()
-        self._thread.join()
-        return self._most
-
-
-def _anonymous() -> int:
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(1024 * int(line.split()[1]) for line in lines if line.startswith("RssAnon:"))
 
 
 def _options() -> argparse.Namespace:

@@ -38,8 +38,6 @@ def main() -> None:
         return
     cells = _kept(options.json)
     with tempfile.TemporaryDirectory() as folder:
-        for name in options.shapes:
-            make_base(SHAPES[name], Path(folder) / name, options.device)
         asked = product(range(options.rounds), options.shapes, options.tokens, options.methods, options.sides)
         for number, shape, tokens, method, side in asked:
             trial = Trial(
@@ -55,7 +53,10 @@ def main() -> None:
             )
             if any((cell.trial, cell.round) == (trial, number) for cell in cells):
                 continue
-            cell = _measure(trial, number, Path(folder) / shape, cells)
+            base = Path(folder) / shape
+            if not base.exists():
+                make_base(SHAPES[shape], base, options.device)
+            cell = _measure(trial, number, base, cells)
             cells.append(cell)
             print(cell.line(), file=sys.stderr, flush=True)
             if options.json:
@@ -112,7 +113,9 @@ def _stay_within_memory() -> None:
     """Let a side that needs more than the machine has fail by itself, before the system ends something else."""
     import resource
 
-    free = int(os.sysconf("SC_AVPHYS_PAGES")) * int(os.sysconf("SC_PAGE_SIZE"))
+    # What the system counts as free leaves out pages that it would give up at once.
+    lines = Path("/proc/meminfo").read_text().splitlines()
+    free = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
     resource.setrlimit(resource.RLIMIT_DATA, (int(0.92 * free), resource.RLIM_INFINITY))
 
 
@@ -123,10 +126,15 @@ def _kept(path: Path | None) -> list[Cell]:
     return [Cell.of(body) for body in json.loads(path.read_text())["cells"]]
 
 
+def _processor() -> str:
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "unknown")
+
+
 def _keep(path: Path, cells: list[Cell], options: argparse.Namespace) -> None:
     import platform
 
-    facts = {"threads": options.threads, "processor": platform.processor(), "python": platform.python_version()}
+    facts = {"threads": options.threads, "processor": _processor(), "python": platform.python_version()}
     path.write_text(json.dumps({"facts": facts, "cells": [cell.as_dict() for cell in cells]}, indent=1))
 
 

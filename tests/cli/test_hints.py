@@ -69,6 +69,18 @@ def test_a_missing_source_makes_no_store(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["r.toml"]
 
 
+def test_tokens_that_the_base_has_not_are_found_by_the_plan(tmp_path: Path) -> None:
+    recipe = 'name = "x"\n[[source]]\npath = "rows.jsonl"\n[train]\ntoken_rows = '
+    for rows, said in (
+        ('["<|call|>"]', '"<|call|>" is 3 tokens.'),
+        ("[7168]", "token 7168 is no row of this base, which has 7,168."),
+    ):
+        (tmp_path / "r.toml").write_text(f"{recipe}{rows}\n")
+        done = budwood("plan", "r.toml", cwd=tmp_path)
+        assert done.returncode == 3
+        assert said in done.stderr
+
+
 def test_a_plan_without_data_says_so(tmp_path: Path) -> None:
     (tmp_path / "r.toml").write_text('name = "x"\n[[source]]\npath = "rows.jsonl"\n')
     done = budwood("plan", "r.toml", cwd=tmp_path)

@@ -3,6 +3,7 @@
 import inspect
 import sys
 from collections.abc import Callable
+from importlib import metadata
 from types import SimpleNamespace
 from typing import Any
 
@@ -55,7 +56,7 @@ def flash_calls(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
         return q
 
     monkeypatch.setitem(sys.modules, "flash_attn", SimpleNamespace(flash_attn_varlen_func=flash_attn_varlen_func))
-    monkeypatch.setattr("importlib.metadata.version", lambda name: "2.8.3")
+    monkeypatch.setattr(metadata, "version", lambda name: "2.8.3")
     return calls
 
 

@@ -34,6 +34,50 @@ def test_loss_and_gradients_are_those_of_cross_entropy(chunk: int | None, scale:
         torch.testing.assert_close(mine, other, rtol=1e-10, atol=1e-14)
 
 
+@pytest.mark.parametrize("chunk", [1, 4, 100])
+@pytest.mark.parametrize(("scale", "softcap"), [(1.0, None), (1.7, 0.8)])
+@pytest.mark.parametrize("frozen", [False, True])
+def test_rows_in_the_place_of_the_head_s(chunk: int, scale: float, softcap: float | None, frozen: bool) -> None:
+    hidden, head, targets = data()
+    head = head.detach() if frozen else head
+    ids, values = some_rows()
+    assert set(ids.tolist()) & set(targets.tolist())
+    found = supervised_loss(hidden, head, targets, scale=scale, softcap=softcap, chunk=chunk, rows=(ids, values))
+    wanted = plain(hidden, head.index_copy(0, ids, values), targets, scale, softcap)
+    torch.testing.assert_close(found, wanted, rtol=1e-12, atol=0)
+    inputs = (hidden, values) if frozen else (hidden, values, head)
+    ours = torch.autograd.grad(found * 0.5, inputs)
+    for mine, other in zip(ours, torch.autograd.grad(wanted * 0.5, inputs), strict=True):
+        torch.testing.assert_close(mine, other, rtol=1e-10, atol=1e-14)
+
+
+def test_rows_alone_may_need_the_gradient() -> None:
+    hidden, head, targets = data()
+    ids, values = some_rows()
+    found = supervised_loss(hidden.detach(), head.detach(), targets, rows=(ids, values))
+    wanted = plain(hidden.detach(), head.detach().index_copy(0, ids, values), targets, 1.0, None)
+    torch.testing.assert_close(*(torch.autograd.grad(loss, values)[0] for loss in (found, wanted)), rtol=1e-10, atol=1e-14)
+
+
+def test_rows_in_bfloat16_stay_near_float32() -> None:
+    """On the way that this machine takes: with its C kernels, if it has them."""
+    hidden, head, targets = (tensor.detach() for tensor in data(dtype=torch.float32, count=200))
+    found = []
+    for dtype in (torch.bfloat16, torch.float32):
+        states = hidden.bfloat16().to(dtype).requires_grad_()
+        ids, values = some_rows(dtype=torch.float32)
+        loss = supervised_loss(states, head.bfloat16().to(dtype), targets, chunk=64, rows=(ids, values))
+        found.append((loss.detach(), *torch.autograd.grad(loss, (states, values))))
+        assert found[-1][2].dtype == torch.float32
+    for narrow, wide in zip(*found, strict=True):
+        assert float((narrow.float() - wide).norm() / wide.norm()) < 0.02
+
+
+def some_rows(dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:
+    values = torch.randn(3, 6, generator=torch.Generator().manual_seed(4), dtype=dtype)
+    return torch.tensor([2, 5, 11]), values.requires_grad_()
+
+
 def test_gradcheck() -> None:
     hidden, head, targets = data(count=5)
     assert torch.autograd.gradcheck(

@@ -10,7 +10,7 @@ from budwood.engine.base import BaseRef, load_base, resolve_base
 from budwood.engine.chat import chat_template
 from budwood.engine.generate import reference_generate
 from budwood.engine.lora import Adapter, AdapterBank, LoraConfig, new_adapter, save_adapter
-from budwood.errors import EvaluationError
+from budwood.errors import DataError, EvaluationError
 from budwood.evaluate.answering import Answerers
 from budwood.evaluate.suite import Case, Decoding
 
@@ -111,6 +111,14 @@ def test_base_and_adapter_answer_from_one_loaded_base_as_they_do_alone(ref: Base
         assert answer.tokens <= 6
         assert answer.seconds >= 0
         assert answer.first_token_s > 0
+
+
+def test_a_case_with_tools_is_asked_with_them(ref: BaseRef) -> None:
+    # This base's template writes no tools, so a case that has some cannot be asked in silence.
+    answer = Answerers().of(ref, quantization="none", precision="float32", adapter=None)
+    tool = {"type": "function", "function": {"name": "w3"}}
+    with pytest.raises(DataError, match="leaves out the name of function 1 of the tools"):
+        answer([replace(CASES[0], tools=(tool,))], GREEDY, ignore)
 
 
 def test_sampled_answers_depend_on_case_and_seed_alone(ref: BaseRef) -> None:

@@ -132,6 +132,22 @@ def test_hostile_answers_stay_text(hostile: str, report_of: Make, store: Store) 
     page.encode("utf-8")
 
 
+def test_prompts_show_tools_calls_and_results(report_of: Make, store: Store) -> None:
+    call = {"type": "function", "function": {"name": "find", "arguments": {"id": "<b>7"}}}
+    messages = [
+        {"role": "user", "content": "Where?"},
+        {"role": "assistant", "content": "", "tool_calls": [call]},
+        {"role": "tool", "content": "depot"},
+        {"role": "assistant", "content": "There."},
+    ]
+    tool = {"type": "function", "function": {"name": "find", "description": "A <i> tool"}}
+    snapshot = put_snapshot(store, [row(0, messages=messages, tools=[tool]), row(1), row(2)])
+    page = page_of(report_of(wrong_for(0), snapshot=snapshot), report_of(right, snapshot=snapshot))
+    assert "find({&quot;id&quot;:&quot;&lt;b&gt;7&quot;})" in page
+    assert "A &lt;i&gt; tool" in page
+    assert "<b>tool</b> depot" in page
+
+
 def test_nothing_is_loaded_and_only_its_own_script_may_run(report_of: Make) -> None:
     report = report_of(right)
     page = page_of(report, report)

@@ -5,8 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.engine.test_chat_tools import MERGES_RESULTS
+from tests.engine.tiny import byte_tokenizer
 from tests.evaluate.conftest import gold, put_snapshot, recipe_with, row
 
+from budwood.engine.chat import chat_template
 from budwood.errors import EvaluationError
 from budwood.evaluate.suite import make_suite
 from budwood.identity import Digest
@@ -34,6 +37,41 @@ def test_the_last_answer_of_a_conversation_is_the_expectation(recipe: Recipe, st
     (case,) = make_suite(recipe, store, put_snapshot(store, [row(0, messages=messages)])).cases
     assert case.expected == "d"
     assert [message["content"] for message in case.messages] == ["a", "b", "c"]
+
+
+TOOL = {"type": "function", "function": {"name": "find"}}
+CALL = {"type": "function", "function": {"name": "find", "arguments": {"id": 7}}}
+CALLS = [
+    {"role": "user", "content": "Where is 7?"},
+    {"role": "assistant", "content": "", "tool_calls": [CALL], "train": False},
+    {"role": "tool", "content": "depot"},
+    {"role": "assistant", "content": "At the depot."},
+]
+
+
+def test_prompts_hold_calls_results_and_tools(recipe: Recipe, store: Store) -> None:
+    suite = make_suite(recipe, store, put_snapshot(store, [row(0, messages=CALLS, tools=[TOOL])]))
+    (case,) = suite.cases
+    assert case.expected == "At the depot."
+    assert list(case.messages) == [CALLS[0], {"role": "assistant", "content": "", "tool_calls": [CALL]}, CALLS[2]]
+    assert case.tools == (TOOL,)
+    without = make_suite(recipe, store, put_snapshot(store, [row(0, messages=CALLS)]))
+    assert without.digest != suite.digest
+
+
+def test_a_call_is_expected_as_the_template_spells_it(recipe: Recipe, store: Store) -> None:
+    snapshot = put_snapshot(store, [row(0, messages=CALLS[:2], tools=[TOOL])])
+    template = chat_template(byte_tokenizer(template=MERGES_RESULTS))
+    (case,) = make_suite(recipe, store, snapshot, spell=template.answer_text).cases
+    assert case.expected == '\n(call) {"name": "find", "arguments": {"id": 7}}'
+    assert list(case.messages) == CALLS[:1]
+    with pytest.raises(EvaluationError, match=r"answer of test row 000000000000 calls a tool, and no template is given"):
+        make_suite(recipe, store, snapshot)
+
+
+def test_the_digest_of_a_suite_without_tools_is_what_it_was(recipe: Recipe, store: Store) -> None:
+    suite = make_suite(recipe, store, put_snapshot(store, [row(number) for number in range(3)]))
+    assert suite.digest == "c9b0f048d4569cd2c447866e4fe966e6cbd5198e576e3dc8bca982a2dab69390"
 
 
 @pytest.mark.parametrize(

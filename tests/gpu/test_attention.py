@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from functools import partial
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
 import torch
@@ -17,7 +16,7 @@ from budwood.engine.attention_kernels import Case, Choice, chosen
 from budwood.engine.native.build import Missing
 from budwood.engine.packed import Encoded, pack
 
-LENGTHS = (70, 1, 300, 9, 129)
+LENGTHS = [70, 1, 300, 9, 129]
 FINDERS = {"flash-attn": kernels.flash_attn, "varlen_attn": kernels.torch_varlen, "flex_attention": kernels.flex_attention}
 NEAR = {torch.float32: 1e-5, torch.bfloat16: 0.02, torch.float16: 0.004}
 """Of the largest value: sums in another order in float32, rounded operands in half precision."""
@@ -26,7 +25,7 @@ NEAR = {torch.float32: 1e-5, torch.bfloat16: 0.02, torch.float16: 0.004}
 def plain(q: Tensor, k: Tensor, v: Tensor, softcap: float | None, window: int | None) -> Tensor:
     """One row at a time, all its scores written out."""
     outs = []
-    for rows in zip(*(torch.split(state, list(LENGTHS)) for state in (q, k, v)), strict=True):
+    for rows in zip(*(torch.split(state, LENGTHS) for state in (q, k, v)), strict=True):
         queries, keys, values = (state.transpose(0, 1) for state in rows)
         keys, values = (state.repeat_interleave(2, 0) for state in (keys, values))
         scores = queries @ keys.transpose(1, 2) * 0.2
@@ -40,11 +39,11 @@ def plain(q: Tensor, k: Tensor, v: Tensor, softcap: float | None, window: int | 
     return torch.cat(outs)
 
 
-def given(device: str, dtype: torch.dtype, width: int) -> tuple[tuple[Tensor, Tensor, Tensor], Tensor]:
+def given(device: str, dtype: torch.dtype, width: int) -> tuple[list[Tensor], Tensor]:
     generator = torch.Generator().manual_seed(0)
     shapes = [(sum(LENGTHS), heads, width) for heads in (4, 2, 2)]
-    q, k, v = (torch.randn(shape, generator=generator).to(device, dtype).requires_grad_() for shape in shapes)
-    return (q, k, v), torch.randn(shapes[0], generator=generator).to(device, dtype)
+    states = [torch.randn(shape, generator=generator).to(device, dtype).requires_grad_() for shape in shapes]
+    return states, torch.randn(shapes[0], generator=generator).to(device, dtype)
 
 
 def check(
@@ -52,10 +51,11 @@ def check(
 ) -> None:
     states, weight = given(device, dtype, width)
     layout = pack([Encoded((0,) * length, (False,) * length) for length in LENGTHS], device).layout
-    out = attend(*states, layout, scale=0.2, softcap=softcap, window=window)
+    q, k, v = states
+    out = attend(q, k, v, layout, scale=0.2, softcap=softcap, window=window)
     assert out.dtype == dtype
-    q, k, v = wide = tuple(state.detach().double().requires_grad_() for state in states)
-    wanted = plain(q, k, v, softcap, window)
+    wide = [state.detach().double().requires_grad_() for state in states]
+    wanted = plain(wide[0], wide[1], wide[2], softcap, window)
     pairs = [(out, wanted)]
     theirs = torch.autograd.grad(wanted, wide, weight.double())
     pairs += zip(torch.autograd.grad(out, states, weight), theirs, strict=True)
@@ -80,8 +80,8 @@ def through_the_seam(
     q: Tensor, k: Tensor, v: Tensor, layout: object, *, scale: float, softcap: float | None, window: int | None
 ) -> Tensor:
     q, k, v = (state.transpose(0, 1)[None] for state in (q, k, v))
-    named: dict[str, Any] = {"scaling": scale, "softcap": softcap, "sliding_window": window, "layout": layout}
-    return seam.attention(torch.nn.Module(), q, k, v, None, **named)[0][0]
+    named = {"scaling": scale, "softcap": softcap, "sliding_window": window, "layout": layout}
+    return seam.attention(torch.nn.Module(), q, k, v, None, **named)[0][0]  # type: ignore[arg-type]  # a layout, see `check`
 
 
 @pytest.mark.parametrize("window", [None, 33])
@@ -117,10 +117,11 @@ def test_the_choice_repeats_itself_and_is_named() -> None:
     assert packed_attention_way(case.device, case.dtype, SimpleNamespace(head_dim=64)).startswith(choice.kernel.name)
     states, weight = given("cuda", torch.bfloat16, 64)
     layout = pack([Encoded((0,) * length, (False,) * length) for length in LENGTHS], "cuda").layout
-    attend: Callable[..., Tensor] = partial(choice.kernel.attend, scale=0.2, softcap=None, window=None)
+    q, k, v = states
+    attend = partial(choice.kernel.attend, scale=0.2, softcap=None, window=None)
     torch.use_deterministic_algorithms(True)
     try:
-        results = [torch.autograd.grad(attend(*states, layout), states, weight) for _ in range(3)]
+        results = [torch.autograd.grad(attend(q, k, v, layout), states, weight) for _ in range(3)]
     finally:
         torch.use_deterministic_algorithms(False)
     for other in results[1:]:

@@ -61,7 +61,8 @@ def test_interrupted_it_ends_with_the_same_bytes(
     computes_on(device)
     import shutil
 
-    chosen = replace(settings, epochs=1.0, checkpoint_every=3, **{"compile": "off"} | change)
+    changes: dict[str, Any] = {"compile": "off", "epochs": 1.0, "checkpoint_every": 3} | change
+    chosen = replace(settings, **changes)
     root = tmp_path / "stopped"
     shutil.copytree(store.root, root)
 

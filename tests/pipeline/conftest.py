@@ -21,7 +21,7 @@ class Template:
 
     digest, stop_ids = digest_bytes(b"template"), (0,)
 
-    def encode_prompt(self, messages: Sequence[dict[str, str]]) -> list[int]:
+    def encode_prompt(self, messages: Sequence[dict[str, str]], tools: Sequence[Any] = ()) -> list[int]:
         return [1] * sum(len(message["content"]) for message in messages)
 
 

@@ -1,7 +1,7 @@
 """What makes a comparison impossible is found before training is paid for; a source that cannot be read, by its own stage."""
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -25,8 +25,11 @@ class Template:
 
     digest = digest_bytes(b"template")
 
-    def token_length(self, messages: Sequence[dict[str, str]]) -> int:
+    def token_length(self, messages: list[dict[str, Any]], tools: Sequence[Mapping[str, Any]] = ()) -> int:
         return sum(len(message["content"].split()) for message in messages)
+
+    def answer_text(self, messages: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]] = ()) -> str:
+        raise AssertionError("no row of these calls a tool")
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ class Row:
     supervised: tuple[bool, ...]
 
 
-def encode(messages: Any) -> Row:
+def encode(messages: Any, tools: Any = ()) -> Row:
     length = len(messages[0]["content"])
     return Row(tuple(range(length)), tuple(index >= length - 2 for index in range(length)))
 
@@ -38,6 +38,14 @@ def test_all_rows_of_a_small_snapshot_are_measured(tmp_path: Path) -> None:
     write(tmp_path / "train.jsonl", [4, 6, 10])
     write(tmp_path / "validation.jsonl", [5, 5])
     assert read_lengths(tmp_path, encode) == Lengths(((4, 1), (6, 1), (10, 1)), 6 / 20, 10)
+
+
+def test_tools_are_measured_with_their_rows(tmp_path: Path) -> None:
+    row = {"messages": [{"role": "user", "content": "x"}], "tools": ["y" * 9]}
+    (tmp_path / "train.jsonl").write_text(json.dumps(row) + "\n")
+    write(tmp_path / "validation.jsonl", [])
+    lengths = read_lengths(tmp_path, lambda messages, tools: encode([{"content": messages[0]["content"] + tools[0]}]))
+    assert lengths.tokens == 10
 
 
 def test_a_large_snapshot_is_sampled_and_counted_in_full(tmp_path: Path) -> None:

@@ -54,6 +54,16 @@ def test_auto_takes_full_where_no_adapter_can_hold_the_data(shape: BaseShape, ma
     assert small.method == "lora"
 
 
+def test_rows_of_tokens_are_an_adapter_s(shape: BaseShape, machine: Machine) -> None:
+    many = Lengths.of([100] * 400_000, supervised_tokens=30_000_000)
+    assert make_plan(recipe_with(token_rows=[7]), shape, many, machine).method == "lora"
+    plain = make_plan(recipe_with(), shape, many, machine)
+    for rows, count in (([3, 4], 2), ({"embed_tokens": [3, 4], "lm_head": [3]}, 3)):
+        made = make_plan(recipe_with(token_rows=rows), shape, many, machine)
+        found = [option.trainable - other.trainable for option, other in zip(made.options, plain.options, strict=True)]
+        assert found == [count * shape.hidden, count * shape.hidden, 0]
+
+
 def test_a_method_that_the_recipe_names_is_taken(shape: BaseShape, machine: Machine, lengths: Lengths) -> None:
     plan = make_plan(recipe_with(method="full"), shape, lengths, replace(machine, memory_bytes=1_000_000_000))
     assert plan.method == "full"

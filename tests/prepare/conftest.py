@@ -1,7 +1,7 @@
 """Small recipes over small files, and what came of them."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from budwood.identity import Digest
+from budwood.prepare.row import TokenLength
 from budwood.prepare.run import prepare
 from budwood.recipe import Recipe, recipe_from_mapping
 from budwood.store import Store, open_store
@@ -53,7 +54,7 @@ class Bench:
         self,
         *sources: str | Mapping[str, Any],
         onto: Digest | None = None,
-        token_length: Callable[[list[dict[str, str]]], int] | None = None,
+        token_length: TokenLength | None = None,
         context: int = 0,
         **section: Any,
     ) -> Snapshot:

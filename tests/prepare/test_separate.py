@@ -167,7 +167,7 @@ def test_groups_are_known_by_their_smallest_member() -> None:
     groups = Groups(6)
     for first, second in [(4, 5), (5, 1), (2, 3)]:
         groups.join(first, second)
-    assert groups.members() == [[0], [1, 4, 5], [2, 3]]
+    assert list(groups.members()) == [[0], [1, 4, 5], [2, 3]]
     assert groups.of(5) == 1
 
 

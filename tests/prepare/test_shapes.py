@@ -57,7 +57,6 @@ def test_a_record_without_an_answer_fits_and_has_no_assistant_message() -> None:
         ("messages", {"messages": [{"content": "Q"}]}, "message 1 has no role"),
         ("messages", {"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, "something else than text"),
         ("sharegpt", {"conversations": [{"value": "Q"}]}, 'turn 1 has no "from"'),
-        ("messages", {"messages": [{"role": "assistant", "tool_calls": [{"id": "1"}]}]}, "message 1 calls a tool"),
         ("messages", {"messages": [{"role": "assistant", "content": "A", "weight": 0.5}]}, '"weight": 0.5, which is neither'),
     ],
 )

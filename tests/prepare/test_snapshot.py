@@ -2,6 +2,7 @@
 
 import gzip
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -131,7 +132,7 @@ def test_counts_add_up_and_every_rule_is_accounted_for(bench: Any) -> None:
 
 
 def test_lengths_are_measured_by_the_function_that_is_handed_in(bench: Any) -> None:
-    def characters(messages: list[dict[str, str]]) -> int:
+    def characters(messages: list[dict[str, Any]], tools: Sequence[Any] = ()) -> int:
         return sum(len(message["content"]) for message in messages)
 
     rows = [*ROWS[:20], {"prompt": "long " * 50, "completion": "x"}]

@@ -57,12 +57,24 @@ def test_unknown_key_without_a_neighbour_lists_the_known_ones() -> None:
         ("train", "target_modules", "q_proj", """train.target_modules = 'q_proj': write names as a list: target_modules"""),
         ("train", "target_modules", [], "train.target_modules: the list is empty: name at least one layer,"),
         ("train", "target_modules", [1], "train.target_modules: write a list of names,"),
+        ("train", "token_rows", "<|call|>", "train.token_rows = '<|call|>': write a list of texts and ids, e.g. "),
+        ("train", "token_rows", [True], "train.token_rows: write a list of texts and ids, e.g. "),
+        ("train", "token_rows", {"lm_head": 3}, "train.token_rows: write a list of texts and ids, e.g. "),
+        ("train", "token_rows", {"lm_head": []}, "train.token_rows: a list is empty: name at least one token,"),
     ],
 )
 def test_wrong_value_is_named_with_its_place(section: str, key: str, value: object, message: str) -> None:
     text = fault({**SMALLEST, section: {key: value}})
     assert message in text
     assert text.count("\n") == 1
+
+
+def test_rows_of_tokens_go_with_an_adapter() -> None:
+    train = {"token_rows": {"embed_tokens": ["<|call|>", 7], "lm_head": [7]}}
+    read = recipe_from_mapping({**SMALLEST, "train": train}, folder=Path()).train
+    assert read.token_rows == {"embed_tokens": ("<|call|>", 7), "lm_head": (7,)}
+    text = fault({**SMALLEST, "train": {"method": "full", "token_rows": [7]}})
+    assert 'token_rows are for an adapter: method = "full" trains every row' in text
 
 
 def test_a_seed_fits_64_bits() -> None:

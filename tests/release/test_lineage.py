@@ -20,7 +20,7 @@ def test_a_release_leads_back_to_rows_with_file_and_line(store: Store, release: 
     assert tree.data.digest == made.snapshot
     rows = training_rows(store, tree.data.digest, limit=5)
     assert [(row.source, row.line, row.split) for row in rows] == [("rows.jsonl", 1, "train"), ("rows.jsonl", 2, "train")]
-    assert rows[0].messages[0] == ("user", "question 0")
+    assert rows[0].messages[0] == {"role": "user", "content": "question 0"}
     assert rows[0].touched == ("whitespace",)
     assert rows[0].as_dict()["source"]["line"] == 1
 

@@ -1,14 +1,18 @@
 """A release as one model: both merges that people mean, each with its measured distance from what is served."""
 
+import gc
 import json
+import weakref
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.serve.conftest import Nursery
+from torch import nn
 from typer.testing import CliRunner
 
 from budwood.cli.main import build_app
-from budwood.engine.base import load_base, resolve_base
+from budwood.engine.base import LoadedBase, load_base, resolve_base
 from budwood.errors import AdapterError, ReleaseError
 from budwood.events import silent
 from budwood.pipeline.merging import merge_release
@@ -37,6 +41,34 @@ def test_on_a_quantised_base_the_expanded_weights_are_what_the_adapter_knows(
     assert onto["dequantized"].mean_kl < 1e-5
     assert onto["original"].mean_kl > 20 * onto["dequantized"].mean_kl
     assert sorted(path.name for path in tmp_path.iterdir() if path.name != ".budwood") == ["out"]
+
+
+def test_one_model_is_in_memory_at_a_time(nursery: Nursery, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    row = nursery.release("support", 0, changes={"quantization": "nf4"})
+    models: list[weakref.ref[nn.Module]] = []
+
+    def loaded(*given: Any, **named: Any) -> LoadedBase:
+        gc.collect()
+        assert [model() for model in models] == [None] * len(models)
+        base = load_base(*given, **named)
+        models.append(weakref.ref(base.model))
+        return base
+
+    monkeypatch.setattr("budwood.engine.base.load_base", loaded)
+    merge_release(nursery.store, row.digest, tmp_path / "out", "original", report=silent)
+    assert len(models) == 3
+
+
+def test_nothing_is_left_when_it_cannot_be_measured(nursery: Nursery, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    row = nursery.release("support", 0)
+
+    def broken(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("budwood.pipeline.merging.divergence", broken)
+    with pytest.raises(AdapterError, match=r"No space left on device\. Its weights take"):
+        merge_release(nursery.store, row.digest, tmp_path / "out", "original", report=silent)
+    assert [path.name for path in tmp_path.iterdir() if path.name != ".budwood"] == []
 
 
 def test_there_is_nothing_to_merge_into_a_release_of_the_base_alone(nursery: Nursery, tmp_path: Path) -> None:

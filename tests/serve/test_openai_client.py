@@ -232,6 +232,46 @@ def test_developer_messages_and_parts_and_returned_messages_are_taken(client: op
     assert reply.choices[0].message.content == text
 
 
+TOOL: Any = {"type": "function", "function": {"name": "find", "parameters": {"type": "object"}}}
+CALLED: Any = [
+    {"role": "user", "content": "Where is parcel 7?"},
+    {
+        "role": "assistant",
+        "content": None,
+        "tool_calls": [{"id": "c1", "type": "function", "function": {"name": "find", "arguments": '{"id": 7}'}}],
+    },
+    {"role": "tool", "tool_call_id": "c1", "content": "depot"},
+]
+
+
+def test_tools_calls_and_results_reach_the_prompt_as_in_training(client: openai.OpenAI, garden: Any) -> None:
+    soil = garden[0].soil
+    prompt = soil.template.encode_prompt(CALLED, [TOOL])
+    row = soil.template.encode_row([*CALLED, {"role": "assistant", "content": "At the depot."}], [TOOL])
+    assert list(row.ids[: len(prompt)]) == prompt
+    text = soil.text(soil.reference(0, prompt, 12)[0])
+    sent: Any = [*CALLED[:2], {**CALLED[2], "content": [{"type": "text", "text": "depot"}]}]
+    reply = client.chat.completions.create(
+        model="support",
+        messages=sent,
+        tools=[TOOL],
+        tool_choice="auto",
+        parallel_tool_calls=True,
+        max_tokens=12,
+    )
+    assert reply.choices[0].message.content == text
+    assert reply.choices[0].message.tool_calls is None
+    assert reply.usage is not None
+    assert reply.usage.prompt_tokens == len(prompt)
+
+
+def test_a_choice_of_no_tool_leaves_the_tools_out_of_the_prompt(client: openai.OpenAI, garden: Any) -> None:
+    prompt = garden[0].soil.template.encode_prompt(CALLED)
+    reply = client.chat.completions.create(model="support", messages=CALLED, tools=[TOOL], tool_choice="none", max_tokens=4)
+    assert reply.usage is not None
+    assert reply.usage.prompt_tokens == len(prompt) < len(garden[0].soil.template.encode_prompt(CALLED, [TOOL]))
+
+
 # --- errors ---
 
 GOOD: dict[str, Any] = {"model": "support", "messages": MESSAGES}
@@ -239,6 +279,10 @@ DEEP: Any = "x"
 for _ in range(40):
     DEEP = {"type": "array", "items": DEEP}
 SCHEMA: dict[str, Any] = {"type": "json_schema", "json_schema": {"name": "a", "schema": {}}}
+
+
+def called(call: Any) -> dict[str, Any]:
+    return {"messages": [{"role": "assistant", "content": "x", "tool_calls": [call]}]}
 
 
 def formatted(schema: Any, **changes: Any) -> dict[str, Any]:
@@ -266,14 +310,26 @@ def formatted(schema: Any, **changes: Any) -> dict[str, Any]:
         ({"messages": []}, "messages"),
         ({"messages": "hello"}, "messages"),
         ({"messages": [{"role": "pirate", "content": "x"}]}, "messages[0].role"),
-        ({"messages": [{"role": "tool", "content": "x"}]}, "messages[0].role"),
+        ({"messages": [{"role": "tool", "content": "x"}]}, "messages[0].tool_call_id"),
+        ({"messages": [{"role": "tool", "content": "x", "tool_call_id": "1"}]}, "messages"),
         ({"messages": [{"role": "user", "content": None}]}, "messages[0].content"),
         ({"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}]}, None),
         ({"messages": [{"role": "user", "content": "x", "name": "bob"}]}, "messages[0].name"),
-        ({"messages": [{"role": "assistant", "content": "x", "tool_calls": [{"id": "1"}]}]}, "messages[0].tool_calls"),
+        (called({"id": "1"}), "messages[0].tool_calls[0].function"),
+        (called({"function": {"name": "f", "arguments": "{"}}), "messages[0].tool_calls[0].function.arguments"),
+        (called({"function": {"name": "f", "arguments": "[1]"}}), "messages[0].tool_calls[0].function.arguments"),
+        (called({"type": "custom", "custom": {"name": "f", "input": "x"}}), "messages[0].tool_calls[0].type"),
+        ({"messages": [{"role": "user", "content": "x", "tool_calls": [{"id": "1"}]}]}, "messages[0].tool_calls"),
+        ({"messages": [{"role": "assistant", "content": None}]}, "messages[0].content"),
         ({"messages": [{"role": "user", "content": "x" * 600}]}, "messages"),
-        ({"tools": [{"type": "function"}]}, "tools"),
+        ({"tools": [{"type": "function"}]}, "tools[0].function"),
+        ({"tools": [{"type": "web_search"}]}, "tools[0].type"),
+        ({"tools": {}}, "tools"),
+        ({"tools": [TOOL, TOOL]}, "tools[1].function.name"),
+        ({"tools": [{**TOOL, "function": {**TOOL["function"], "name": f"f{n}"}} for n in range(129)]}, "tools"),
         ({"tool_choice": "required"}, "tool_choice"),
+        ({"tool_choice": {"type": "function", "function": {"name": "find"}}}, "tool_choice"),
+        ({"parallel_tool_calls": False}, "parallel_tool_calls"),
         ({"presence_penalty": 0.5}, "presence_penalty"),
         ({"logit_bias": {"5": 1}}, "logit_bias"),
         ({"logprobs": True, "top_logprobs": 21}, "top_logprobs"),

@@ -30,7 +30,7 @@ class Template:
     def __init__(self, *rows: Encoded | None) -> None:
         self._rows = iter(rows)
 
-    def encode_row(self, messages: Sequence[Mapping[str, str]]) -> Encoded:
+    def encode_row(self, messages: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]] = ()) -> Encoded:
         row = next(self._rows)
         if row is None:
             raise DataError("The row has no supervised token: it is empty.")

@@ -55,6 +55,7 @@ def losses(store: Store, run: Digest) -> list[float]:
     [
         ("lora", {}),
         ("lora", {"precision": "bfloat16", "dropout": 0.2}),
+        ("lora", {"token_rows": ("plus", 8)}),
         ("qlora", {}),
         ("full", {"learning_rate": 1e-3}),
         pytest.param("lora", {"compile": "on"}, marks=pytest.mark.slow),

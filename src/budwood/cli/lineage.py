@@ -7,6 +7,7 @@ import typer
 from budwood.cli.options import DEFAULT_STORE, JsonOption, StoreOption, open_here
 from budwood.cli.output import for_terminal, print_json
 from budwood.identity import short
+from budwood.tool_calls import shown
 
 
 def register(app: typer.Typer) -> None:
@@ -40,7 +41,8 @@ def register(app: typer.Typer) -> None:
             typer.echo(f"\nIts rows are gone: snapshot {short(data.digest)} was removed: {data.forgotten}")
         for origin in origins:
             typer.echo(f"\nRow {short(origin.row_id)} ({origin.split}) from {origin.source} line {origin.line}")
-            for role, content in origin.messages:
-                typer.echo(f"  {role}: {for_terminal(content if len(content) <= 300 else content[:300] + '…')}")
+            for message in origin.messages:
+                said = shown(message)
+                typer.echo(f"  {message['role']}: {for_terminal(said if len(said) <= 300 else said[:300] + '…')}")
             if origin.touched:
                 typer.echo(f"  touched by: {', '.join(origin.touched)}")

@@ -198,10 +198,11 @@ def _outcome(
     shapes = [(sum(TRIED), heads, case.width) for heads in (4, 2, 2)]
     # Rounded alike for both, so that only what happens to them differs.
     drawn = [torch.randn(shape, generator=generator).to(case.device, case.dtype) for shape in shapes]
-    q, k, v = (state.to(dtype).detach().requires_grad_() for state in drawn)
+    given = [state.to(dtype).detach().requires_grad_() for state in drawn]
     weight = torch.randn(shapes[0], generator=generator).to(case.device, case.dtype).to(dtype)
+    q, k, v = given
     out = attend(q, k, v, layout, scale=case.width**-0.5, softcap=softcap, window=window)
-    return [out.detach(), *torch.autograd.grad(out, (q, k, v), weight)]
+    return [out.detach(), *torch.autograd.grad(out, given, weight)]
 
 
 def _flash_unfit(case: Case) -> str:

@@ -349,9 +349,19 @@ def logit_softcap(model: nn.Module) -> float | None:
     return logit_softcap_of(model.config)
 
 
-def logits(model: nn.Module, hidden: Tensor) -> Tensor:
-    """(n, d) → (n, V), soft cap included."""
+def logits(model: nn.Module, hidden: Tensor, tokens: Tensor | None = None) -> Tensor:
+    """(n, d) → (n, V), soft cap included.
+
+    Args:
+        model: what its bank has in use now is what counts, as for `hidden_states`: adapters may bring rows of the head.
+        hidden: states of tokens of one pass.
+        tokens: (n,) int64, which tokens of the pass; None: all, in order.
+    """
+    from budwood.engine.lora.token_layers import head_parts
+
     raw = hidden @ head_weight(model).T
+    for part in head_parts(model, len(hidden), tokens):
+        part.replace(raw, hidden)
     cap = logit_softcap(model)
     return raw if cap is None else torch.tanh(raw / cap) * cap
 

@@ -9,56 +9,36 @@ token that the template closes the turn with. A conversation for which that does
 is cut where answers begin and end and encoded piece by piece, in training and in serving alike, so both see the same tokens.
 A special token typed into a message stays text.
 
+An answer may call tools, and is learnt as any other; results are read, never learnt. Templates leave out in silence what they
+do not know: a conversation with tools, calls or results of which anything does not show is refused.
+
 Errors: `DataError` for conversations, `BaseError` for templates.
 """
 
-import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import date
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
+from budwood.engine.chat_shown import check_shown
+from budwood.engine.chat_source import TOKENIZER, source_digest, template_source
 from budwood.engine.chat_tokens import ChatTokens
+from budwood.engine.conversation import Conversation, Message, checked
 from budwood.engine.packed import Encoded
 from budwood.errors import BaseError, DataError
-from budwood.identity import Digest, digest_bytes
+from budwood.identity import Digest
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 __all__ = [
-    "DEFAULT_TEMPLATE",
-    "ROLES",
     "ChatTemplate",
     "Encoded",
     "Message",
     "chat_template",
-    "source_digest",
-    "template_source",
 ]
 
-Message = Mapping[str, Any]
-"""Role, content, and what else a template reads, as texts; and "train", false for an answer that is not learnt."""
-
-ROLES = ("system", "user", "assistant", "tool", "developer")
-"""Roles that may be handed to a template; which of them it takes is its own affair."""
-
-DEFAULT_TEMPLATE = (
-    "{% if bos_token %}{{ bos_token }}{% endif %}"
-    "{% for message in messages %}{{ message['role'] }}:\n{{ message['content'] }}"
-    "{% if message['role'] == 'assistant' %}{{ eos_token }}{% endif %}\n\n{% endfor %}"
-    "{% if add_generation_prompt %}assistant:\n{% endif %}"
-)
-"""For bases that have no template: role, colon, text, blank line; an answer ends with the base's own end token."""
-
-TEMPLATE_DATE = date(2024, 7, 26)
-"""The day that templates which print today's date are held to: the one that Llama 3's template falls back to."""
-
-TOKENIZER = "the base's tokenizer"
-"""Where a template is from when the caller knows no file."""
-
-_CLOCK = re.compile(r"""strftime_now\(\s*(['"])(.*?)\1\s*\)""")
+_QUESTION = {"role": "user", "content": "question"}
 
 
 @dataclass(frozen=True)
@@ -68,9 +48,10 @@ class ChatTemplate:
     Args:
         tokenizer: the base's.
         source: Jinja text; rendered in transformers' sandbox.
-        stop_ids: tokens that end an answer: what the template closes a turn with, and the tokenizer's end token.
+        stop_ids: tokens that end an answer: what the template closes a turn with, one that calls a tool included, and the
+            tokenizer's end token.
         digest: sha256 of `source`.
-        leading: control tokens that the template puts between the prompt's end and an answer's text; mostly 0.
+        leading: control tokens that the template puts between the prompt's end and an answer's text; mostly none.
         tokens: encodes rendered text.
     """
 
@@ -78,70 +59,73 @@ class ChatTemplate:
     source: str
     stop_ids: tuple[int, ...]
     digest: Digest
-    leading: int = field(repr=False)
+    leading: tuple[int, ...] = field(repr=False)
     tokens: ChatTokens = field(repr=False)
 
-    def encode_row(self, messages: Sequence[Message]) -> Encoded:
+    def encode_row(self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] = ()) -> Encoded:
         """Encode a conversation for training: every answer that is to be learnt is supervised, with the token that ends it.
 
         What follows the last answer is left out: nothing in it is learnt, and nothing before it looks at it.
 
+        Args:
+            messages: the conversation.
+            tools: schemas of the functions that it may call.
+
         Raises:
-            DataError: no answer, an empty one, an unknown role, or a conversation that this template renders such that an
-                answer in training would not be what serving sees.
+            DataError: no answer, an empty one, an unknown role, a call or schema that is not understood, a conversation that
+                this template renders such that an answer in training would not be what serving sees, or of whose tools it
+                leaves something out.
         """
-        _check(messages)
-        every = [index for index, message in enumerate(messages) if message["role"] == "assistant"]
-        answers = [index for index in every if messages[index].get("train", True)]
-        if every and not answers:
-            raise DataError(
-                'The row has no supervised token: every answer in it has "train": false.',
-                mend='Let one be learnt, or set [prepare] no_target = "reject" to drop such rows with a record.',
-            )
-        if not answers:
-            raise DataError(
-                "The row has no supervised token: it has no assistant message.",
-                mend='Give it an answer, or set [prepare] no_target = "reject" to drop such rows with a record.',
-            )
-        empty = next((index for index in answers if not messages[index]["content"].strip()), None)
-        if empty is not None:
-            raise DataError(
-                f"Message {empty} (assistant) is empty: the model would learn to say nothing.",
-                mend='Give it a text, or set [prepare] no_target = "reject" to drop such rows with a record.',
-            )
-        mark, hidden = self._hide(messages)
-        whole = self.render(hidden, generation=False)
-        cuts = [self._answer(hidden, index, whole, last=index + 1 == len(hidden)) for index in answers]
-        pieces = _pieces(whole, cuts)
+        talk = checked(messages, tools)
+        learnt = _learnt(talk)
+        mark, hidden = self._hide(talk)
+        whole = self._rendered(hidden, mark, generation=False)
+        answers = self._answers(hidden, whole, range(learnt[-1] + 1), learnt=learnt, complete=True)
+        if talk.has_tools:
+            spans = {index: answers[index] for index in learnt}
+            check_shown(hidden, lambda talk: self._text(talk, generation=False), whole, spans, self.tokens)
         ids: list[int] = []
         supervised: list[bool] = []
         # The last piece follows the last answer.
-        for number, piece in enumerate(self.tokens.encode(pieces[:-1], mark)):
+        pieces = self.tokens.encode(_pieces(whole, list(answers.values()))[:-1], mark)
+        for piece, counts in zip(pieces, (one for index in answers for one in (False, index in learnt)), strict=True):
             ids += piece
-            supervised += [number % 2 == 1] * len(piece)
+            supervised += [counts] * len(piece)
         return Encoded(tuple(ids), tuple(supervised))
 
-    def encode_prompt(self, messages: Sequence[Message]) -> list[int]:
+    def encode_prompt(self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] = ()) -> list[int]:
         """Encode a conversation that the model shall answer; ends where the answer begins.
 
         Earlier answers may be empty, or rendered otherwise than when they were the last (templates that drop earlier
         reasoning do that): no row is trained on such a conversation, so there is nothing that it could differ from.
 
+        Args:
+            messages: the conversation.
+            tools: schemas of the functions that the answer may call.
+
         Raises:
-            DataError: no message, an unknown role, or the template refuses the conversation.
+            DataError: no message, an unknown role, a call or schema that is not understood, or the template refuses the
+                conversation, or leaves out some of its tools.
         """
-        _check(messages)
-        mark, hidden = self._hide(messages)
-        whole = self.render(hidden, generation=True)
-        cuts: list[tuple[int, int]] = []
-        for index, message in enumerate(hidden):
-            if message["role"] == "assistant":
-                try:
-                    cuts.append(self._answer(hidden, index, whole))
-                except DataError:
-                    # Conversations like this one are refused in training, so any cut would do: none is made.
-                    continue
-        return [id for piece in self.tokens.encode(_pieces(whole, cuts), mark) for id in piece]
+        talk = checked(messages, tools)
+        mark, hidden = self._hide(talk)
+        whole = self._rendered(hidden, mark, generation=True)
+        if talk.has_tools:
+            check_shown(hidden, lambda talk: self._text(talk, generation=True), whole, {}, self.tokens)
+        answers = self._answers(hidden, whole, range(len(hidden.messages)), learnt=(), complete=False)
+        return [id for piece in self.tokens.encode(_pieces(whole, list(answers.values())), mark) for id in piece]
+
+    def answer_text(self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] = ()) -> str:
+        """Give the last answer as a model that has learnt it writes it: `decode` of its tokens, calls included.
+
+        Raises:
+            DataError: as `encode_row`.
+        """
+        last = max((index for index, message in enumerate(messages) if message.get("role") == "assistant"), default=-1)
+        one = [{**message, "train": index == last} for index, message in enumerate(messages[: last + 1])]
+        row = self.encode_row(one, tools)
+        written = [id for id, learnt in zip(row.ids, row.supervised, strict=True) if learnt]
+        return self.decode(written[:-1])
 
     def decode(self, ids: Sequence[int]) -> str:
         """Give the text of an answer's tokens, without special tokens."""
@@ -149,15 +133,15 @@ class ChatTemplate:
         assert isinstance(text, str)
         return text
 
-    def token_length(self, messages: Sequence[Message]) -> int:
+    def token_length(self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] = ()) -> int:
         """Count a row's tokens after the template.
 
         Raises:
             DataError: as `encode_row`.
         """
-        return len(self.encode_row(messages).ids)
+        return len(self.encode_row(messages, tools).ids)
 
-    def render(self, messages: Sequence[Message], *, generation: bool) -> str:
+    def render(self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] = (), *, generation: bool) -> str:
         """Render to text.
 
         Raises:
@@ -166,6 +150,7 @@ class ChatTemplate:
         try:
             text = self.tokenizer.apply_chat_template(
                 [dict(message) for message in messages],
+                tools=[dict(tool) for tool in tools] or None,
                 chat_template=self.source,
                 tokenize=False,
                 add_generation_prompt=generation,
@@ -177,21 +162,53 @@ class ChatTemplate:
             ) from error
         return str(text)
 
-    def _hide(self, messages: Sequence[Message]) -> tuple[str, list[dict[str, str]]]:
-        shown = [{key: str(text) for key, text in message.items() if key != "train"} for message in messages]
-        mark = self.tokens.mark([self.source, *(text for message in shown for text in message.values())])
-        return mark, [
-            {key: text if key == "role" else self.tokens.hide(text, mark) for key, text in message.items()} for message in shown
-        ]
+    def _hide(self, talk: Conversation) -> tuple[str, Conversation]:
+        mark = self.tokens.mark([self.source, *talk.texts])
+        return mark, talk.mapped(lambda text: self.tokens.hide(text, mark))
 
-    def _answer(self, messages: list[dict[str, str]], index: int, whole: str, *, last: bool = False) -> tuple[int, int]:
+    def _rendered(self, hidden: Conversation, mark: str, *, generation: bool) -> str:
+        text = self._text(hidden, generation=generation)
+        if f"\\u{ord(mark):x}" in text.lower():
+            # Written as an escape, the mark would not be found again.
+            raise DataError(
+                "The conversation holds a special token of the base in a place whose characters the chat template escapes.",
+                mend="Take the token out of the text.",
+            )
+        return text
+
+    def _text(self, talk: Conversation, *, generation: bool) -> str:
+        return self.render(talk.messages, talk.tools, generation=generation)
+
+    def _answers(
+        self, talk: Conversation, whole: str, places: range, *, learnt: Sequence[int], complete: bool
+    ) -> dict[int, tuple[int, int]]:
+        """Where the answers among messages `places` begin and end in the rendered conversation `whole`.
+
+        Others than those learnt are looked for too, since text is cut there when they are written; where one is rendered
+        otherwise than that, any cut would do, and none is made. `complete`: `whole` ends with the last message.
+
+        Raises:
+            DataError: one that is learnt is rendered otherwise than when it has to be written.
+        """
+        found: dict[int, tuple[int, int]] = {}
+        for index in places:
+            if talk.messages[index]["role"] != "assistant":
+                continue
+            try:
+                found[index] = self._answer(talk, index, whole, last=complete and index + 1 == len(talk.messages))
+            except DataError:
+                if index in learnt:
+                    raise
+        return found
+
+    def _answer(self, talk: Conversation, index: int, whole: str, *, last: bool) -> tuple[int, int]:
         """Where answer `index` begins and ends in the rendered conversation `whole`; `last`: `whole` ends with it.
 
         Raises:
             DataError: its prompt, or the answer as it stands when it is the last message, is no prefix of `whole`.
         """
-        before = self.render(messages[:index], generation=True)
-        after = whole if last else self.render(messages[: index + 1], generation=False)
+        before = self.render(talk.messages[:index], talk.tools, generation=True)
+        after = whole if last else self.render(talk.messages[: index + 1], talk.tools, generation=False)
         end = self._closing_end(after, len(before))
         if not after.startswith(before) or not end or not whole.startswith(after[:end]):
             raise DataError(
@@ -204,8 +221,10 @@ class ChatTemplate:
 
     def _closing_end(self, text: str, start: int) -> int:
         """Offset behind the control token that closes the answer which begins at `start`; 0 if there is none."""
-        ends = [end for begin, end, _ in self.tokens.control_ends(text) if begin >= start]
-        return ends[self.leading] if len(ends) > self.leading else 0
+        ends = [(end, id) for begin, end, id in self.tokens.control_ends(text) if begin >= start]
+        if tuple(id for _, id in ends[: len(self.leading)]) == self.leading:
+            ends = ends[len(self.leading) :]
+        return next((end for end, id in ends if id in self.stop_ids), 0)
 
 
 def chat_template(tokenizer: "PreTrainedTokenizerBase", source: str | None = None, *, where: str = TOKENIZER) -> ChatTemplate:
@@ -219,33 +238,15 @@ def chat_template(tokenizer: "PreTrainedTokenizerBase", source: str | None = Non
     tokens = ChatTokens(tokenizer)
     leading, closing = _probe(tokenizer, chosen, tokens, where)
     ends = () if tokenizer.eos_token_id is None else (int(tokenizer.eos_token_id),)
-    return ChatTemplate(tokenizer, chosen, tuple(dict.fromkeys((closing, *ends))), source_digest(chosen), leading, tokens)
+    stops = tuple(dict.fromkeys((closing, *ends)))
+    template = ChatTemplate(tokenizer, chosen, stops, source_digest(chosen), leading, tokens)
+    return replace(template, stop_ids=(*stops, *_call_closing(template)))
 
 
-def template_source(declared: Any, *, where: str = TOKENIZER) -> str:
-    """Give the Jinja text that is used where a base declares this template, or None: the default, and no clock.
-
-    Raises:
-        BaseError: there are several, or it prints the date in a way that cannot be pinned.
-    """
-    if declared is not None and not isinstance(declared, str):
-        raise BaseError(
-            "The base has several chat templates.",
-            where=where,
-            mend="Keep one, in chat_template.jinja.",
-        )
-    return _without_clock(declared or DEFAULT_TEMPLATE, where)
-
-
-def source_digest(source: str) -> Digest:
-    """Digest of a template, as `ChatTemplate.digest` and a base's identity have it."""
-    return digest_bytes(source.encode("utf-8", "surrogatepass"))
-
-
-def _probe(tokenizer: "PreTrainedTokenizerBase", source: str, tokens: ChatTokens, where: str) -> tuple[int, int]:
-    """Render a question and an answer: how many control tokens stand before the answer's text, and what closes it."""
-    trial = ChatTemplate(tokenizer, source, (), Digest(""), 0, tokens)
-    question, answer = {"role": "user", "content": "question"}, {"role": "assistant", "content": "answer"}
+def _probe(tokenizer: "PreTrainedTokenizerBase", source: str, tokens: ChatTokens, where: str) -> tuple[tuple[int, ...], int]:
+    """Render a question and an answer: which control tokens stand before the answer's text, and what closes it."""
+    trial = ChatTemplate(tokenizer, source, (), Digest(""), (), tokens)
+    question, answer = _QUESTION, {"role": "assistant", "content": "answer"}
     try:
         before = trial.render([question], generation=True)
         after = trial.render([question, answer], generation=False)
@@ -271,19 +272,26 @@ def _probe(tokenizer: "PreTrainedTokenizerBase", source: str, tokens: ChatTokens
             where=where,
             mend="Add eos_token after the assistant's content in chat_template.jinja.",
         )
-    return leading, controls[leading][2]
+    return tuple(id for _, _, id in controls[:leading]), controls[leading][2]
 
 
-def _without_clock(source: str, where: str) -> str:
-    """Put a fixed date in the place of today's: a prompt must not change overnight, nor between training and serving."""
-    fixed = _CLOCK.sub(lambda call: repr(TEMPLATE_DATE.strftime(call[2])), source)
-    if re.search(r"strftime_now\s*\(", fixed):
-        raise BaseError(
-            "The base's chat template asks for the date in a way that cannot be fixed: strftime_now without literal format.",
-            where=where,
-            mend="Write the date out in chat_template.jinja.",
-        )
-    return fixed
+def _call_closing(template: ChatTemplate) -> tuple[int, ...]:
+    """Render a question and a call of a tool: what closes that turn, where it is no token that closes others."""
+    call = {"role": "assistant", "tool_calls": [{"id": "call00001", "name": "find", "arguments": {"city": "Bonn"}}]}
+    schema = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
+    tagged = checked([_QUESTION, call], [{"name": "find", "description": "Find a city.", "parameters": schema}]).tagged()
+    talk = tagged.conversation
+    try:
+        before = template.render(talk.messages[:1], talk.tools, generation=True)
+        after = template.render(talk.messages, talk.tools, generation=False)
+    except DataError:
+        # It knows no tools: conversations with some are refused one by one.
+        return ()
+    places = [after.find(tag.word, len(before)) for tag in tagged.tags if tag.message is not None]
+    controls = [id for begin, _, id in template.tokens.control_ends(after) if begin > max(places)]
+    if min(places) < 0 or not controls or not set(controls).isdisjoint(template.stop_ids):
+        return ()
+    return (controls[-1],)
 
 
 def _pieces(whole: str, cuts: Sequence[tuple[int, int]]) -> list[str]:
@@ -292,15 +300,28 @@ def _pieces(whole: str, cuts: Sequence[tuple[int, int]]) -> list[str]:
     return [whole[start:end] for start, end in pairwise(places)]
 
 
-def _check(messages: Sequence[Message]) -> None:
-    if not messages:
-        raise DataError("The conversation has no message.", mend="Give it at least one user message.")
-    for number, message in enumerate(messages):
-        role: Any = message.get("role")
-        if role not in ROLES:
-            raise DataError(f"Message {number} has the unknown role {role!r}.", mend=f"Known roles: {', '.join(ROLES)}.")
-        if not isinstance(message.get("content"), str):
-            raise DataError(f"Message {number} ({role}) has no text content.", mend="Give content as a string.")
-        odd = [key for key, value in message.items() if not isinstance(value, bool if key == "train" else str)]
-        if odd:
-            raise DataError(f"Message {number} ({role}) has {odd[0]!r} that is no text.", mend="Leave it out.")
+def _learnt(talk: Conversation) -> list[int]:
+    """The answers that are to be learnt, in order.
+
+    Raises:
+        DataError: there is none, or one of them says nothing.
+    """
+    answers = [index for index, learnt in enumerate(talk.learnt) if learnt]
+    if not answers and any(message["role"] == "assistant" for message in talk.messages):
+        raise DataError(
+            'The row has no supervised token: every answer in it has "train": false.',
+            mend='Let one be learnt, or set [prepare] no_target = "reject" to drop such rows with a record.',
+        )
+    if not answers:
+        raise DataError(
+            "The row has no supervised token: it has no assistant message.",
+            mend='Give it an answer, or set [prepare] no_target = "reject" to drop such rows with a record.',
+        )
+    for index in answers:
+        message = talk.messages[index]
+        if not message["content"].strip() and "tool_calls" not in message:
+            raise DataError(
+                f"Message {index} (assistant) is empty: the model would learn to say nothing.",
+                mend='Give it a text, or set [prepare] no_target = "reject" to drop such rows with a record.',
+            )
+    return answers

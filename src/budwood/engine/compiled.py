@@ -15,7 +15,7 @@ from functools import cache
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from budwood.engine.families import context_length
 from budwood.engine.layers import StandIn, decoder_layers, put_back
@@ -53,7 +53,7 @@ def compile_layers(model: nn.Module) -> None:
     _take_attention_apart()
     for module in model.modules():
         if isinstance(module, AttachedLinear | QuantizedLinear):
-            module.forward = _apart(module.forward)  # type: ignore[method-assign]  # undone by `uncompile`
+            module.forward = torch.compiler.disable(module.forward)  # type: ignore[method-assign, no-untyped-call]  # see `uncompile`
         if isinstance(module, QuantizedLinear):
             module.workspace.compiled = True
     run = torch.compile(_run_layer, dynamic=True, options=_options())
@@ -142,11 +142,5 @@ def _take_attention_apart() -> None:
 
     from budwood.engine.attention import NAME, attention
 
-    AttentionInterface.register(NAME, _apart(attention))
-
-
-def _apart(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Have the compiler call a function as it is, and look no further."""
-    disable: Any = torch.compiler.disable  # has no annotations
-    apart: Callable[..., Any] = disable(function)
-    return apart
+    apart: Callable[..., tuple[Tensor, None]] = torch.compiler.disable(attention)  # type: ignore[no-untyped-call]  # torch
+    AttentionInterface.register(NAME, apart)

@@ -11,6 +11,7 @@ from typing import Any
 
 from torch import nn
 
+from budwood.engine.tensor_names import model_name
 from budwood.engine.weights import TensorEntry, read_json
 from budwood.errors import BaseError
 
@@ -75,12 +76,12 @@ def check_shapes(model: nn.Module, entries: Sequence[TensorEntry], *, where: str
         BaseError: shapes differ.
     """
     wanted = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
-    prefix = f"{getattr(model, 'base_model_prefix', '')}."
+    prefix = getattr(model, "base_model_prefix", "")
     faults = [
         f"{entry.name} is {entry.shape}, needs {need}"
         for entry in entries
-        for need in [wanted.get(entry.name, wanted.get(prefix + entry.name))]
-        if need is not None and need != entry.shape
+        for name in [model_name(entry.name, wanted, prefix)]
+        if name is not None and (need := wanted[name]) != entry.shape
     ]
     if faults:
         more = f" and {len(faults) - 2:,} more" if len(faults) > 2 else ""

@@ -29,6 +29,7 @@ def supervised_loss(
     scale: float = 1.0,
     softcap: float | None = None,
     chunk: int | None = None,
+    rows: tuple[Tensor, Tensor] | None = None,
     known: bool = False,
 ) -> Tensor:
     """Sum the cross-entropy of N positions.
@@ -40,6 +41,8 @@ def supervised_loss(
         scale: factor on the logits.
         softcap: tanh cap on the logits, after `scale`.
         chunk: positions whose logits are alive at once; None: as many as fit the workspace.
+        rows: (n,) int64 and (n, d): tokens, each once, with rows that stand in the place of the head's; they get a gradient
+            when they require one.
         known: all targets are tokens of the vocabulary, none is -100; they are not looked at.
 
     Returns:
@@ -53,11 +56,12 @@ def supervised_loss(
     if not known:
         hidden, targets = _counted(hidden, targets, len(head))
     chunk = chunk or _piece(head)
+    ids, values = rows or (None, None)
     if _native_does(hidden, head, scale, softcap):
         native: Callable[..., Tensor] = _NativeLoss.apply
-        return native(hidden, head.detach(), targets, chunk)
+        return native(hidden, head.detach(), targets, ids, values, chunk)
     apply: Callable[..., Tensor] = _SupervisedLoss.apply
-    return apply(hidden, head, targets, scale, softcap, chunk)
+    return apply(hidden, head, targets, ids, values, scale, softcap, chunk)
 
 
 def _counted(hidden: Tensor, targets: Tensor, vocabulary: int) -> tuple[Tensor, Tensor]:
@@ -82,66 +86,111 @@ def _native_does(hidden: Tensor, head: Tensor, scale: float, softcap: float | No
     return plain and half and not isinstance(kernels(), Missing)
 
 
+class _Rows:
+    """Rows in the place of the head's, piece by piece: their columns of the logits, and the way back from there."""
+
+    def __init__(self, ids: Tensor, values: Tensor, dtype: torch.dtype) -> None:
+        self._ids = ids
+        self._narrow = values.to(dtype)
+        wide = torch.float64 if values.dtype == torch.float64 else torch.float32
+        self.gradient = torch.zeros(values.shape, dtype=wide, device=values.device)
+
+    @classmethod
+    def of(cls, ids: Tensor | None, values: Tensor | None, dtype: torch.dtype) -> "_Rows | None":
+        return None if ids is None or values is None else cls(ids, values, dtype)
+
+    def put(self, raw: Tensor, piece: Tensor) -> None:
+        """Overwrite the columns of raw logits (m, V) of a piece (m, d)."""
+        raw.index_copy_(1, self._ids, (piece @ self._narrow.T).to(raw.dtype))
+
+    def take(self, slope: Tensor, piece: Tensor) -> Tensor:
+        """Take the columns out of the gradient of the logits; give what they are worth to the piece's gradient (m, d)."""
+        own = slope.index_select(1, self._ids)
+        slope.index_fill_(1, self._ids, 0)
+        self.gradient += own.to(self.gradient.dtype).T @ piece.to(self.gradient.dtype)
+        return own @ self._narrow
+
+
 class _NativeLoss(torch.autograd.Function):
     """The same for a frozen head in bfloat16 on a CPU: the logits are read three times and rounded once."""
 
     @staticmethod
-    def forward(ctx: Any, hidden: Tensor, head: Tensor, targets: Tensor, chunk: int) -> Tensor:
+    def forward(
+        ctx: Any, hidden: Tensor, head: Tensor, targets: Tensor, ids: Tensor | None, values: Tensor | None, chunk: int
+    ) -> Tensor:
+        rows = _Rows.of(ids, values, hidden.dtype)
         grad_hidden = torch.empty_like(hidden)
         losses = torch.empty(len(targets), dtype=torch.float32)
         logits = hidden.new_empty(min(chunk, len(targets)), len(head))
         for start in range(0, len(targets), chunk):
             piece = hidden[start : start + chunk]
             scores = torch.mm(piece, head.T, out=logits[: len(piece)])
+            if rows is not None:
+                rows.put(scores, piece)
             cross_entropy(scores, targets[start : start + chunk], losses[start : start + chunk])
+            own = None if rows is None else rows.take(scores, piece)
             torch.mm(scores, head, out=grad_hidden[start : start + chunk])
-        ctx.save_for_backward(grad_hidden)
+            if own is not None:
+                grad_hidden[start : start + chunk] += own
+        ctx.save_for_backward(grad_hidden, None if rows is None else rows.gradient)
         return losses.sum(dtype=torch.float64).float()
 
     @staticmethod
-    def backward(ctx: Any, *grads: Any) -> tuple[Tensor, None, None, None]:
-        (grad_hidden,) = ctx.saved_tensors
+    def backward(ctx: Any, *grads: Any) -> tuple[Tensor | None, ...]:
+        grad_hidden, grad_rows = ctx.saved_tensors
         factor: Tensor = grads[0]
-        return grad_hidden * factor.to(grad_hidden.dtype), None, None, None
+        return grad_hidden * factor.to(grad_hidden.dtype), None, None, None, _times(grad_rows, factor), None
 
 
 class _SupervisedLoss(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, hidden: Tensor, head: Tensor, targets: Tensor, scale: float, softcap: float | None, chunk: int
+        ctx: Any,
+        hidden: Tensor,
+        head: Tensor,
+        targets: Tensor,
+        ids: Tensor | None,
+        values: Tensor | None,
+        scale: float,
+        softcap: float | None,
+        chunk: int,
     ) -> Tensor:
         wide = torch.float64 if hidden.dtype == torch.float64 else torch.float32
         needs_hidden, needs_head = ctx.needs_input_grad[:2]
+        needs_rows = ctx.needs_input_grad[4]
+        rows = _Rows.of(ids, values, hidden.dtype)
         grad_hidden = torch.empty_like(hidden) if needs_hidden else None
         grad_head = torch.zeros(head.shape, dtype=wide, device=head.device) if needs_head else None
         total = torch.zeros((), dtype=wide, device=hidden.device)
         for start in range(0, len(targets), chunk):
             piece, wanted = hidden[start : start + chunk], targets[start : start + chunk, None]
             raw = (piece @ head.T).to(wide)
+            if rows is not None:
+                rows.put(raw, piece)
             scores = _cap(raw.mul_(scale) if scale != 1.0 else raw, softcap)
             norm = torch.logsumexp(scores, -1, keepdim=True)
             total += (norm - scores.gather(1, wanted)).sum()
-            if needs_hidden or needs_head:
+            if needs_hidden or needs_head or needs_rows:
                 slope = _slope(scores, norm, wanted, scale, softcap).to(hidden.dtype)
+                own = None if rows is None else rows.take(slope, piece)
                 if grad_hidden is not None:
-                    grad_hidden[start : start + chunk] = slope @ head
+                    grad_hidden[start : start + chunk] = slope @ head if own is None else (slope @ head).add_(own)
                 if grad_head is not None:
                     grad_head += slope.T @ piece
-        ctx.save_for_backward(grad_hidden, None if grad_head is None else grad_head.to(head.dtype))
+        grad_rows = rows.gradient if rows is not None and needs_rows else None
+        ctx.save_for_backward(grad_hidden, None if grad_head is None else grad_head.to(head.dtype), grad_rows)
         return total
 
     @staticmethod
-    def backward(ctx: Any, *grads: Any) -> tuple[Tensor | None, Tensor | None, None, None, None, None]:
-        grad_hidden, grad_head = ctx.saved_tensors
+    def backward(ctx: Any, *grads: Any) -> tuple[Tensor | None, ...]:
+        grad_hidden, grad_head, grad_rows = ctx.saved_tensors
         factor: Tensor = grads[0]
-        return (
-            None if grad_hidden is None else grad_hidden * factor.to(grad_hidden.dtype),
-            None if grad_head is None else grad_head * factor.to(grad_head.dtype),
-            None,
-            None,
-            None,
-            None,
-        )
+        of_inputs = (_times(grad_hidden, factor), _times(grad_head, factor), None, None, _times(grad_rows, factor))
+        return (*of_inputs, None, None, None)
+
+
+def _times(gradient: Tensor | None, factor: Tensor) -> Tensor | None:
+    return None if gradient is None else gradient * factor.to(gradient.dtype)
 
 
 def _cap(scores: Tensor, softcap: float | None) -> Tensor:

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from budwood.engine.chat import source_digest, template_source
+from budwood.engine.chat_source import source_digest, template_source
 from budwood.engine.weights import read_json
 from budwood.errors import BaseError
 from budwood.identity import Digest, digest_file, digest_json

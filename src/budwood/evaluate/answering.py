@@ -98,7 +98,7 @@ def _answer_with(loaded: _Loaded, slot: int) -> Answer:
 def _request(case: Case, decoding: Decoding, slot: int, loaded: _Loaded) -> "Request":
     from budwood.engine.generate import Request
 
-    prompt = tuple(loaded.template.encode_prompt(case.messages))
+    prompt = tuple(loaded.template.encode_prompt(case.messages, case.tools))
     room = loaded.generator.context - len(prompt)
     if room < 1:
         raise EvaluationError(

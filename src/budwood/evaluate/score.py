@@ -40,6 +40,7 @@ def score_case(
         "group": case.group,
         "slices": dict(case.slices),
         "prompt": [dict(message) for message in case.messages],
+        **({"tools": list(case.tools)} if case.tools else {}),
         "expected": case.expected,
         "output": answer.output,
         "finish": answer.finish,

@@ -1,7 +1,7 @@
 """The suite: which cases, what is expected, how it is scored and decoded, under one digest."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,13 +18,23 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Case:
-    """One prompt with its expectation. `slices`: name → value, for the tables by slice."""
+    """One prompt with its expectation.
+
+    Args:
+        case_id: of its row.
+        group: cases of one are resampled together.
+        messages: the prompt.
+        expected: the text that is wanted.
+        slices: name → value, for the tables by slice.
+        tools: schemas of the functions that the answer may call.
+    """
 
     case_id: str
     group: str
-    messages: tuple[Mapping[str, str], ...]
+    messages: tuple[Mapping[str, Any], ...]
     expected: str
     slices: Mapping[str, str]
+    tools: tuple[Mapping[str, Any], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -47,20 +57,28 @@ class Suite:
     digest: Digest
 
 
-def make_suite(recipe: Recipe, store: "Store", snapshot: Digest) -> Suite:
+Spell = Callable[[Sequence[Mapping[str, Any]], Sequence[Mapping[str, Any]]], str]
+"""Messages and tools → the text of the last answer as a model writes it, calls included."""
+
+
+def make_suite(recipe: Recipe, store: "Store", snapshot: Digest, *, spell: Spell | None = None) -> Suite:
     """Make the suite from a snapshot's test rows: the last answer of a row is the expectation, what precedes it the prompt.
+
+    An answer that calls a tool is expected as the base's template writes it, which `spell` tells.
 
     The digest is over everything that a report of this suite depends on, but for who answers: cases with their groups and
     slices, scorers and their versions, the primary one, decoding, schema, style and policy.
 
     Raises:
-        EvaluationError: no test rows, a row without an answer, an id twice, an unknown scorer, a primary scorer that does not
-            apply to every case, or a schema file that cannot be read or holds none.
+        EvaluationError: no test rows, a row without an answer, or with one that calls a tool and nothing that spells it, an
+            id twice, an unknown scorer, a primary scorer that does not apply to every case, or a schema file that cannot be
+            read or holds none.
+        DataError: the template does not render a call.
     """
     section = recipe.evaluate
     names = tuple(dict.fromkeys((section.primary, *section.scorers)))
     scorers = tuple(scorer_named(name) for name in names)
-    cases = _cases(store.file(snapshot, "test.jsonl"), section.slice_by)
+    cases = _cases(store.file(snapshot, "test.jsonl"), section.slice_by, spell)
     if section.max_cases:
         cases = sorted(cases, key=lambda case: digest_bytes(case.case_id.encode()))[: section.max_cases]
     if not cases:
@@ -74,7 +92,10 @@ def make_suite(recipe: Recipe, store: "Store", snapshot: Digest) -> Suite:
     schema = _schema(recipe)
     content = {
         "cases": [
-            [case.case_id, case.group, list(map(dict, case.messages)), case.expected, dict(case.slices)] for case in cases
+            # Tools came later: cases without any keep their names.
+            [case.case_id, case.group, list(map(dict, case.messages)), case.expected, dict(case.slices)]
+            + ([list(case.tools)] if case.tools else [])
+            for case in cases
         ],
         "primary": section.primary,
         "scorers": {scorer.name: scorer.version for scorer in scorers},
@@ -86,12 +107,12 @@ def make_suite(recipe: Recipe, store: "Store", snapshot: Digest) -> Suite:
     return Suite(tuple(cases), scorers, decoding, schema, digest_json(content))
 
 
-def _cases(path: Path, slice_by: Sequence[str]) -> list[Case]:
+def _cases(path: Path, slice_by: Sequence[str], spell: Spell | None) -> list[Case]:
     with path.open("rb") as lines:
-        return [_case(json.loads(line.decode("utf-8", "surrogatepass")), slice_by) for line in lines]
+        return [_case(json.loads(line.decode("utf-8", "surrogatepass")), slice_by, spell) for line in lines]
 
 
-def _case(row: Mapping[str, Any], slice_by: Sequence[str]) -> Case:
+def _case(row: Mapping[str, Any], slice_by: Sequence[str], spell: Spell | None) -> Case:
     messages = row["messages"]
     answers = [place for place, message in enumerate(messages) if message["role"] == "assistant"]
     if not answers or answers[-1] == 0:
@@ -102,9 +123,19 @@ def _case(row: Mapping[str, Any], slice_by: Sequence[str]) -> Case:
         )
     # Whether an answer is learnt is training's affair: a case is the same either way.
     shown = [{key: value for key, value in message.items() if key != "train"} for message in messages]
-    prompt, expected = shown[: answers[-1]], shown[answers[-1]]["content"]
+    prompt, answer, tools = shown[: answers[-1]], shown[answers[-1]], tuple(row.get("tools", ()))
+    if "tool_calls" not in answer:
+        expected = answer["content"]
+    elif spell is not None:
+        expected = spell([*prompt, answer], tools)
+    else:
+        raise EvaluationError(
+            f"The answer of test row {short(row['row_id'])} calls a tool, and no template is given that spells it.",
+            where="the snapshot's test split",
+            mend="Give make_suite the template's answer_text as spell.",
+        )
     slices = _slices(row.get("slices", {}), expected, slice_by)
-    return Case(row["row_id"], row.get("group") or row["row_id"], tuple(prompt), expected, slices)
+    return Case(row["row_id"], row.get("group") or row["row_id"], tuple(prompt), expected, slices, tools)
 
 
 def _check(cases: Sequence[Case], primary: Scorer) -> None:

@@ -1,6 +1,6 @@
 """Several releases' adapters made into one: a run that names the releases, to be judged and released like a trained one."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
@@ -54,7 +54,7 @@ def compose_releases(job: Job, releases: Sequence[Digest], settings: "Settings")
         AdapterError: what `engine.lora.compose` refuses.
     """
     from budwood.engine.base import skeleton
-    from budwood.engine.lora import linear_shapes, load_adapter
+    from budwood.engine.lora import load_adapter
     from budwood.engine.lora.compose import compose
 
     bodies = [_body(job, release) for release in releases]
@@ -64,15 +64,15 @@ def compose_releases(job: Job, releases: Sequence[Digest], settings: "Settings")
             f"The releases stand on different forms of the base: {', '.join('/'.join(form) for form in forms)}.",
             mend="Compose releases that were trained on one form.",
         )
-    shapes = linear_shapes(skeleton(job.base.ref))
-    adapters = [load_adapter(job.store.folder(body["result"]["digest"]), shapes) for body in bodies]
+    model = skeleton(job.base.ref)
+    adapters = [load_adapter(job.store.folder(body["result"]["digest"]), model) for body in bodies]
     composed = compose(adapters, settings)
     adapter = _store_adapter(job, composed.adapter, forms[0][0], releases)
     lost = fmean(composed.lost.values())
     data = dict.fromkeys(Digest(body["snapshot"]) for body in bodies)
     run = _store_run(job, adapter, [*data, *releases], settings, forms[0])
     rank = composed.adapter.config.rank
-    return ComposedRun(run, adapter, rank, lost, tuple(_notes(rank)))
+    return ComposedRun(run, adapter, rank, lost, tuple(_notes(composed.adapter)))
 
 
 def _body(job: Job, release: Digest) -> Any:
@@ -103,6 +103,7 @@ def _store_adapter(job: Job, adapter: "Adapter", form: str, releases: Sequence[D
         "rslora": adapter.config.rslora,
         "targets": list(adapter.config.targets),
         "parameters": adapter.parameters,
+        **({"token_rows": {path: list(rows.ids) for path, rows in adapter.rows.items()}} if adapter.rows else {}),
     }
     with job.store.draft("adapter") as draft:
         save_adapter(adapter, draft.folder, base_id=identity.id, revision=identity.revision)
@@ -127,12 +128,15 @@ def _store_run(job: Job, adapter: Digest, sources: Sequence[Digest], settings: "
         )
 
 
-def _notes(rank: int) -> "Sequence[str]":
+def _notes(adapter: "Adapter") -> "Iterator[str]":
+    rank, rows = adapter.config.rank, sum(len(one.ids) for one in adapter.rows.values())
+    if rows:
+        yield f"{rows} token row{'s' if rows > 1 else ''} taken over as trained, whatever the weights; vLLM loads none."
     if rank in VLLM_RANKS:
-        return ()
+        return
     fitting = next((one for one in VLLM_RANKS if one >= rank), None)
-    return (
+    yield (
         f"Rank {rank} is none that vLLM can be told; start it with --max-lora-rank {fitting}."
         if fitting
-        else f"Rank {rank} is more than vLLM takes ({VLLM_RANKS[-1]}); compose with a smaller --rank.",
+        else f"Rank {rank} is more than vLLM takes ({VLLM_RANKS[-1]}); compose with a smaller --rank."
     )

@@ -6,13 +6,16 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Literal
 
-from budwood.engine.divergence import Divergence, Logits, divergence
+from budwood.engine.divergence import Divergence, Logits, divergence, recorded
 from budwood.errors import ReleaseError
 from budwood.events import Event, Reporter
 from budwood.identity import Digest, short
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from budwood.engine.base import BaseRef, LoadedBase, Quantization
+    from budwood.engine.lora import Adapter
     from budwood.store import Store
 
 Onto = Literal["original", "dequantized"]
@@ -41,7 +44,7 @@ def merge_release(store: "Store", release: Digest, out: Path, onto: Onto, *, rep
     Args:
         store: of the release.
         release: its digest.
-        out: a folder that does not exist yet, or is empty.
+        out: a folder that does not exist yet, or is empty. It is there when all is measured.
         onto: which merge is written.
         report: told of progress.
 
@@ -49,8 +52,13 @@ def merge_release(store: "Store", release: Digest, out: Path, onto: Onto, *, rep
         ReleaseError: the release is no adapter, or its base is not quantised and the expanded weights were asked for.
         ServeError: its base is not found.
         AdapterError: `out` holds something, or the disk refuses.
+
+    Cost: merging holds one weight at a time. Measuring runs the models one after the other, each in float32 and alone in
+    memory: for a base in 16 bits twice its files. On disk there are up to two merged models until the end.
     """
-    from budwood.engine.lora import load_adapter, merged_model_files
+    from budwood.engine.base import BaseRef, skeleton
+    from budwood.engine.lora import load_adapter
+    from budwood.engine.lora.merge_files import merged_folder, write_merged
     from budwood.engine.probes import read_probes
     from budwood.serve.loader import find_base, read_body
 
@@ -63,21 +71,21 @@ def merge_release(store: "Store", release: Digest, out: Path, onto: Onto, *, rep
             "The base is not quantised, so there are no expanded weights.", where=where, mend="Use --onto original."
         )
     ref = find_base(store, body, (), where)
-    folder = store.folder(body.result)
-    served = _load(ref, body.quantization)
-    adapter = load_adapter(folder, served.model)
-    wanted = _attached(served, adapter)
+    adapter = load_adapter(store.folder(body.result), skeleton(ref))
     probes = read_probes(store.file(release, "probes.json")).probes
     rows = [((*probe.prompt_ids, *probe.token_ids[:-1]), len(probe.token_ids)) for probe in probes]
     choices: tuple[Onto, ...] = ("original",) if body.quantization == "none" else ("original", "dequantized")
     found: dict[Onto, Divergence] = {}
-    for choice in choices:
-        report(Event("release", f"Merging onto the {choice} weights"))
-        form = body.quantization if choice == "dequantized" and body.quantization != "none" else None
-        with TemporaryDirectory(dir=out.parent if out.parent.is_dir() else None) as scratch:
-            target = out if choice == onto else Path(scratch) / "merged"
-            merged_model_files(ref.folder, adapter, target, onto=form)
-            found[choice] = divergence(wanted, _plain(target, ref), rows)
+    with merged_folder(out, ref.folder) as made, TemporaryDirectory(dir=made) as scratch:
+        report(Event("release", "Running the release as it is served"))
+        wanted = recorded(_served(ref, body.quantization, adapter), rows, Path(scratch))
+        for choice in choices:
+            report(Event("release", f"Merging onto the {choice} weights"))
+            target = made if choice == onto else Path(scratch) / "merged"
+            target.mkdir(exist_ok=True)
+            form = body.quantization if choice == "dequantized" and body.quantization != "none" else None
+            write_merged(ref.folder, adapter, target, onto=form)
+            found[choice] = divergence(wanted, _logits(_load(BaseRef(ref.id, target, None), "none")), rows)
     return Merged(out, release, onto, found)
 
 
@@ -89,24 +97,19 @@ def _load(ref: "BaseRef", quantization: "Quantization") -> "LoadedBase":
     return load_base(ref, dtype=torch.float32, quantization=quantization)
 
 
-def _attached(base: "LoadedBase", adapter: Any) -> Logits:
+def _served(ref: "BaseRef", quantization: "Quantization", adapter: "Adapter") -> Logits:
     from budwood.engine.lora import AdapterBank
 
+    base = _load(ref, quantization)
     bank = AdapterBank.attach(base.model)
     slot = bank.add("release", adapter)
     plain = _logits(base)
 
-    def of(ids: Sequence[int]) -> Any:
+    def of(ids: Sequence[int], count: int) -> "Tensor":
         with bank.use(slot):
-            return plain(ids)
+            return plain(ids, count)
 
     return of
-
-
-def _plain(folder: Path, base: "BaseRef") -> Logits:
-    from budwood.engine.base import BaseRef
-
-    return _logits(_load(BaseRef(base.id, folder, None), "none"))
 
 
 def _logits(base: "LoadedBase") -> Logits:
@@ -115,8 +118,10 @@ def _logits(base: "LoadedBase") -> Logits:
     from budwood.engine.base import hidden_states, logits
     from budwood.engine.packed import Encoded, pack
 
-    def of(ids: Sequence[int]) -> Any:
+    def of(ids: Sequence[int], count: int) -> "Tensor":
+        last = torch.arange(len(ids) - count, len(ids))
         with torch.no_grad():
-            return logits(base.model, hidden_states(base.model, pack([Encoded(tuple(ids), (False,) * len(ids))])))
+            hidden = hidden_states(base.model, pack([Encoded(tuple(ids), (False,) * len(ids))]), only=last)
+            return logits(base.model, hidden, last)
 
     return of

@@ -79,8 +79,8 @@ def probe_prompts(job: Job, snapshot: Digest) -> list[list[int]]:
     for split in ("validation", "train"):
         with job.store.file(snapshot, f"{split}.jsonl").open("rb") as lines:
             for line in lines:
-                messages = json.loads(line.decode("utf-8", "surrogatepass"))["messages"]
-                prompt = job.base.template.encode_prompt(messages[:-1])
+                row = json.loads(line.decode("utf-8", "surrogatepass"))
+                prompt = job.base.template.encode_prompt(row["messages"][:-1], row.get("tools", ()))
                 shortest = min(shortest or len(prompt), len(prompt))
                 if len(prompt) + tokens <= context:
                     prompts.append(prompt)

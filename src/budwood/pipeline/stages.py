@@ -74,11 +74,17 @@ class Released:
 
 def plan(job: Job) -> "Plan":
     """Predict and choose; uses the row lengths of the snapshot when there is one already."""
+    from budwood.engine.base import skeleton
     from budwood.plan.lengths import read_lengths
     from budwood.plan.machine import read_machine
     from budwood.plan.make import make_plan
     from budwood.plan.shape import read_shape
+    from budwood.train.start import wanted_rows
 
+    names = job.recipe.train.token_rows
+    if names:
+        # Tokens that this base has not are refused before anything is paid for.
+        wanted_rows(skeleton(job.base.ref), job.base.template.tokenizer, names)
     snapshot = prepared(job)
     lengths = None if snapshot is None else read_lengths(job.store.folder(snapshot), job.base.template.encode_row)
     made = make_plan(job.recipe, read_shape(job.base.ref.folder), lengths, read_machine())
@@ -187,7 +193,7 @@ def evaluate(job: Job) -> Evaluated:
 
     snapshot = prepare(job)
     # Before training is paid for: whatever makes the comparison impossible.
-    suite = make_suite(job.recipe, job.store, snapshot)
+    suite = make_suite(job.recipe, job.store, snapshot, spell=job.base.template.answer_text)
     live_subject(job)
     run_digest = _given_run(job) or _train_on(job, snapshot)
     result = result_of(job, run_digest)

@@ -67,12 +67,12 @@ class Lengths:
         return self.longest
 
 
-def read_lengths(folder: Path, encode: Callable[[Any], Tokens], *, most: int = 2_000) -> Lengths:
+def read_lengths(folder: Path, encode: Callable[[Any, Any], Tokens], *, most: int = 2_000) -> Lengths:
     """Measure a snapshot's rows: evenly spaced ones, each counted for its share.
 
     Args:
         folder: of the snapshot.
-        encode: messages → tokens, as training encodes them.
+        encode: messages and tools → tokens, as training encodes them.
         most: rows that are measured of each split.
     """
     train, every = _sample(folder / "train.jsonl", encode, most)
@@ -89,9 +89,10 @@ def read_lengths(folder: Path, encode: Callable[[Any], Tokens], *, most: int = 2
     )
 
 
-def _sample(path: Path, encode: Callable[[Any], Tokens], most: int) -> tuple[list[Tokens], int]:
+def _sample(path: Path, encode: Callable[[Any, Any], Tokens], most: int) -> tuple[list[Tokens], int]:
     """Give tokens of every n-th row, and n."""
     with path.open("rb") as file:
         lines = file.readlines()
     every = max(1, math.ceil(len(lines) / most))
-    return [encode(json.loads(line)["messages"]) for line in lines[::every]], every
+    rows = map(json.loads, lines[::every])
+    return [encode(row["messages"], row.get("tools", ())) for row in rows], every

@@ -101,6 +101,7 @@ def make_plan(recipe: Recipe, shape: BaseShape, lengths: Lengths | None, machine
     per_rank = sum(sum(shape.linears[path]) for path in targets)
     ranks = resolve_pattern("rank_pattern", section.rank_pattern, targets)
     trained = sum(ranks.get(path, section.rank) * sum(shape.linears[path]) for path in targets)
+    trained += _token_rows(section) * shape.hidden
     options = {method: _option(method, section, shape, trained, lengths, machine) for method in METHODS}
     rank = check_rank(section, per_rank, lengths) if lengths is not None and lengths.tokens else None
     _check_stored(section, shape)
@@ -108,7 +109,8 @@ def make_plan(recipe: Recipe, shape: BaseShape, lengths: Lengths | None, machine
         "qlora" if shape.four_bits else section.method,
         options,
         memory_bytes=machine.memory_bytes,
-        capacity_exceeded=rank is not None and rank.needed_rank > max(LARGEST_RANK, section.rank),
+        # Token rows belong to an adapter: who names them has chosen one.
+        capacity_exceeded=rank is not None and not section.token_rows and rank.needed_rank > max(LARGEST_RANK, section.rank),
     )
     rate = default_rate(method, shape)
     return Plan(
@@ -123,6 +125,12 @@ def make_plan(recipe: Recipe, shape: BaseShape, lengths: Lengths | None, machine
         warnings=(*warnings(section, method, lengths, rank, targets), *_tight(options[method], machine)),
         machine=machine,
     )
+
+
+def _token_rows(section: TrainSection) -> int:
+    """How many are trained, at most: a tied head has the embedding's."""
+    rows = section.token_rows
+    return sum(map(len, rows.values())) if isinstance(rows, dict) else len(rows)
 
 
 def _check_stored(section: TrainSection, shape: BaseShape) -> None:

@@ -1,6 +1,7 @@
 """Which rows say the same: exact duplicates, conflicting answers, near-duplicates.
 
-"The same prompt" means: system message and turns before the answer are equal after normalisation. Rows of a published test
+"The same prompt" means: system message, tools and turns before the answer are equal after normalisation; calls and tools,
+whose letters are meant as they stand, are compared as canonical JSON, without the calls' ids. Rows of a published test
 file are never dropped here; they are flagged. What is found about other rows:
 
 * exact duplicate: same prompt, same answer; the first stays;
@@ -10,16 +11,18 @@ file are never dropped here; they are flagged. What is found about other rows:
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Literal
 
 from budwood.errors import DataError
 from budwood.prepare.groups import Groups
-from budwood.prepare.row import Row
-from budwood.text.minhash import NearIndex
+from budwood.prepare.row import Message, Row
+from budwood.text.near.entries import sign_texts
+from budwood.text.near.search import Repeats, Terms, find_repeats
 from budwood.text.normalise import normalise
+from budwood.tool_calls import canonical_text, written
 
 LEAK, CONFLICT, EXACT, NEAR = "leak", "conflict", "exact_duplicate", "near_duplicate"
 
@@ -29,8 +32,8 @@ class Says:
     """What a row says, normalised.
 
     Args:
-        prompt: key of everything before the answer, system message included.
-        turns: text of everything before the answer, without the system message: what near-duplicates are judged by.
+        prompt: key of everything before the answer, system message and tools included.
+        turns: text of everything before the answer, without system message and tools: what near-duplicates are judged by.
         answer: key of the answer.
     """
 
@@ -53,9 +56,10 @@ class Fault:
 
 def says(row: Row) -> Says:
     *before, answer = row.messages
-    turns = [normalise(message.content) for message in before if message.role != "system"]
-    system = [normalise(message.content) for message in before if message.role == "system"]
-    return Says(_key("\x1e".join([*system, "\x1f", *turns])), " ".join(turns), _key(normalise(answer.content)))
+    turns = [_said(message) for message in before if message.role != "system"]
+    system = [_said(message) for message in before if message.role == "system"]
+    offered = [canonical_text(row.tools)] if row.tools else []
+    return Says(_key("\x1e".join([*offered, *system, "\x1f", *turns])), " ".join(turns), _key(_said(answer)))
 
 
 def find_leaks(rows: Sequence[Row], said: Sequence[Says]) -> dict[int, Fault]:
@@ -125,10 +129,13 @@ class Candidate:
     role: Literal["published", "settled", "free"]
 
     @property
-    def meaning(self) -> tuple[bytes, bytes]:
-        """What a twin has to share besides the prompt: system message and answer."""
+    def meaning(self) -> bytes:
+        """What a twin has to share besides the prompt, system message, tools and answer, in 16 bytes."""
         first = self.row.messages[0] if self.row else None
-        return (_key(normalise(first.content)) if first and first.role == "system" else b"", self.said.answer)
+        around = _key(normalise(first.content)) if first and first.role == "system" else b""
+        if self.row and self.row.tools:
+            around += _key(canonical_text(self.row.tools))
+        return blake2b(around + self.said.answer, digest_size=16).digest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,46 +146,89 @@ class Twin:
     fault: Fault
 
 
-def find_near(
-    candidates: Mapping[int, Candidate], groups: Groups, threshold: float, tick: Callable[[int], None]
-) -> dict[int, Twin]:
-    """Join what is near, and name for each row that may go (or be flagged) the one that it repeats.
+@dataclass(frozen=True)
+class Resemblances:
+    """What the search for near-duplicates found.
 
-    A row that may go is not searched for again: what it resembles is in the index already. So a set of n copies costs n
+    Args:
+        twins: row that may go (or be flagged) → the row that it repeats.
+        crowded: rows that had more look-alikes than are compared with each.
+        by: what did the work.
+    """
+
+    twins: dict[int, Twin]
+    crowded: int
+    by: str
+
+
+def find_near(
+    order: Sequence[int], candidate: Callable[[int], Candidate], groups: Groups, threshold: float, tick: Callable[[int], None]
+) -> Resemblances:
+    """Join what is near, and name for each row that may go (or be flagged) the first one before it that it repeats.
+
+    A row that may go is not compared with again: what it resembles stays in its place. So a set of n copies costs n
     comparisons, not n².
 
     Args:
-        candidates: rows by key, in the order to look at them: those that stay first.
+        order: rows in the order to look at them: those that stay first.
+        candidate: what a row is; asked for once for each row, and again for those that have to be compared.
         groups: joined along the way.
         threshold: [prepare] near_duplicate.
-        tick: called with the number of rows looked at.
+        tick: called with the number of rows done.
     """
-    index = NearIndex(threshold)
-    meanings: dict[int, tuple[bytes, bytes]] = {}
-    twins: dict[int, Twin] = {}
-    for done, (i, candidate) in enumerate(candidates.items(), start=1):
-        meanings[i] = meaning = candidate.meaning
-        group = groups.of(i)
-        # Two rows of one group with different answers change nothing, however alike they are.
-        hits = index.near(candidate.said.turns, wanted=lambda j: groups.of(j) != group or meanings[j] == meaning)  # noqa: B023
-        for hit in hits:
-            groups.join(i, hit.key)
-        for hit in hits:
-            row = candidates[hit.key].row
-            if row is not None and meanings[hit.key] == meaning and _may_repeat(candidate, candidates[hit.key]):
-                reason = f"{hit.similarity:.2f} alike, with the same answer as row {row.row_id} ({row.origin})"
-                twins[i] = Twin(hit.key, Fault(NEAR, reason))
-                break
-        if i not in twins or candidate.role != "free":
-            index.add(i, candidate.said.turns)
-        tick(done)
-    return twins
+    found = _search(order, candidate, groups, threshold, tick)
+    twins = {}
+    for place in (found.twin >= 0).nonzero()[0].tolist():
+        key = order[int(found.twin[place])]
+        row = candidate(key).row
+        assert row is not None, "a row that only an earlier snapshot holds is nobody's twin"
+        reason = f"{found.alike[place]:.2f} alike, with the same answer as row {row.row_id} ({row.origin})"
+        twins[order[place]] = Twin(key, Fault(NEAR, reason))
+    return Resemblances(twins, found.crowded, found.by)
 
 
-def _may_repeat(row: Candidate, other: Candidate) -> bool:
-    if row.role == "published":
-        return other.role == "published"
-    return row.role == "free" and other.role != "published"
+PUBLISHED, OTHERS = 1, 2
+"""Who repeats whom: published rows each other, free ones whatever is not published, settled ones nothing."""
+
+
+def _search(
+    order: Sequence[int], candidate: Callable[[int], Candidate], groups: Groups, threshold: float, tick: Callable[[int], None]
+) -> Repeats:
+    import numpy
+
+    meanings, asks, offers, goes = bytearray(), bytearray(), bytearray(), bytearray()
+
+    def texts() -> Iterator[str]:
+        for done, i in enumerate(order, start=1):
+            here = candidate(i)
+            mine = PUBLISHED if here.role == "published" else OTHERS
+            meanings.extend(here.meaning)
+            asks.append(0 if here.role == "settled" else mine)
+            offers.append(mine if here.row else 0)
+            goes.append(here.role == "free")
+            tick(done // 2)
+            yield here.said.turns
+
+    entries = sign_texts(texts(), len(order), threshold=threshold, threads=2)
+    terms = Terms(
+        meaning=numpy.frombuffer(meanings, numpy.uint64).reshape(-1, 2),
+        asks=numpy.frombuffer(asks, numpy.uint8),
+        offers=numpy.frombuffer(offers, numpy.uint8),
+        goes=numpy.frombuffer(goes, numpy.uint8),
+        member=numpy.array(order, numpy.int64),
+    )
+    return find_repeats(
+        entries,
+        terms,
+        lambda place: candidate(order[place]).said.turns,
+        groups.parent,
+        tick=lambda done: tick((len(order) + done) // 2),
+    )
+
+
+def _said(message: Message) -> str:
+    text = normalise(message.content)
+    return f"{text} {written(message.calls)}".strip() if message.calls else text
 
 
 def _key(text: str) -> bytes:

@@ -60,8 +60,7 @@ def _read(store: "Store", onto: Digest, split: Split) -> Iterator[Ancestor]:
     with store.file(onto, f"{split}.jsonl").open(encoding="utf-8") as file:
         for line in file:
             value = json.loads(line)
-            messages = tuple(
-                Message(message["role"], message["content"], message.get("train", True)) for message in value["messages"]
-            )
-            row = Row(value["row_id"], Origin(**value["source"]), messages, value["slices"], value["weight"], "auto")
+            messages = tuple(map(Message.from_json, value["messages"]))
+            origin, tools = Origin(**value["source"]), tuple(value.get("tools", ()))
+            row = Row(value["row_id"], origin, messages, value["slices"], value["weight"], "auto", tools=tools)
             yield Ancestor(row.row_id, says(row), split, row.slices)

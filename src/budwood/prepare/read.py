@@ -20,9 +20,10 @@ from budwood.events import Event, Reporter
 from budwood.identity import Digest
 from budwood.prepare.files import SourceFile, open_file
 from budwood.prepare.records import Malformed, Record, records
-from budwood.prepare.row import Message, Origin, Rejected, Row, Scalar
-from budwood.prepare.shapes import Misshapen, Shape, convert, nested_keys, recognise
+from budwood.prepare.row import Message, Origin, Rejected, Row
+from budwood.prepare.shapes import Content, Misshapen, Shape, check_unpadded, convert, nested_keys, recognise
 from budwood.recipe import PrepareSection, SourceSection
+from budwood.tool_calls import strings
 
 LOOKED_AT = 50
 """Records from which the shape of a file is recognised."""
@@ -124,6 +125,7 @@ def _read_file(
     read = malformed = 0
     slices: dict[str, None] = {}
     left_out: dict[str, None] = {}
+    tools = False
     faults: list[Rejected] = []
     for record in itertools.chain(first, stream):
         read += 1
@@ -132,6 +134,7 @@ def _read_file(
             result.rows.append(row)
             slices.update(dict.fromkeys(row.slices))
             left_out.update(dict.fromkeys(nested_keys(cast("Record", record).value, shape)))
+            tools = tools or bool(row.tools)
         else:
             malformed += 1
             faults.append(row)
@@ -154,7 +157,7 @@ def _read_file(
             encoding=file.encoding,
             compression=file.compression,
             slices=tuple(slices),
-            left_out=tuple(left_out),
+            left_out=tuple(key for key in left_out if key != "tools" or not tools),
             **declared,
         )
     )
@@ -194,7 +197,9 @@ def _row(
         return Rejected(origin, "read", record.reason, record.raw)
     try:
         content = convert(record.value, shape, source.columns)
-        _check_text(content.messages, content.slices)
+        if file.layout == "parquet" and (content.tools or any(message.calls for message in content.messages)):
+            check_unpadded(record.value)
+        _check_text(content)
     except Misshapen as error:
         return Rejected(origin, "read", str(error), _as_text(record.value))
     messages = content.messages
@@ -202,7 +207,7 @@ def _row(
         messages = (Message("system", section.system), *messages)
     if section.supervise == "last":
         messages = _last_alone(messages)
-    return Row(origin.row_id, origin, messages, content.slices, source.weight, source.split)
+    return Row(origin.row_id, origin, messages, content.slices, source.weight, source.split, tools=content.tools)
 
 
 def _last_alone(messages: tuple[Message, ...]) -> tuple[Message, ...]:
@@ -214,23 +219,25 @@ def _last_alone(messages: tuple[Message, ...]) -> tuple[Message, ...]:
     )
 
 
-def _check_text(messages: Sequence[Message], slices: Mapping[str, Scalar]) -> None:
-    for text in _texts(messages, slices):
+def _check_text(content: Content) -> None:
+    for text in _texts(content):
         # JSON can spell half a character (a lone surrogate); no file could hold it afterwards.
         try:
             text.encode("utf-8")
         except UnicodeEncodeError:
             raise Misshapen("holds half a character (a lone surrogate)") from None
-    for key, value in slices.items():
+    for key, value in content.slices.items():
         if isinstance(value, float) and math.isinf(value):
             raise Misshapen(f'"{key}" is infinite')
 
 
-def _texts(messages: Sequence[Message], slices: Mapping[str, Scalar]) -> Iterator[str]:
-    for message in messages:
+def _texts(content: Content) -> Iterator[str]:
+    for message in content.messages:
         yield message.role
         yield message.content
-    for key, value in slices.items():
+        yield from strings((message.calls, message.call_id, message.name))
+    yield from strings(content.tools)
+    for key, value in content.slices.items():
         yield key
         if isinstance(value, str):
             yield value

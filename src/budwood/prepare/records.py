@@ -17,6 +17,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Literal, NamedTuple, cast
 
 from budwood.errors import DataError
+from budwood.json_text import decode, kind
 from budwood.prepare.files import SourceFile
 
 
@@ -99,15 +100,15 @@ def _last_opening(lines: Sequence[str], delimiter: str) -> int:
 
 def _json(file: SourceFile) -> Iterator[Record | Malformed]:
     try:
-        document = _DECODER.decode("".join(file.lines()))
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{file.shown} is not JSON: {_say(error)}.", mend="Correct that place.") from None
+        document = decode("".join(file.lines()))
+    except ValueError as error:
+        raise DataError(f"{file.shown} is not JSON: {error}.", mend="Correct that place.") from None
     for number, value in enumerate(_rows_of(document, file.shown), start=1):
         if isinstance(value, dict):
             yield Record(number, value)
         else:
             raw = json.dumps(value, ensure_ascii=False)
-            yield Malformed(number, f"a {_kind(value)} where an object is expected", raw)
+            yield Malformed(number, f"{kind(value)} where an object is expected", raw)
 
 
 def _parquet(file: SourceFile) -> Iterator[Record | Malformed]:
@@ -144,38 +145,12 @@ def _header(reader: Iterator[list[str]], shown: str) -> list[str]:
 
 def _parse(line: int, text: str) -> Record | Malformed:
     try:
-        value = _DECODER.decode(text)
-    except (ValueError, RecursionError) as error:
-        return Malformed(line, f"no JSON: {_say(error)}", text)
+        value = decode(text)
+    except ValueError as error:
+        return Malformed(line, f"no JSON: {error}", text)
     if not isinstance(value, dict):
-        return Malformed(line, f"a {_kind(value)} where an object is expected", text)
+        return Malformed(line, f"{kind(value)} where an object is expected", text)
     return Record(line, value)
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    values = dict(pairs)
-    if len(values) != len(pairs):
-        names = [name for name, _ in pairs]
-        # Which of two values was meant cannot be known; json would take the last in silence.
-        raise ValueError(f"the key {next(n for n in names if names.count(n) > 1)!r} occurs twice")
-    return values
-
-
-def _no_constant(name: str) -> None:
-    raise ValueError(f"{name} is no JSON value")
-
-
-_DECODER = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_no_constant)
-
-
-def _say(error: ValueError | RecursionError) -> str:
-    if isinstance(error, json.JSONDecodeError):
-        return f"{error.msg} at column {error.colno}" + (f" of line {error.lineno}" if error.lineno > 1 else "")
-    return "nested too deeply" if isinstance(error, RecursionError) else str(error)
-
-
-def _kind(value: object) -> str:
-    return {list: "list", str: "string", bool: "truth value", type(None): "null"}.get(type(value), "number")
 
 
 def _rows_of(values: Any, shown: str) -> list[Any]:

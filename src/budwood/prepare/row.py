@@ -4,26 +4,73 @@ Rows are immutable; a rule that changes one returns another. Anything that is ke
 ("2 e-mail addresses redacted"), never words of the row.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Protocol
 
 from budwood.identity import Digest, digest_json
+from budwood.tool_calls import Call, Tool, mapped, strings, with_arguments
 
 Declared = Literal["auto", "train", "test"]
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 Scalar = str | int | float | bool | None
-TokenLength = Callable[[list[dict[str, Any]]], int]
-"""Messages → tokens of the row after its chat template. Raises DataError for a row that no token of can be learnt from."""
+
+
+class TokenLength(Protocol):
+    def __call__(self, messages: list[dict[str, Any]], tools: Sequence[Tool] = (), /) -> int:
+        """Count a row's tokens after its chat template.
+
+        Raises:
+            DataError: no token of it can be learnt.
+        """
+        ...
 
 
 class Message(NamedTuple):
-    """One turn; `trained`: whether an answer is learnt, or only stands in the conversation."""
+    """One turn.
+
+    Args:
+        role: who speaks.
+        content: the text; empty beside calls that say it all.
+        trained: whether an answer is learnt, or only stands in the conversation.
+        calls: what an answer calls, as `tool_calls.read_calls` gives it.
+        call_id: of a tool's result: the call's; empty where none was given.
+        name: of a tool's result: the function's; empty where none was given.
+    """
 
     role: str
     content: str
     trained: bool = True
+    calls: tuple[Call, ...] = ()
+    call_id: str = ""
+    name: str = ""
+
+    @property
+    def texts(self) -> Iterator[str]:
+        """Everything in it that somebody wrote."""
+        return strings((self.content, [call["function"] for call in self.calls], self.name))
+
+    def mend(self, change: Callable[[str], str], *, arguments: bool = True) -> "Message":
+        """Change its text and, unless told otherwise, the texts of its calls' arguments; names stay."""
+        content = change(self.content)
+        if self.calls and arguments:
+            calls = tuple(with_arguments(call, lambda held: mapped(held, change)) for call in self.calls)
+            return self._replace(content=content, calls=calls)
+        return self if content == self.content else self._replace(content=content)
+
+    def as_json(self) -> dict[str, Any]:
+        """Give the form that a snapshot holds and a chat template takes; what is not said is left out."""
+        said = {"tool_call_id": self.call_id, "name": self.name, "tool_calls": list(self.calls)}
+        flag = {} if self.trained else {"train": False}
+        return {"role": self.role, "content": self.content} | {key: value for key, value in said.items() if value} | flag
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> "Message":
+        """Read what `as_json` wrote."""
+        calls = tuple(value.get("tool_calls", ()))
+        trained = bool(value.get("train", True))
+        return cls(value["role"], value["content"], trained, calls, value.get("tool_call_id", ""), value.get("name", ""))
 
 
 class Origin(NamedTuple):
@@ -64,6 +111,7 @@ class Row:
         slices: the other columns of its record that hold plain values.
         declared: what its source says of splits; "test" is a published test file, kept whole.
         tokens: length after the chat template, None until measured.
+        tools: schemas of the functions that answers may call.
     """
 
     row_id: str
@@ -74,29 +122,34 @@ class Row:
     declared: Declared
     touched: tuple[Touch, ...] = ()
     tokens: int | None = None
+    tools: tuple[Tool, ...] = ()
+
+    @property
+    def calls_tools(self) -> bool:
+        """Whether it holds a call or a result."""
+        return any(message.calls or message.role == "tool" for message in self.messages)
 
     @property
     def answer(self) -> str:
-        """The last message, when the assistant wrote it; else empty."""
+        """The text of the last message, when the assistant wrote it; else empty."""
         last = self.messages[-1]
         return last.content if last.role == "assistant" else ""
 
     def touch(self, rule: str, kind: Literal["changed", "flagged"], reason: str) -> "Row":
         return replace(self, touched=(*self.touched, Touch(rule, kind, reason)))
 
-    def mend(self, rule: str, reason: str, mend: Callable[[str], str]) -> "Row":
-        """Pass every message's text through `mend`; the same row where that changes nothing."""
-        contents = [mend(message.content) for message in self.messages]
-        places = [i for i, message in enumerate(self.messages) if contents[i] != message.content]
+    def mend(self, rule: str, reason: str, mend: Callable[[str], str], *, arguments: bool = True) -> "Row":
+        """Pass every message's text, and those of its calls' arguments, through `mend`; the same row where nothing changes."""
+        messages = tuple(message.mend(mend, arguments=arguments) for message in self.messages)
+        places = [place for place, message in enumerate(self.messages) if messages[place] != message]
         if not places:
             return self
-        messages = tuple(m._replace(content=text) for m, text in zip(self.messages, contents, strict=True))
         where = ", ".join(f"{self.messages[i].role} message {i + 1}" for i in places)
         return replace(self, messages=messages, touched=(*self.touched, Touch(rule, "changed", f"{reason} in {where}")))
 
     def chat(self) -> list[dict[str, Any]]:
-        """Give the messages as a snapshot holds them: `"train": false` only where it is said."""
-        return [{"role": m.role, "content": m.content} | ({} if m.trained else {"train": False}) for m in self.messages]
+        """Give the messages as a snapshot holds them."""
+        return [message.as_json() for message in self.messages]
 
     def __str__(self) -> str:
         return f"Row {self.row_id} ({self.origin})"
@@ -104,12 +157,13 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """A row that is out: the rule, the reason, and what it held: messages, or the raw text of an unreadable record."""
+    """A row that is out: the rule, the reason, and what it held: messages and tools, or an unreadable record's raw text."""
 
     origin: Origin
     rule: str
     reason: str
     content: tuple[Message, ...] | str
+    tools: tuple[Tool, ...] = ()
 
     @property
     def row_id(self) -> str:
@@ -131,6 +185,7 @@ def as_json(placed: Placed) -> dict[str, Any]:
     return {
         "row_id": row.row_id,
         "messages": row.chat(),
+        **({"tools": list(row.tools)} if row.tools else {}),
         "source": row.origin._asdict(),
         "group": placed.group,
         "split": placed.split,
@@ -150,4 +205,5 @@ def rejected_as_json(rejected: Rejected, redact: Callable[[str], str]) -> dict[s
     }
     if isinstance(rejected.content, str):
         return line | {"raw": redact(rejected.content)}
-    return line | {"messages": [{"role": m.role, "content": redact(m.content)} for m in rejected.content]}
+    messages = [mapped(message._replace(trained=True).as_json(), redact, keys=True) for message in rejected.content]
+    return line | {"messages": messages} | ({"tools": mapped(rejected.tools, redact, keys=True)} if rejected.tools else {})

@@ -18,14 +18,16 @@ from budwood.prepare.read import STEP, read_sources
 from budwood.prepare.row import Drop, Rejected, Row, TokenLength
 from budwood.prepare.rules.build import build_rules
 from budwood.prepare.rules.rule import Rule
+from budwood.prepare.rules.tool_turns import ToolTurns
 from budwood.prepare.separate import OPERATIONS, Separated, separate
 from budwood.prepare.snapshot import Contents, write_snapshot
 from budwood.recipe import PrepareSection, Recipe
+from budwood.text.near.walk import LONGEST
 
 if TYPE_CHECKING:
     from budwood.store import Store
 
-VERSION = 2
+VERSION = 4
 """Version of the stage: raise it when the same input would give another snapshot."""
 
 
@@ -69,13 +71,14 @@ def prepare(
         sources=read.facts,
         placed=result.placed,
         rejected=rejected,
-        rules=_account(rules, result, rejected, section),
+        rules=_account(_at_work(rules, read.rows), result, rejected, section),
         groups=result.groups | {"by": section.group_by} | {"notes": _notes(result, section)},
         onto=inheritance.snapshot,
         settings=_settings(section),
     )
     seconds = time.perf_counter() - started
-    digest = write_snapshot(store, contents, attestation={"seconds": seconds, "rows_per_s": total / max(seconds, 1e-9)})
+    attestation = {"seconds": seconds, "rows_per_s": total / max(seconds, 1e-9), "near_duplicates_by": result.searched_by}
+    digest = write_snapshot(store, contents, attestation=attestation)
     summary = f"{len(result.placed):,} rows kept, {len(rejected):,} rejected"
     report(Event("prepare", summary, done=total, total=total, unit="rows"))
     return digest
@@ -107,14 +110,18 @@ def _apply(row: Row, rules: Sequence[Rule]) -> Row | Rejected:
     for rule in rules:
         outcome = rule.apply(row)
         if isinstance(outcome, Drop):
-            return Rejected(row.origin, rule.name, outcome.reason, row.messages)
+            return Rejected(row.origin, rule.name, outcome.reason, row.messages, row.tools)
         row = outcome
     return row
 
 
 def _ticker(total: int, report: Reporter) -> Callable[[int], None]:
+    told = 0
+
     def tick(done: int) -> None:
-        if done % STEP == 0:
+        nonlocal told
+        if done - told >= STEP:
+            told = done
             report(Event("prepare", "Looking for near-duplicates", done=done, total=total, unit="rows"))
 
     return tick
@@ -129,6 +136,11 @@ def _check_left(result: Separated, rejected: Sequence[Rejected], total: int) -> 
         f"No row is left to train on: {total:,} read, {len(rejected):,} rejected ({why}).",
         mend="Look at the sources and at [prepare]; nothing was stored.",
     )
+
+
+def _at_work(rules: Sequence[Rule], rows: Sequence[Row]) -> list[Rule]:
+    """The rules that a snapshot tells of: without the one for tool calls where there are none, so that names stay."""
+    return [rule for rule in rules if rule.name != ToolTurns.name or any(row.calls_tools for row in rows)]
 
 
 def _account(
@@ -167,6 +179,11 @@ def _notes(result: Separated, section: PrepareSection) -> list[str]:
         notes.append("No group fell into validation: there are too few groups for its share.")
     if section.test and not splits["test"]:
         notes.append("No group fell into test: there are too few groups for its share.")
+    if result.crowded:
+        notes.append(
+            f"{result.crowded:,} rows have so many look-alikes that they were compared with the nearest {LONGEST} of a kind "
+            "only: some near-duplicates among them may have stayed."
+        )
     largest, kept = result.groups["largest"], len(result.placed)
     if largest > max(section.validation, section.test) * kept > 0 and largest > 1:
         notes.append(

@@ -35,7 +35,7 @@ from budwood.prepare.row import SPLITS, Placed, Rejected, Row
 from budwood.prepare.split import Member, Shares, place, representative
 from budwood.recipe import PrepareSection
 
-OPERATIONS = {LEAK: 1, CONFLICT: 1, EXACT: 1, NEAR: 1}
+OPERATIONS = {LEAK: 1, CONFLICT: 1, EXACT: 1, NEAR: 2}
 """Name → version of what this operation can do to a row, in order."""
 
 
@@ -48,12 +48,16 @@ class Separated:
         rejected: the others, with rule and reason.
         flagged: rule → rows of published test files that it would have dropped.
         groups: figures for the snapshot's body.
+        crowded: rows that had more look-alikes than the search compares with each.
+        searched_by: what looked for near-duplicates; of no influence on the result.
     """
 
     placed: list[Placed] = field(default_factory=list)
     rejected: list[Rejected] = field(default_factory=list)
     flagged: Counter[str] = field(default_factory=Counter)
     groups: dict[str, int] = field(default_factory=dict)
+    crowded: int = 0
+    searched_by: str = ""
 
 
 def separate(rows: Sequence[Row], inheritance: Inheritance, section: PrepareSection, tick: Callable[[int], None]) -> Separated:
@@ -88,20 +92,23 @@ class _Work:
         self.out: dict[int, Fault] = {}
         self.flags: dict[int, list[Fault]] = defaultdict(list)
         self.twins: dict[int, Twin] = {}
+        self.crowded = 0
+        self.searched_by = ""
 
     def find_duplicates(self, tick: Callable[[int], None]) -> None:
         self._take(find_leaks(self.rows, self.said))
         self._take(find_conflicts(self.rows, self.said, self.section.conflicts, self.out))
         self._take(find_exact(self.rows, self.said, self.out))
-        candidates = {i: self._candidate(i) for i in range(len(self.all_said)) if i not in self.out}
+        left = [i for i in range(len(self.all_said)) if i not in self.out]
         prompts: dict[str, int] = {}
-        for i in candidates:
+        for i in left:
             self.groups.join(i, prompts.setdefault(self.all_said[i].turns, i))
         # Those that stay come first: others are compared with them, and never the other way round.
         ranks = {"published": 0, "settled": 1, "free": 2}
-        order = sorted(candidates, key=lambda i: ranks[candidates[i].role])
-        twins = find_near({i: candidates[i] for i in order}, self.groups, self.section.near_duplicate, tick)
-        for i, twin in twins.items():
+        order = sorted(left, key=lambda i: ranks[self._candidate(i).role])
+        found = find_near(order, self._candidate, self.groups, self.section.near_duplicate, tick)
+        self.crowded, self.searched_by = found.crowded, found.by
+        for i, twin in found.twins.items():
             if not self._published(i):
                 self.twins[i] = twin
             elif all(fault.rule != EXACT for fault in self.flags[i]):
@@ -126,7 +133,7 @@ class _Work:
             )
 
     def place_groups(self) -> Separated:
-        result = Separated()
+        result = Separated(crowded=self.crowded, searched_by=self.searched_by)
         placed: dict[int, Placed] = {}
         sizes: Counter[str] = Counter()
         shares = Shares(self.section.validation, self.section.test, self.section.split_seed)
@@ -193,7 +200,7 @@ class _Work:
 
     def _rejected(self, i: int) -> Rejected:
         row = self.rows[i]
-        return Rejected(row.origin, self.out[i].rule, self.out[i].reason, row.messages)
+        return Rejected(row.origin, self.out[i].rule, self.out[i].reason, row.messages, row.tools)
 
     def _contaminated(self, indices: Sequence[int]) -> DataError:
         shown = ", ".join(str(self.rows[i].origin) for i in indices[:3])

@@ -2,13 +2,16 @@
 
     messages    {"messages": [{"role", "content"}, …]}              OpenAI chat; content may be a list of text parts;
                                                                     "weight": 0, "train": false: an answer not to be learnt
+                                                                    "tool_calls"; "tool_call_id", "name" of a result
     prompt      {"prompt", "completion"}                            strings, or lists of messages
     alpaca      {"instruction", "input", "output"}
-    sharegpt    {"conversations": [{"from", "value"}, …]}
+    sharegpt    {"conversations": [{"from", "value"}, …]}           "function_call": its value is the call, or a list of them;
+                                                                    "observation", "function_response", "tool": a result
     columns     named in the recipe: prompt, completion, system
 
-What is neither prompt nor answer becomes a slice when it is a plain value; nested values are left out, and counted by the
-reader. A record that does not fit its file's shape is `Misshapen`; one without an answer fits, and a rule judges it.
+"tools" beside a conversation are function schemas: a list, or JSON text of one. What is neither prompt nor answer becomes a
+slice when it is a plain value; nested values are left out, and counted by the reader. A record that does not fit its file's
+shape is `Misshapen`; one without an answer fits, and a rule judges it.
 """
 
 from collections import Counter
@@ -16,7 +19,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 from budwood.errors import DataError
+from budwood.json_text import decode
 from budwood.prepare.row import Message, Scalar
+from budwood.tool_calls import Call, Tool, ToolFault, read_calls, read_tools
 
 Shape = Literal["messages", "prompt", "alpaca", "sharegpt", "columns"]
 
@@ -32,7 +37,15 @@ _KEYS: Mapping[Shape, tuple[str, ...]] = {
     "alpaca": ("instruction", "input", "output", "system"),
     "prompt": ("prompt", "completion", "system"),
 }
-_SPEAKERS = {"human": "user", "gpt": "assistant", "chatgpt": "assistant", "model": "assistant"}
+_SPEAKERS = {
+    "human": "user",
+    "gpt": "assistant",
+    "chatgpt": "assistant",
+    "model": "assistant",
+    "function_call": "assistant",
+    "observation": "tool",
+    "function_response": "tool",
+}
 _NO_INPUT = {"", "<noinput>", "no input", "noinput", "n/a", "none", "nan", "no input required", "no input needed"}
 """How Alpaca-like sets spell that an instruction has no input (casefolded, without the closing full stop)."""
 
@@ -44,6 +57,7 @@ class Misshapen(Exception):
 class Content(NamedTuple):
     messages: tuple[Message, ...]
     slices: Mapping[str, Scalar]
+    tools: tuple[Tool, ...] = ()
 
 
 def recognise(records: Sequence[Mapping[str, Any]], *, shown: str) -> Shape:
@@ -69,13 +83,36 @@ def convert(record: Mapping[str, Any], shape: Shape, columns: Mapping[str, str])
     `columns` is for shape "columns": part ("prompt", "completion", "system") → column.
 
     Raises:
-        Misshapen: a key is missing or holds something else than text.
+        Misshapen: a key is missing or holds something else than text, or a tool call or schema is not understood.
     """
     messages = _FROM[shape](record, columns)
-    used = set(columns.values()) if shape == "columns" else set(_KEYS[shape])
+    tools = () if shape == "columns" else _tools(record, chat=_is_chat(record, shape))
+    used = set(columns.values()) if shape == "columns" else {*_KEYS[shape], *(["tools"] if tools else [])}
     # Parquet writers spell a missing number as NaN, which is the one value that differs from itself.
     slices = {key: None if value != value else value for key, value in record.items() if key not in used and is_scalar(value)}
-    return Content(messages, slices)
+    return Content(messages, slices, tools)
+
+
+def check_unpadded(record: Mapping[str, Any]) -> None:
+    """Refuse tools and arguments in which Parquet has put a null where a key was missing: nobody can tell the two apart.
+
+    Args:
+        record: one that `convert` has read.
+
+    Raises:
+        Misshapen: there is a null in them.
+    """
+    turns = [turn for value in record.values() if isinstance(value, list) for turn in value]
+    calls = [call for turn in turns if isinstance(turn, dict) for call in turn.get("tool_calls") or ()]
+    arguments = [(call.get("function") or call)["arguments"] for call in calls]
+    if any(map(_holds_null, [record.get("tools") or [], *arguments])):
+        raise Misshapen("arguments or tools hold nulls, which Parquet also puts where keys are missing; keep them as JSON text")
+
+
+def _holds_null(value: object) -> bool:
+    if isinstance(value, dict):
+        return any(map(_holds_null, value.values()))
+    return any(map(_holds_null, value)) if isinstance(value, list) else value is None
 
 
 def nested_keys(record: Mapping[str, Any], shape: Shape) -> Iterable[str]:
@@ -124,8 +161,11 @@ def _from_sharegpt(record: Mapping[str, Any], columns: Mapping[str, str]) -> tup
         speaker = turn.get("from", turn.get("role")) if isinstance(turn, dict) else None
         if not isinstance(speaker, str):
             raise Misshapen(f'turn {number} has no "from"')
-        content = _content(turn.get("value", turn.get("content")), number)
-        messages.append(Message(_SPEAKERS.get(speaker, speaker), content, _trained(turn, number)))
+        value = turn.get("value", turn.get("content"))
+        if speaker == "function_call":
+            messages.append(Message("assistant", "", _trained(turn, number), _spoken_calls(value, number)))
+        else:
+            messages.append(_turn({**turn, "role": _SPEAKERS.get(speaker, speaker), "content": value}, number))
     system = _text(record, "system")
     return (Message("system", system), *messages) if system else tuple(messages)
 
@@ -170,10 +210,65 @@ def _chat(record: Mapping[str, Any], key: str) -> tuple[Message, ...]:
     for number, turn in enumerate(turns, start=1):
         if not isinstance(turn, dict) or not isinstance(turn.get("role"), str):
             raise Misshapen(f"message {number} has no role")
-        if turn.get("tool_calls") or turn.get("function_call"):
-            raise Misshapen(f"message {number} calls a tool; only text can be learnt")
-        messages.append(Message(turn["role"], _content(turn.get("content"), number), _trained(turn, number)))
+        messages.append(_turn(turn, number))
     return tuple(messages)
+
+
+def _turn(turn: Mapping[str, Any], number: int) -> Message:
+    if turn.get("function_call"):
+        raise Misshapen(f'message {number} has "function_call", the older form of "tool_calls"')
+    role, content = turn["role"], _content(turn.get("content"), number)
+    calls = _calls(turn.get("tool_calls") or [], number, "tool_calls")
+    if calls and role != "assistant":
+        raise Misshapen(f'message {number} has "tool_calls", and is not from the assistant')
+    if role != "tool":
+        return Message(role, content, _trained(turn, number), calls)
+    named = [turn.get(key) or "" for key in ("tool_call_id", "name")]
+    if not all(isinstance(value, str) for value in named):
+        raise Misshapen(f"message {number} has a tool_call_id or a name that is no text")
+    return Message(role, content, True, (), *named)
+
+
+def _spoken_calls(value: object, number: int) -> tuple[Call, ...]:
+    if isinstance(value, str):
+        try:
+            value = decode(value)
+        except ValueError as error:
+            raise Misshapen(f"turn {number} (function_call) is no JSON: {error}") from None
+    calls = _calls(value if isinstance(value, list) else [value], number, "function_call")
+    if not calls:
+        raise Misshapen(f"turn {number} (function_call) calls nothing")
+    return calls
+
+
+def _calls(value: object, number: int, key: str) -> tuple[Call, ...]:
+    try:
+        return read_calls(value)
+    except ToolFault as error:
+        raise Misshapen(f"message {number}: {key}{error.path} {error.reason}") from None
+
+
+def _tools(record: Mapping[str, Any], *, chat: bool) -> tuple[Tool, ...]:
+    """Schemas of functions. Beside a conversation, a list that holds anything else is refused; elsewhere it is a column."""
+    value = record.get("tools")
+    if isinstance(value, str) and value.lstrip().startswith("["):
+        try:
+            value = decode(value)
+        except ValueError as error:
+            if chat:
+                raise Misshapen(f"tools is no JSON: {error}") from None
+    if chat and isinstance(record.get("functions"), list) and any(isinstance(one, dict) for one in record["functions"]):
+        raise Misshapen('"functions" is the older form of "tools"')
+    if not isinstance(value, list) or not (chat or all(isinstance(one, dict) and "function" in one for one in value)):
+        return ()
+    try:
+        return read_tools(value)
+    except ToolFault as error:
+        raise Misshapen(f"tools{error.path} {error.reason}") from None
+
+
+def _is_chat(record: Mapping[str, Any], shape: Shape) -> bool:
+    return shape in ("messages", "sharegpt") or (shape == "prompt" and isinstance(record.get("prompt"), list))
 
 
 def _trained(turn: Mapping[str, Any], number: int) -> bool:

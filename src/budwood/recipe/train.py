@@ -25,6 +25,19 @@ def _check_targets(value: Any) -> Any:
     return value
 
 
+def _check_tokens(value: Any) -> Any:
+    """Say once what is expected, as above; true is no id."""
+    parts = list(value.values()) if isinstance(value, dict) else [value]
+    if not all(isinstance(part, list | tuple) and all(type(token) in (str, int) for token in part) for part in parts):
+        raise ValueError('write a list of texts and ids, e.g. ["<|call|>", 151665], or a table of such lists')
+    if isinstance(value, dict) and not all(parts):
+        raise ValueError("a list is empty: name at least one token, or leave the table out")
+    return {name: tuple(part) for name, part in value.items()} if isinstance(value, dict) else tuple(value)
+
+
+Tokens = tuple[str | int, ...]
+
+
 class TrainSection(Section):
     method: Method = Field(default="auto", description="auto: the planner chooses and says why")
     bits: Literal[4, 8] = Field(default=4, description="of a weight with qlora: 4 is NF4, 8 is int8 with a scale a row")
@@ -42,6 +55,11 @@ class TrainSection(Section):
     layers: str = Field(default="", description='decoder layers that get pairs, e.g. "8-" or "0-3,20"; empty: all')
     rank_pattern: dict[str, int] = Field(default={}, description="layer name or regex:… → rank of its own")
     alpha_pattern: dict[str, float] = Field(default={}, description="layer name or regex:… → alpha of its own")
+    token_rows: Annotated[Tokens | dict[str, Tokens], BeforeValidator(_check_tokens)] = Field(
+        default=(),
+        description="tokens, by text or id, whose rows of the embedding (and a head tied to it) are trained; an untied head: "
+        '{ embed_tokens = ["<|call|>"], lm_head = ["<|call|>"] }',
+    )
     epochs: float = Field(default=2.0, gt=0, le=1000, description="passes over the training rows")
     learning_rate: float = Field(default=0.0, ge=0, description="peak; 0: by method (LoRA 4e-3 on small bases, see plan)")
     schedule: Literal["constant", "linear", "cosine"] = Field(default="cosine", description="after the warm-up")
@@ -70,4 +88,6 @@ class TrainSection(Section):
             raise ValueError('dora and init = "pissa" cannot be had together: leave one of them out')
         if self.dora and self.dropout > 0:
             raise ValueError("dora has no dropout here: set dropout = 0")
+        if self.token_rows and self.method == "full":
+            raise ValueError('token_rows are for an adapter: method = "full" trains every row, so leave them out')
         return self

@@ -6,7 +6,7 @@ for row in training_rows(store, tree.data.digest, limit=3): print(row.source, ro
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -83,7 +83,8 @@ class RowOrigin:
     source_sha256: str
     line: int
     touched: tuple[str, ...]
-    messages: tuple[tuple[str, str], ...]
+    messages: tuple[Mapping[str, Any], ...]
+    tools: tuple[Mapping[str, Any], ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         return {
@@ -91,7 +92,8 @@ class RowOrigin:
             "split": self.split,
             "source": {"file": self.source, "sha256": self.source_sha256, "line": self.line},
             "touched": list(self.touched),
-            "messages": [{"role": role, "content": content} for role, content in self.messages],
+            "messages": [dict(message) for message in self.messages],
+            **({"tools": list(self.tools)} if self.tools else {}),
         }
 
 
@@ -179,7 +181,8 @@ def _row(value: dict[str, Any], split: str) -> RowOrigin:
         source_sha256=str(source["sha256"]),
         line=int(source["line"]),
         touched=tuple(str(item["rule"]) for item in value.get("touched", ())),
-        messages=tuple((str(message["role"]), str(message["content"])) for message in value["messages"]),
+        messages=tuple({**message, "role": message["role"], "content": message["content"]} for message in value["messages"]),
+        tools=tuple(value.get("tools", ())),
     )
 
 

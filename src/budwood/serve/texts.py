@@ -48,13 +48,13 @@ class Texts:
     def close(self) -> None:
         self.executor.shutdown(wait=True, cancel_futures=True)
 
-    def encode_chat(self, messages: Sequence[Mapping[str, str]]) -> tuple[int, ...]:
+    def encode_chat(self, messages: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]] = ()) -> tuple[int, ...]:
         """Render messages with the release's template, up to where the answer begins.
 
         Raises:
-            DataError: the template does not take these messages.
+            DataError: the template does not take these messages, or leaves out tools, calls or results.
         """
-        return tuple(self.template.encode_prompt([dict(message) for message in messages]))
+        return tuple(self.template.encode_prompt(messages, tools))
 
     def encode_text(self, text: str) -> tuple[int, ...]:
         """Encode plain text; control tokens typed in it stay text.

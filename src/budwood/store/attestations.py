@@ -13,7 +13,8 @@ from typing import Any
 
 from budwood.errors import StoreError
 from budwood.identity import Digest, canonical_json, short
-from budwood.store.durable import sync, write_file
+from budwood.new_folder import sync
+from budwood.store.durable import write_file
 from budwood.store.names import check_digest, check_paths
 from budwood.store.objects import walk
 

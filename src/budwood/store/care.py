@@ -9,9 +9,10 @@ from pathlib import Path
 
 from budwood.errors import StoreError
 from budwood.identity import Digest, short
+from budwood.new_folder import sync
 from budwood.store.attestations import Attestations
 from budwood.store.collect import unreferenced
-from budwood.store.durable import sync, write_file
+from budwood.store.durable import write_file
 from budwood.store.history import HistoryEvent, iso
 from budwood.store.index import Index
 from budwood.store.ledger import Ledger

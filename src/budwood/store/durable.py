@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from budwood.errors import StoreError
+from budwood.new_folder import sync
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _CLOSED = {errno.EACCES, errno.EPERM, errno.EROFS}
@@ -36,15 +37,6 @@ def replace_file(path: Path, data: bytes, *, scratch: Path) -> None:
     finally:
         scratch.unlink(missing_ok=True)
     sync(path.parent)
-
-
-def sync(path: Path) -> None:
-    """Force a file's bytes, or a folder's entries, to disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def size_under(folder: Path) -> int:

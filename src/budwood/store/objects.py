@@ -12,7 +12,8 @@ from pathlib import Path
 
 from budwood.errors import StoreError
 from budwood.identity import Digest, digest_file, short
-from budwood.store.durable import sync, write_file
+from budwood.new_folder import sync
+from budwood.store.durable import write_file
 from budwood.store.manifest import MANIFEST, OUR_FILES, TOMBSTONE, FileEntry, Manifest, parent_folders, read_manifest
 from budwood.store.names import SHORTEST_PREFIX, check_digest, check_prefix
 from budwood.store.tombstones import Tombstone, read_tombstone

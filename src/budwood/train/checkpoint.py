@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from budwood.events import Event, Reporter
 from budwood.identity import digest_file
+from budwood.new_folder import sync
 from budwood.train.disk import writing
 
 if TYPE_CHECKING:
@@ -61,12 +62,12 @@ class Checkpoints:
             state = {"format": FORMAT, "step": step, "sha256": digest_file(scratch / TENSORS), "facts": dict(facts)}
             (scratch / STATE).write_text(json.dumps(state, allow_nan=False), encoding="utf-8")
             for path in (scratch / TENSORS, scratch / STATE, scratch):
-                _sync(path)
+                sync(path)
             final = self._folder / f"step-{step:06d}"
             if final.exists():
                 shutil.rmtree(final)
             os.rename(scratch, final)
-            _sync(self._folder)
+            sync(self._folder)
         for old in self._all()[KEPT:]:
             shutil.rmtree(old)
 
@@ -100,11 +101,3 @@ def _read(path: Path) -> Saved | None:
         return Saved(int(state["step"]), load_file(path / TENSORS), state["facts"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

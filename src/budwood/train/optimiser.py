@@ -1,4 +1,4 @@
-"""AdamW with decoupled decay on matrices, clipping by the global norm, and its whole state as named tensors.
+"""AdamW with decoupled decay on matrices but for token rows, clipping by the global norm, and its whole state as named tensors.
 
 With a `b_rate_ratio` other than 1 the B matrices of an adapter learn that much faster than the A matrices: LoRA+
 (arXiv 2402.12354).
@@ -15,6 +15,8 @@ BETA1 = 0.9
 EPSILON = 1e-8
 B_SUFFIX = ".lora_B"
 """How the bank names the B matrix of a pair."""
+ROWS_SUFFIX = ".token_rows"
+"""How the bank names rows of tokens. Nothing decays there: zero is where an update vanishes, and no place for a token."""
 
 
 class Optimiser:
@@ -28,7 +30,7 @@ class Optimiser:
         self._clip = settings.clip
         kinds: dict[tuple[float, float], list[nn.Parameter]] = {}
         for name, parameter in self._parameters.items():
-            decay = settings.weight_decay if parameter.ndim > 1 else 0.0
+            decay = settings.weight_decay if parameter.ndim > 1 and not name.endswith(ROWS_SUFFIX) else 0.0
             ratio = settings.b_rate_ratio if name.endswith(B_SUFFIX) else 1.0
             kinds.setdefault((decay, ratio), []).append(parameter)
         groups = [{"params": group, "weight_decay": decay, "ratio": ratio} for (decay, ratio), group in kinds.items()]

@@ -59,6 +59,7 @@ def store_adapter(store: "Store", adapter: Adapter, base: Base, settings: TrainS
         "targets": list(adapter.config.targets),
         "parameters": adapter.parameters,
         **({"dora": True} if adapter.config.dora else {}),
+        **({"token_rows": {path: list(rows.ids) for path, rows in adapter.rows.items()}} if adapter.rows else {}),
     }
     with store.draft("adapter") as draft:
         save_adapter(adapter, draft.folder, base_id=base.identity.id, revision=base.identity.revision)

@@ -24,7 +24,7 @@ TICK = 500
 class Template(Protocol):
     """What is needed of a chat template (`engine.chat.ChatTemplate`)."""
 
-    def encode_row(self, messages: Sequence[Mapping[str, str]]) -> "Encoded": ...
+    def encode_row(self, messages: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]] = ()) -> "Encoded": ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +129,7 @@ def checked_rows(
             report(Event("train", "Reading rows", done=number + 1, total=total, unit="rows"))
         source = record["source"]
         try:
-            encoded = template.encode_row(record["messages"])
+            encoded = template.encode_row(record["messages"], record.get("tools", ()))
         except DataError as error:
             broken.add(f"Row {record['row_id'][:12]} ({source['file']} line {source['line']:,}): {error.what}")
             continue

@@ -35,7 +35,7 @@ from budwood.train.ranks import Ranks, shard_layers
 from budwood.train.result import Base, nothing_learnt, store_adapter, store_model, store_run
 from budwood.train.rows import checked_rows, read_records
 from budwood.train.settings import TrainSettings
-from budwood.train.start import check_start, starting_adapter, starting_ref
+from budwood.train.start import check_seen, check_start, head_note, starting_adapter, starting_ref, wanted_rows
 from budwood.train.table import RowTable, open_table, table
 from budwood.train.trackers import Tracked, Trackers, open_trackers
 from budwood.train.trainable import AdapterTraining, FullTraining, Trainable
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
 TRAIN_VERSION = 1
 """Raised when the same rows and settings would give other bytes."""
-TOKENS_VERSION = 1
+TOKENS_VERSION = 2
 """Raised when the same messages and template would give other tokens, or other rows would be refused."""
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -190,7 +190,12 @@ class _Stage:
         return Digest(self._ranks.told(store() if self._ranks.first else None))
 
     def _adapter(self, loaded: "LoadedBase", rows: RowTable, validation: RowTable) -> tuple[Fitted, Digest, Trainable]:
-        adapter = starting_adapter(self._store, self._start, loaded.model, self._settings)
+        tokens = wanted_rows(loaded.model, loaded.tokenizer, self._settings.token_rows)
+        check_seen(tokens, rows, loaded.tokenizer)
+        note = head_note(loaded.model, tokens)
+        if note:
+            self._report(Event("train", note))
+        adapter = starting_adapter(self._store, self._start, loaded.model, self._settings, tokens)
         chosen = self._settings
         compiled = compiles(chosen.compile, self._device)
         trainable = AdapterTraining(loaded.model, adapter, checkpointing=chosen.checkpointing, compiled=compiled)

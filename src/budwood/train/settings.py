@@ -9,13 +9,14 @@ from budwood.recipe.train import Compile
 
 if TYPE_CHECKING:
     from budwood.engine.base import Quantization
+    from budwood.engine.lora.token_rows import Names
 
 Method = Literal["lora", "qlora", "full"]
 Checkpointing = Literal["none", "layer"]
 
 ADAPTER_KEYS = (
     *("rank", "alpha", "rslora", "dropout", "target_modules", "layers", "rank_pattern", "alpha_pattern"),
-    *("dora", "init", "b_rate_ratio"),
+    *("dora", "init", "b_rate_ratio", "token_rows"),
 )
 LATER: Mapping[str, Any] = {
     "b_rate_ratio": 1,
@@ -25,8 +26,12 @@ LATER: Mapping[str, Any] = {
     "layers": "",
     "rank_pattern": {},
     "alpha_pattern": {},
+    "token_rows": (),
 }
 """Settings that came later, with the value of the trainings before them, whose names must not change."""
+
+LISTS = ("target_modules", "token_rows")
+"""Settings that may hold tuples, which JSON does not know."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +52,7 @@ class TrainSettings:
     layers: str
     rank_pattern: Mapping[str, int]
     alpha_pattern: Mapping[str, float]
+    token_rows: "Names"
     epochs: float
     schedule: Literal["constant", "linear", "cosine"]
     warmup: float
@@ -74,8 +80,7 @@ class TrainSettings:
     @classmethod
     def read(cls, values: Mapping[str, Any]) -> Self:
         """Make them from `asdict` after a way through JSON."""
-        targets = values["target_modules"]
-        return cls(**{**values, "target_modules": tuple(targets) if isinstance(targets, list) else targets})
+        return cls(**{**values, **{key: _from_json(values[key]) for key in LISTS}})
 
     @property
     def quantization(self) -> "Quantization":
@@ -98,6 +103,16 @@ class TrainSettings:
         for key, value in LATER.items():
             if body.get(key) == value:
                 del body[key]
-        if isinstance(body.get("target_modules"), tuple):
-            body["target_modules"] = list(body["target_modules"])
-        return body
+        return body | {key: _to_json(body[key]) for key in LISTS if key in body}
+
+
+def _to_json(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _to_json(part) for name, part in value.items()}
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _from_json(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _from_json(part) for name, part in value.items()}
+    return tuple(value) if isinstance(value, list) else value

@@ -39,6 +39,8 @@ COLUMNS: Mapping[str, str] = {
 """Tokens and which are supervised, one row behind the other; of each row: where it ends, and the rest of a `TrainRow`."""
 PIECE = 4096
 """Rows that are held until they are written."""
+SCANNED = 1 << 20
+"""Tokens that are looked at together."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,15 @@ class RowTable:
     def names(self) -> "Names":
         """Row ids, read as they are asked for."""
         return Names(self.columns["row_ids"])
+
+    def holds(self, tokens: Sequence[int]) -> list[bool]:
+        """Say of each token whether some row has it."""
+        ids = self.columns["ids"]
+        seen = np.zeros(1 + max(tokens, default=0), dtype=bool)
+        for start in range(0, len(ids), SCANNED):
+            piece = ids[start : start + SCANNED]
+            seen[piece[piece < len(seen)]] = True
+        return [bool(seen[token]) for token in tokens]
 
     def __getitem__(self, index: int) -> TrainRow:
         at = range(len(self))[index]

@@ -11,7 +11,7 @@ from budwood.engine.attention import packed_attention_way
 from budwood.engine.base import head_weight, hidden_states, logit_softcap
 from budwood.engine.compiled import compile_layers, compiling, complaint, trial_batch, uncompile
 from budwood.engine.fused import fuse
-from budwood.engine.lora import Adapter, AdapterBank, plain
+from budwood.engine.lora import Adapter, AdapterBank, head_parts, plain
 from budwood.engine.loss import supervised_loss
 from budwood.engine.recompute import Note, recompute
 from budwood.train.settings import Checkpointing
@@ -194,7 +194,11 @@ def _first(model: nn.Module) -> nn.Parameter:
 
 def _loss_sum(model: nn.Module, batch: "PackedBatch") -> Tensor:
     hidden = hidden_states(model, batch, only=batch.supervised)
-    head = head_weight(model).to(hidden.dtype)
+    head, softcap = head_weight(model).to(hidden.dtype), logit_softcap(model)
     # To look at the targets is to wait for a GPU; the embedding has looked each of them up without complaint.
     known = batch.targets.device.type == "cuda"
-    return supervised_loss(hidden, head, batch.targets, softcap=logit_softcap(model), known=known)
+    losses = []
+    for part in head_parts(model, len(hidden), batch.supervised):
+        rows = None if part.rows is None else (part.rows.ids, part.rows.values)
+        losses.append(supervised_loss(part.of(hidden), head, part.of(batch.targets), softcap=softcap, rows=rows, known=known))
+    return losses[0] if len(losses) == 1 else torch.stack(losses).sum()

@@ -1,6 +1,7 @@
 """Rules: what each changes, drops and flags, and that it leaves the rest alone."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +79,7 @@ def test_text_rules_leave_alone_what_means_something(rule: Rule, text: str) -> N
         (("assistant", "user"), "message 1 is from assistant where user is expected"),
         (("user", "user", "assistant"), "message 2 is from user where assistant is expected"),
         (("user", "system", "assistant"), "a system message that is not the first"),
-        (("user", "tool", "assistant"), "message 2 is from tool; known are system, user, assistant"),
+        (("user", "function", "assistant"), "message 2 is from function; known are system, user, assistant"),
         (("user", "ann@example.org"), "message 2 is from another role; known are system, user, assistant"),
         (("system", "user", "assistant", "assistant"), "message 4 is from assistant where user is expected"),
     ],
@@ -177,7 +178,7 @@ def test_personal_data_drops_or_flags() -> None:
     assert [touch.kind for touch in flagged.touched] == ["flagged"]
 
 
-def words(messages: list[dict[str, str]]) -> int:
+def words(messages: list[dict[str, Any]], tools: Sequence[Any] = ()) -> int:
     return sum(len(message["content"].split()) for message in messages)
 
 
@@ -190,7 +191,7 @@ def test_length_measures_and_never_cuts() -> None:
 
 
 def test_a_row_of_which_the_template_leaves_nothing_to_learn() -> None:
-    def none(messages: list[dict[str, str]]) -> int:
+    def none(messages: list[dict[str, Any]], tools: Sequence[Any] = ()) -> int:
         raise DataError("It has no supervised token.")
 
     assert dropped(Length(token_length=none), row("a", "b")) == "It has no supervised token."
@@ -201,14 +202,16 @@ def test_a_row_of_which_the_template_leaves_nothing_to_learn() -> None:
 def test_rules_are_built_in_the_order_of_the_recipe_and_answers_are_always_checked() -> None:
     section = PrepareSection.model_validate({"rules": ["whitespace", "unicode"]})
     rules = build_rules(section, folder=Path(), token_length=None, context=64)
-    assert [rule.name for rule in rules] == ["whitespace", "unicode", "empty_answer"]
-    assert isinstance(rules[2].apply(row("a", "n/a")), Row)
-    assert isinstance(rules[2].apply(row("a", " ")), Drop)
+    assert [rule.name for rule in rules] == ["tool_turns", "whitespace", "unicode", "empty_answer"]
+    assert isinstance(rules[3].apply(row("a", "n/a")), Row)
+    assert isinstance(rules[3].apply(row("a", " ")), Drop)
 
 
 def test_every_rule_has_a_name_a_version_and_json_options() -> None:
     rules: Any = build_rules(PrepareSection(), folder=Path(), token_length=None, context=64)
-    assert [rule.name for rule in rules] == list(PrepareSection().rules)
+    # Order of turns with tools is looked after whatever a recipe lists.
+    assert [rule.name for rule in rules if rule.name != "tool_turns"] == list(PrepareSection().rules)
+    assert [rule.name for rule in rules].index("tool_turns") == 4
     for rule in rules:
         assert rule.version >= 1
         json.dumps(rule.options())

@@ -21,7 +21,8 @@ def step_hidden(model: nn.Module, ids: Tensor, positions: Tensor, attention: Ste
 
 def last_logits(model: nn.Module, hidden: Tensor, rows: Sequence[int]) -> Tensor:
     """Logits in float32 of some tokens of a step: (n, V)."""
-    return logits(model, hidden[torch.tensor(rows, device=hidden.device)]).float()
+    tokens = torch.tensor(rows, device=hidden.device)
+    return logits(model, hidden[tokens], tokens).float()
 
 
 def context_limit(base: LoadedBase) -> int:

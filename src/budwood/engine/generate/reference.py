@@ -4,6 +4,7 @@ Slow on purpose. Tests hold the generator to it; `score` uses the same pass to r
 """
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 
 import torch
 from torch import Tensor
@@ -75,10 +76,7 @@ def score(
 
 def _logits(base: LoadedBase, bank: AdapterBank | None, adapter: int, ids: Sequence[int], rows: Sequence[int]) -> Tensor:
     batch = pack([Encoded(ids=tuple(ids), supervised=(False,) * len(ids))], base.device)
-    with torch.inference_mode():
-        if bank is None:
-            hidden = hidden_states(base.model, batch)
-        else:
-            with bank.use(adapter if adapter >= 0 else None):
-                hidden = hidden_states(base.model, batch)
-        return logits(base.model, hidden[torch.tensor(list(rows), device=base.device)]).float()
+    tokens = torch.tensor(list(rows), device=base.device)
+    with torch.inference_mode(), nullcontext() if bank is None else bank.use(adapter if adapter >= 0 else None):
+        hidden = hidden_states(base.model, batch)
+        return logits(base.model, hidden[tokens], tokens).float()

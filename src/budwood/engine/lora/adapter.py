@@ -3,13 +3,14 @@
 import hashlib
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
 
 from budwood.engine.lora.config import LoraConfig
 from budwood.engine.lora.targets import Shapes, has_conv1d, linear_shapes, nearest, short_targets, target_paths
+from budwood.engine.lora.token_rows import Tables, TokenRows, misfits
 from budwood.errors import AdapterError
 
 
@@ -44,18 +45,21 @@ class Adapter:
         pairs: module path → pair.
         fan_in_fan_out: some layer stores its weight as (d_in, d_out), as GPT-2's Conv1D; a label for the file, A and B keep
             their shapes.
+        rows: module path of embedding or head → rows of tokens that stand in the place of the base's.
     """
 
     config: LoraConfig
     pairs: Mapping[str, Pair]
     fan_in_fan_out: bool = False
+    rows: Mapping[str, TokenRows] = field(default_factory=dict)
 
     @property
     def parameters(self) -> int:
-        return sum(
+        pairs = sum(
             pair.a.numel() + pair.b.numel() + (0 if pair.magnitude is None else pair.magnitude.numel())
             for pair in self.pairs.values()
         )
+        return pairs + sum(rows.values.numel() for rows in self.rows.values())
 
 
 def new_adapter(model: nn.Module, config: LoraConfig, *, seed: int) -> Adapter:
@@ -74,9 +78,10 @@ def new_adapter(model: nn.Module, config: LoraConfig, *, seed: int) -> Adapter:
     return Adapter(named, pairs, fan_in_fan_out=has_conv1d(model, paths))
 
 
-def check_fit(adapter: Adapter, shapes: Shapes, *, name: str = "The adapter") -> None:
-    """Raise AdapterError unless every pair is for a layer of these shapes; all misfits are named."""
+def check_fit(adapter: Adapter, shapes: Shapes, tables: Tables | None, *, name: str = "The adapter") -> None:
+    """Raise AdapterError unless every pair is for a layer of these shapes, and all rows for these tables; misfits are named."""
     problems = [] if adapter.pairs else ["it has no pairs"]
+    problems += misfits(adapter.rows, tables)
     for path, pair in adapter.pairs.items():
         if path not in shapes:
             near = nearest(path, shapes)

@@ -24,6 +24,9 @@ from budwood.engine.lora.layer import Current, LoraLinear, SlotPair
 from budwood.engine.lora.pairs import RunPair
 from budwood.engine.lora.segments import Plan, Segments, plan_all, plan_segments
 from budwood.engine.lora.targets import linear_sites
+from budwood.engine.lora.token_layers import LiveRows, RowTable, attach_tables, detach_tables
+from budwood.engine.lora.token_rows import Tables, TokenRows, token_tables
+from budwood.engine.quant.load import replace_module
 from budwood.errors import AdapterError
 
 
@@ -41,8 +44,12 @@ class AdapterBank:
     numbers; the memory is freed at once.
     """
 
-    def __init__(self, layers: dict[str, LoraLinear], current: Current) -> None:
+    def __init__(
+        self, layers: dict[str, LoraLinear], tables: Tables | None, rows: dict[str, RowTable], current: Current
+    ) -> None:
         self._layers = layers
+        self._tables = tables
+        self._rows = rows
         self._current = current
         self._entries: dict[str, _Entry] = {}
         self._keys: dict[int, str] = {}
@@ -51,6 +58,8 @@ class AdapterBank:
     @classmethod
     def attach(cls, model: nn.Module) -> "AdapterBank":
         """Put a LoraLinear in the place of every linear layer that can carry a pair, and freeze the model.
+
+        Embedding and output head get stand-ins as well, with room for token rows.
 
         Raises:
             AdapterError: a bank is attached already, or the model has no such layer.
@@ -65,15 +74,18 @@ class AdapterBank:
         layers: dict[str, LoraLinear] = {}
         for path, module in sites.items():
             layers[path] = LoraLinear(module, path, current).train(module.training)
-            _put(model, path, layers[path])
-        return cls(layers, current)
+            replace_module(model, path, layers[path])
+        tables = token_tables(model)
+        return cls(layers, tables, {} if tables is None else attach_tables(model, tables, current), current)
 
     def detach(self, model: nn.Module) -> None:
         """Put the base's own layers back; the bank is empty afterwards."""
         for key in list(self._entries):
             self.remove(key)
         for path, layer in self._layers.items():
-            _put(model, path, layer.base)
+            replace_module(model, path, layer.base)
+        if self._tables is not None:
+            detach_tables(model, self._tables)
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -82,13 +94,14 @@ class AdapterBank:
     @property
     def size_bytes(self) -> int:
         """Memory that the adapters take, copies in the compute dtype included."""
-        return sum(layer.size_bytes for layer in self._layers.values())
+        pairs = sum(layer.size_bytes for layer in self._layers.values())
+        return pairs + sum(table.size_bytes for table in self._rows.values())
 
     def add(self, key: str, adapter: Adapter, *, trainable: bool = False) -> int:
         """Copy an adapter in, to the base's device, and give its slot.
 
         Raises:
-            AdapterError: the key is taken, or a pair fits no layer of this base. Nothing was changed.
+            AdapterError: the key is taken, or a pair or token rows fit nothing of this base. Nothing was changed.
         """
         if key in self._entries:
             raise AdapterError(f'The bank has an adapter "{key}" already.', mend="Remove or replace it.")
@@ -101,7 +114,8 @@ class AdapterBank:
         self._next_slot += 1
         with torch.inference_mode(False):
             pairs = {path: self._put_pair(slot, path, pair, trainable) for path, pair in adapter.pairs.items()}
-        self._entries[key] = _Entry(slot, replace(adapter, pairs=pairs), trainable)
+            rows = {path: self._put_rows(slot, path, one, trainable) for path, one in adapter.rows.items()}
+        self._entries[key] = _Entry(slot, replace(adapter, pairs=pairs, rows=rows), trainable)
         self._keys[slot] = key
         return slot
 
@@ -114,6 +128,8 @@ class AdapterBank:
         entry = self._entry(key)
         for path in entry.adapter.pairs:
             self._layers[path].drop(entry.slot)
+        for path in entry.adapter.rows:
+            del self._rows[path].slots[entry.slot]
         del self._entries[key], self._keys[entry.slot]
 
     def replace(self, key: str, adapter: Adapter, *, trainable: bool = False) -> int:
@@ -135,10 +151,11 @@ class AdapterBank:
         """Copy an adapter out as it stands now, on the CPU in float32."""
         live = self._entry(key).adapter
         pairs = {path: _copied(pair) for path, pair in live.pairs.items()}
-        return replace(live, pairs=pairs)
+        rows = {path: TokenRows(one.ids, _copy(one.values)) for path, one in live.rows.items()}
+        return replace(live, pairs=pairs, rows=rows)
 
     def parameters(self, key: str) -> list[nn.Parameter]:
-        """Give a trainable adapter's tensors, A before B, in the order of its pairs.
+        """Give a trainable adapter's tensors, A before B, in the order of its pairs, and its token rows after them.
 
         Raises:
             AdapterError: there is none of this name, or it was not added as trainable.
@@ -146,7 +163,7 @@ class AdapterBank:
         return list(self.named_parameters(key).values())
 
     def named_parameters(self, key: str) -> dict[str, nn.Parameter]:
-        """Give the same under the names "<module path>.lora_A", ".lora_B" and, with DoRA, ".lora_magnitude"."""
+        """Give the same under "<module path>.lora_A", ".lora_B", with DoRA ".lora_magnitude", and ".token_rows"."""
         entry = self._entry(key)
         if not entry.trainable:
             raise AdapterError(f'Adapter "{key}" is not trainable.', mend="Add it with trainable=True.")
@@ -156,6 +173,8 @@ class AdapterBank:
             named[f"{path}.lora_B"] = cast(nn.Parameter, pair.b)
             if pair.magnitude is not None:
                 named[f"{path}.lora_magnitude"] = cast(nn.Parameter, pair.magnitude)
+        for path, rows in entry.adapter.rows.items():
+            named[f"{path}.token_rows"] = cast(nn.Parameter, rows.values)
         return named
 
     @contextmanager
@@ -249,14 +268,16 @@ class AdapterBank:
             layer.put(slot, fixed)
         return Pair(a, b, pair.scaling, anchor, magnitude)
 
+    def _put_rows(self, slot: int, path: str, rows: TokenRows, trainable: bool) -> TokenRows:
+        device = self._device()
+        values = rows.values.detach().to(device, torch.float32, copy=True).contiguous()
+        values = nn.Parameter(values) if trainable else values
+        self._rows[path].slots[slot] = LiveRows(torch.tensor(rows.ids, device=device), values)
+        return TokenRows(rows.ids, values)
+
     def _check_fit(self, key: str, adapter: Adapter) -> None:
         shapes = {path: (layer.out_features, layer.in_features) for path, layer in self._layers.items()}
-        check_fit(adapter, shapes, name=f'Adapter "{key}"')
-
-
-def _put(model: nn.Module, path: str, module: nn.Module) -> None:
-    parent, _, name = path.rpartition(".")
-    setattr(model.get_submodule(parent), name, module)
+        check_fit(adapter, shapes, self._tables, name=f'Adapter "{key}"')
 
 
 def _copied(pair: Pair) -> Pair:

@@ -19,6 +19,7 @@ from budwood.engine.lora.peft_config import PeftSettings, read_settings, write_s
 from budwood.engine.lora.pissa import plain
 from budwood.engine.lora.targets import Shapes, linear_shapes, nearest, target_paths
 from budwood.engine.lora.tensor_file import TensorEntry, read_header
+from budwood.engine.lora.token_rows import Tables, TokenRows, token_tables
 from budwood.engine.lora.untrusted import open_plain, refusal
 from budwood.errors import AdapterError
 
@@ -30,11 +31,12 @@ LARGEST_VALUE = 1e4
 
 _TAILS = {".lora_A.weight": 0, ".lora_B.weight": 1}
 _MAGNITUDE = ".lora_magnitude_vector"
+_ROWS = ".token_adapter.trainable_tokens_delta"
 _NOT_LORA = (
     ("lora_magnitude_vector", "DoRA's magnitude without use_dora"),
     ("lora_embedding_", "an adapter of the embedding"),
     ("base_layer", "a copy of base weights"),
-    ("trainable_tokens", "trained tokens"),
+    ("trainable_tokens", "token rows without trainable_token_indices"),
     (".bias", "a bias"),
 )
 _SHOWN = 6
@@ -53,6 +55,7 @@ def save_adapter(adapter: Adapter, folder: Path, *, base_id: str, revision: str 
             tensors[f"{PREFIX}{path}{tail}"] = _stored(tensor)
         if pair.magnitude is not None:
             tensors[f"{PREFIX}{path}{_MAGNITUDE}"] = _stored(pair.magnitude)
+    tensors |= {f"{PREFIX}{path}{_ROWS}": _stored(rows.values) for path, rows in adapter.rows.items()}
     bad = [name for name, tensor in tensors.items() if not bool(torch.isfinite(tensor).all())]
     if bad:
         raise AdapterError(f"Not saved: NaN or infinity in {_list(bad)}.", where=str(folder), mend="Go back to a checkpoint.")
@@ -65,6 +68,7 @@ def save_adapter(adapter: Adapter, folder: Path, *, base_id: str, revision: str 
         revision=revision,
         fan_in_fan_out=adapter.fan_in_fan_out,
         paths=list(adapter.pairs),
+        token_rows={path: rows.ids for path, rows in adapter.rows.items()},
     )
 
 
@@ -80,7 +84,7 @@ def load_adapter(
 
     Args:
         folder: holds the two files.
-        model: the base, attached or not, or its `linear_shapes`.
+        model: the base, attached or not, or its `linear_shapes`, which cannot tell whether token rows fit.
         allow_zero: accept pairs whose B is all zero, which change nothing.
         base_id: refuse an adapter that names another base. None: the name is a label only.
         digest: sha256 that the tensor file must have, compared with the very bytes that are used.
@@ -92,34 +96,73 @@ def load_adapter(
     settings = read_settings(folder / CONFIG_FILE)
     _check_base(folder, settings, base_id)
     shapes = linear_shapes(model) if isinstance(model, nn.Module) else model
+    tokens = _tokens(folder, settings, token_tables(model) if isinstance(model, nn.Module) else None)
     with open_plain(folder / TENSOR_FILE) as (descriptor, size):
         file = read_header(folder / TENSOR_FILE, descriptor, size)
-        halves, lengths = _apart(file.entries, settings.dora)
+        halves, lengths, rows = _apart(file.entries, settings)
         config, paths = _targets(folder, settings, shapes, halves)
         _check_names(folder, halves, paths, shapes)
         _check_shapes(folder, halves, paths, shapes, config)
-        _check_lengths(folder, lengths, paths if settings.dora else (), shapes)
+        _check_exact(
+            folder,
+            "magnitudes of DoRA",
+            lengths,
+            {f"{PREFIX}{path}{_MAGNITUDE}": (shapes[path][0],) for path in (paths if settings.dora else ())},
+        )
+        _check_exact(folder, "token rows", rows, tokens.names)
         tensors = file.read(digest=digest)
     _check_values(folder, tensors, allow_zero)
     pairs = {
         path: Pair(*_pair(tensors, path), config.scaling_of(path), magnitude=tensors.get(f"{PREFIX}{path}{_MAGNITUDE}"))
         for path in paths
     }
-    return Adapter(config, pairs, fan_in_fan_out=settings.fan_in_fan_out)
+    return Adapter(config, pairs, fan_in_fan_out=settings.fan_in_fan_out, rows=tokens.rows(tensors))
 
 
 def _stored(tensor: Tensor) -> Tensor:
     return tensor.detach().to("cpu", torch.float32).contiguous().clone()
 
 
-def _apart(entries: Mapping[str, TensorEntry], dora: bool) -> tuple[dict[str, TensorEntry], dict[str, TensorEntry]]:
-    """Names of halves of pairs, and, with DoRA, those of magnitudes."""
-    lengths = {name: entry for name, entry in entries.items() if dora and name.endswith(_MAGNITUDE)}
-    return {name: entry for name, entry in entries.items() if name not in lengths}, lengths
+Entries = dict[str, TensorEntry]
 
 
-def _check_lengths(folder: Path, found: Mapping[str, TensorEntry], paths: tuple[str, ...], shapes: Shapes) -> None:
-    wanted = {f"{PREFIX}{path}{_MAGNITUDE}": (shapes[path][0],) for path in paths}
+def _apart(entries: Mapping[str, TensorEntry], settings: PeftSettings) -> tuple[Entries, Entries, Entries]:
+    """Names of halves of pairs; with DoRA, of magnitudes; and, where the settings name tokens, of token rows."""
+    lengths = {name: entry for name, entry in entries.items() if settings.dora and name.endswith(_MAGNITUDE)}
+    rows = {name: entry for name, entry in entries.items() if settings.token_rows and name.endswith(_ROWS)}
+    return {name: entry for name, entry in entries.items() if name not in lengths and name not in rows}, lengths, rows
+
+
+@dataclass(frozen=True)
+class _Tokens:
+    """Path → tokens in the order of the file's rows, and how wide a row is."""
+
+    ids: Mapping[str, tuple[int, ...]]
+    width: int
+
+    @property
+    def names(self) -> dict[str, tuple[int, ...]]:
+        """Tensor → shape that it must have."""
+        return {f"{PREFIX}{path}{_ROWS}": (len(ids), self.width) for path, ids in self.ids.items()}
+
+    def rows(self, tensors: Mapping[str, Tensor]) -> dict[str, TokenRows]:
+        return {path: TokenRows.of(ids, tensors[f"{PREFIX}{path}{_ROWS}"]) for path, ids in self.ids.items()}
+
+
+def _tokens(folder: Path, settings: PeftSettings, tables: Tables | None) -> _Tokens:
+    if not settings.token_rows:
+        return _Tokens({}, 0)
+    where = str(folder / CONFIG_FILE)
+    if tables is None:
+        raise AdapterError(
+            "It has token rows, and what it was compared with has no embedding and output head.",
+            where=where,
+            mend="Load it for the base itself.",
+        )
+    return _Tokens(tables.resolve(settings.token_rows, where=where, field="trainable_token_indices"), tables.width)
+
+
+def _check_exact(folder: Path, what: str, found: Mapping[str, TensorEntry], wanted: Mapping[str, tuple[int, ...]]) -> None:
     problems = [f"{name} is missing" for name in wanted if name not in found]
     problems += [f"{name[:160]} is for no targeted module" for name in found if name not in wanted]
     problems += [
@@ -129,7 +172,7 @@ def _check_lengths(folder: Path, found: Mapping[str, TensorEntry], paths: tuple[
     ]
     if problems:
         raise AdapterError(
-            f"The magnitudes of DoRA do not fit: {_list(problems)}.",
+            f"The {what} do not fit: {_list(problems)}.",
             where=str(folder),
             mend="Load the base that it was trained on, or export the adapter again.",
         )

@@ -9,6 +9,9 @@
 * ties: each delta keeps its largest entries, signs are elected, and only those that agree are averaged (arXiv 2306.01708).
 * dare: entries are dropped at random and the rest scaled up, then summed (arXiv 2311.03099).
 
+Token rows are taken over as they were trained: weights and methods do not touch them, since what a row would be weighed against
+is in the base alone. Adapters that train one token to different rows are refused.
+
 `Composed.lost` says what the cut to a rank cost. Room: tensors only; whoever stores the result names its parents.
 """
 
@@ -23,6 +26,7 @@ from torch import Tensor
 
 from budwood.engine.lora.adapter import Adapter, Pair
 from budwood.engine.lora.config import LoraConfig
+from budwood.engine.lora.token_rows import TokenRows
 from budwood.errors import AdapterError
 
 Method = Literal["linear", "concatenate", "svd", "ties", "dare"]
@@ -60,9 +64,10 @@ def compose(adapters: Sequence[Adapter], settings: Settings) -> Composed:
 
     Raises:
         AdapterError: no adapters, another number of weights, a weight or density out of range, adapters of other bases
-            (shapes differ), or ranks that `linear` cannot average.
+            (shapes differ), ranks that `linear` cannot average, or token rows that contradict each other.
     """
     _check(adapters, settings)
+    rows = _rows(adapters)
     paths = sorted({path for adapter in adapters for path in adapter.pairs})
     rank = _rank(adapters, settings)
     lost: dict[str, float] = {}
@@ -74,7 +79,7 @@ def compose(adapters: Sequence[Adapter], settings: Settings) -> Composed:
     targets = tuple(sorted({name for adapter in adapters for name in adapter.config.targets}))
     # alpha = rank, so that the scale is 1 and every reader agrees on it: weights and scales are in the factors.
     config = LoraConfig(rank=rank, alpha=float(rank), targets=targets)
-    return Composed(replace(adapters[0], config=config, pairs=pairs), lost)
+    return Composed(replace(adapters[0], config=config, pairs=pairs, rows=rows), lost)
 
 
 Factors = tuple[Tensor, Tensor, float]
@@ -135,6 +140,27 @@ def _dare(deltas: list[Tensor], weights: Tensor, settings: Settings, path: str) 
         kept = torch.empty_like(delta).bernoulli_(settings.density, generator=generator)
         total += weights[index] * delta * kept / settings.density
     return total
+
+
+def _rows(adapters: Sequence[Adapter]) -> dict[str, TokenRows]:
+    """All token rows of all adapters."""
+    tables: dict[str, dict[int, Tensor]] = {}
+    unlike: dict[str, None] = {}
+    for adapter in adapters:
+        for path, rows in adapter.rows.items():
+            held = tables.setdefault(path, {})
+            for token, values in zip(rows.ids, rows.values, strict=True):
+                if not torch.equal(held.setdefault(token, values), values):
+                    unlike[f"{token} in {path}"] = None
+    if unlike:
+        shown = ", ".join([*unlike][:5]) + (f" and {len(unlike) - 5} more" if len(unlike) > 5 else "")
+        raise AdapterError(
+            f"The adapters have different rows for the same tokens: {shown}.",
+            where="a composition of adapters",
+            mend="Compose adapters whose token rows are the same or for different tokens, or merge one into the base and train "
+            "the other on that.",
+        )
+    return {path: TokenRows.of(list(held), torch.stack(list(held.values()))) for path, held in tables.items()}
 
 
 def _padded(factor: Tensor, rank: int, dimension: int) -> Tensor:

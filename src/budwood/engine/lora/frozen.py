@@ -24,12 +24,16 @@ class Frozen(Protocol):
         ...
 
 
-class AttachedLinear(nn.Module):
-    """Mark of a module that stands in the place of a linear layer and holds it as `base`."""
+class Attached(nn.Module):
+    """Mark of a module that stands in the place of one of the base's and holds it as `base`."""
 
     def __init__(self, base: nn.Module) -> None:
         super().__init__()
         self.base = base
+
+
+class AttachedLinear(Attached):
+    """The same for a linear layer."""
 
 
 def is_linear(module: nn.Module) -> bool:

@@ -5,37 +5,20 @@ rounding of one addition. Over an NF4 base the merge is exact against the *expan
 that the base was quantised from: evaluate what you serve.
 """
 
-import os
-import shutil
-from collections.abc import Iterable
 from dataclasses import replace
-from pathlib import Path
-from typing import cast
 
 import torch
-from safetensors import SafetensorError
 from torch import Tensor, nn
-from transformers import AutoModelForCausalLM
 
 from budwood.engine.lora.adapter import Adapter, Pair, check_fit
-from budwood.engine.lora.frozen import AttachedLinear, is_transposed, linear_shape
+from budwood.engine.lora.frozen import Attached, is_transposed, linear_shape
 from budwood.engine.lora.targets import linear_sites
+from budwood.engine.lora.token_rows import TokenRows, token_tables
 from budwood.engine.quant.linear import QuantizedLinear
-from budwood.engine.quant.load import Form, quantize_linears
 from budwood.errors import AdapterError
 
-_TOKENIZER_FILES = (
-    "added_tokens.json",
-    "chat_template.jinja",
-    "chat_template.json",
-    "merges.txt",
-    "special_tokens_map.json",
-    "spiece.model",
-    "tokenizer.json",
-    "tokenizer.model",
-    "tokenizer_config.json",
-    "vocab.json",
-)
+PIECE = 1 << 18
+"""Weights that are worked on at once, in whole rows: 2 MiB in float64, which stays in a core's cache."""
 
 
 def merged_weights(model: nn.Module, adapter: Adapter) -> dict[str, Tensor]:
@@ -49,10 +32,10 @@ def merged_weights(model: nn.Module, adapter: Adapter) -> dict[str, Tensor]:
         adapter: fits this base.
 
     Raises:
-        AdapterError: a pair is for no layer of this base, or for one of other sizes. Nothing was computed.
+        AdapterError: a pair or token rows are for nothing of this base, or for other sizes. Nothing was computed.
     """
-    sites = linear_sites(model)
-    check_fit(adapter, {path: linear_shape(module) for path, module in sites.items()})
+    sites, tables = linear_sites(model), token_tables(model)
+    check_fit(adapter, {path: linear_shape(module) for path, module in sites.items()}, tables)
     plain = _plain_names(model)
     state: dict[str, Tensor] = {}
     for name, tensor in model.state_dict().items():
@@ -64,18 +47,31 @@ def merged_weights(model: nn.Module, adapter: Adapter) -> dict[str, Tensor]:
     for path, pair in adapter.pairs.items():
         name = f"{path}.weight"
         state[name] = merged(state[name], pair, transposed=is_transposed(sites[path]))
+    for path, rows in adapter.rows.items():
+        whole = with_rows(state[f"{path}.weight"], rows)
+        for name in tables.sharing(path) if tables else ():
+            state[f"{name}.weight"] = whole
     return state
 
 
 def merged(weight: Tensor, pair: Pair, *, transposed: bool = False) -> Tensor:
-    """Add a pair's delta to a weight (d_out, d_in), or (d_in, d_out) if `transposed`, with one rounding."""
-    delta = ((pair.b.double() @ pair.a.double()) * pair.scaling).to(weight.device)
-    stored = weight.detach().double()
-    whole = (stored.T if transposed else stored) + delta
-    if pair.magnitude is not None:
-        lengths = torch.linalg.vector_norm(whole, dim=1)
-        whole = whole * (pair.magnitude.double().to(weight.device) / lengths)[:, None]
-    return (whole.T if transposed else whole).to(weight.dtype).contiguous()
+    """Add a pair's delta to a weight (d_out, d_in), or (d_in, d_out) if `transposed`, with one rounding.
+
+    Beside the result there are never more than a few times `PIECE` numbers.
+    """
+    result = torch.empty_like(weight, memory_format=torch.contiguous_format, requires_grad=False)
+    before, after = (weight.T, result.T) if transposed else (weight, result)
+    exact = _in_float64(pair, weight.device)
+    step = max(1, PIECE // before.shape[1])
+    for start in range(0, before.shape[0], step):
+        rows = slice(start, start + step)
+        after[rows] = _merged_rows(before[rows].detach().double(), exact, rows)
+    return result
+
+
+def with_rows(weight: Tensor, rows: TokenRows) -> Tensor:
+    """Give a table (V, d) with an adapter's rows in the place of its own, rounded to its dtype."""
+    return weight.detach().index_copy(0, torch.tensor(rows.ids, device=weight.device), rows.values.to(weight))
 
 
 def unmerged(weight: Tensor, pair: Pair, *, transposed: bool = False) -> Tensor:
@@ -94,72 +90,27 @@ def unmerged(weight: Tensor, pair: Pair, *, transposed: bool = False) -> Tensor:
     return merged(weight, replace(pair, scaling=-pair.scaling), transposed=transposed)
 
 
-def merged_model_files(base_folder: Path, adapter: Adapter, out: Path, *, onto: Form | None = None) -> None:
-    """Write a base with an adapter merged in as a folder that transformers loads: weights, configuration, tokenizer.
-
-    The weights keep the dtype that they have in `base_folder`. Tokenizer files are copied byte by byte. Cut short, nothing is
-    left under `out`.
-
-    Args:
-        base_folder: a local base with safetensors files.
-        adapter: fits this base.
-        out: a folder that does not exist yet, or is empty.
-        onto: merge onto what these weights become in 4 or 8 bits, expanded again; None: onto the weights as they are.
-
-    Raises:
-        AdapterError: `out` holds something, the base is quantised or not whole, or the adapter does not fit it.
-    """
-    from budwood.engine.base import without_bars
-
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise AdapterError(f"{out} holds something already.", mend="Name a new folder for the merged model.")
-    model = _load_plain(base_folder)
-    weights = merged_weights(_expanded(base_folder, onto), adapter) if onto else merged_weights(model, adapter)
-    model.load_state_dict({name: tensor for name, tensor in weights.items() if name.endswith(".weight")}, strict=False)
-    scratch = out.with_name(f".{out.name}.{os.getpid()}.tmp")
-    try:
-        scratch.mkdir(parents=True)
-        with without_bars():
-            model.save_pretrained(scratch)  # type: ignore[operator]  # transformers' models have it
-        for name in _TOKENIZER_FILES:
-            if (base_folder / name).is_file():
-                shutil.copyfile(base_folder / name, scratch / name)
-        if out.is_dir():
-            out.rmdir()
-        os.replace(scratch, out)
-    except (OSError, SafetensorError) as error:
-        raise AdapterError(
-            f"The merged model could not be written: {error}.", where=str(out), mend="Free some space, then merge again."
-        ) from error
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+def _in_float64(pair: Pair, device: torch.device) -> Pair:
+    a, b = pair.a.double().to(device), pair.b.double().to(device)
+    anchor = None if pair.anchor is None else (pair.anchor[0].double().to(device), pair.anchor[1].double().to(device))
+    magnitude = None if pair.magnitude is None else pair.magnitude.double().to(device)
+    return Pair(a, b, pair.scaling, anchor, magnitude)
 
 
-def _expanded(folder: Path, form: Form) -> nn.Module:
-    model = _load_plain(folder)
-    quantize_linears(model, form)
-    return model
-
-
-def _load_plain(folder: Path) -> nn.Module:
-    from budwood.engine.base import without_bars
-
-    with without_bars():
-        loaded = AutoModelForCausalLM.from_pretrained(
-            folder, dtype="auto", local_files_only=True, use_safetensors=True, trust_remote_code=False, output_loading_info=True
-        )
-    model, info = cast(tuple[nn.Module, dict[str, Iterable[str]]], loaded)
-    if getattr(model.config, "quantization_config", None) is not None:
-        raise AdapterError(f"The base in {folder} is quantised.", mend="Merge into the base that is not.")
-    missing = sorted(info["missing_keys"])
-    if missing:
-        raise AdapterError(f"The base in {folder} lacks {', '.join(missing[:5])}.", mend="Fetch the base again.")
-    return model
+def _merged_rows(stored: Tensor, pair: Pair, rows: slice) -> Tensor:
+    delta = pair.b[rows] @ pair.a
+    if pair.anchor is not None:
+        delta = delta - pair.anchor[1][rows] @ pair.anchor[0]
+    whole = stored + delta * pair.scaling
+    if pair.magnitude is None:
+        return whole
+    lengths: Tensor = torch.linalg.vector_norm(whole, dim=1)
+    return whole * (pair.magnitude[rows] / lengths)[:, None]
 
 
 def _plain_names(model: nn.Module) -> dict[str, str]:
-    """Path of each layer inside an attached one → path of the attached one."""
-    return {f"{path}.base": path for path, module in model.named_modules() if isinstance(module, AttachedLinear)}
+    """Path of each module inside an attached one → path of the attached one."""
+    return {f"{path}.base": path for path, module in model.named_modules() if isinstance(module, Attached)}
 
 
 def _expand(state: dict[str, Tensor], path: str, module: QuantizedLinear) -> None:

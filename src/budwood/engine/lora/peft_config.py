@@ -33,6 +33,7 @@ class PeftSettings:
         base_id: a label, never followed.
         ranks: pattern → rank, as written.
         alphas: pattern → alpha, as written.
+        token_rows: tokens of the embedding, or table → tokens, as written; empty: none.
     """
 
     rank: int
@@ -46,6 +47,7 @@ class PeftSettings:
     revision: str | None
     fan_in_fan_out: bool
     dora: bool
+    token_rows: Sequence[int] | Mapping[str, Sequence[int]]
 
     def config(self, paths: Sequence[str], targets: tuple[str, ...]) -> LoraConfig:
         """Resolve the patterns on the targeted modules.
@@ -90,16 +92,23 @@ def read_settings(path: Path) -> PeftSettings:
 
 
 def write_settings(
-    path: Path, config: LoraConfig, *, base_id: str, revision: str | None, fan_in_fan_out: bool, paths: Sequence[str]
+    path: Path,
+    config: LoraConfig,
+    *,
+    base_id: str,
+    revision: str | None,
+    fan_in_fan_out: bool,
+    paths: Sequence[str],
+    token_rows: Mapping[str, Sequence[int]],
 ) -> None:
-    """Write a settings file that PEFT and vLLM read: keys sorted, indent 2, no newline at the end.
+    """Write a settings file that PEFT reads, and vLLM where there are no token rows: keys sorted, indent 2, no last newline.
 
     Raises:
         AdapterError: per-module ranks or alphas whose names would overlap in the file.
     """
     for patterns in (config.rank_pattern, config.alpha_pattern):
         _refuse_overlap(patterns, paths)
-    fields = {
+    fields: dict[str, Any] = {
         "alpha_pattern": {name: _number(alpha) for name, alpha in config.alpha_pattern.items()},
         "base_model_name_or_path": base_id,
         "bias": "none",
@@ -118,6 +127,8 @@ def write_settings(
         "use_dora": config.dora,
         "use_rslora": config.rslora,
     }
+    if token_rows:
+        fields["trainable_token_indices"] = {path.rsplit(".", 1)[-1]: list(ids) for path, ids in token_rows.items()}
     path.write_text(json.dumps(fields, indent=2, sort_keys=True), encoding="utf-8")
 
 
@@ -135,6 +146,7 @@ def _settings(fields: Mapping[str, Any]) -> PeftSettings:
         revision=fields.get("revision"),
         fan_in_fan_out=fields.get("fan_in_fan_out") is True,
         dora=fields.get("use_dora", False),
+        token_rows=fields.get("trainable_token_indices") or (),
     )
 
 
@@ -178,6 +190,14 @@ def _is_names(value: Any) -> bool:
     return isinstance(value, list) and bool(value) and all(isinstance(name, str) and name for name in value)
 
 
+def _is_ids(value: Any) -> bool:
+    return isinstance(value, list) and all(type(item) is int for item in value)
+
+
+def _is_token_rows(value: Any) -> bool:
+    return value is None or _is_ids(value) or (isinstance(value, dict) and all(map(_is_ids, value.values())))
+
+
 def _is_written_by_peft(value: Any) -> bool:
     """Null, or the class label that PEFT writes when the task type is null. It is not used for anything."""
     if value is None:
@@ -213,6 +233,7 @@ _CHECKS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     ),
     "auto_mapping": ("null or a class of transformers", _is_written_by_peft),
     "megatron_core": ('"megatron.core" or null', lambda value: value in (None, "megatron.core")),
+    "trainable_token_indices": ("null, a list of token ids, or a table of such lists", _is_token_rows),
     "qalora_group_size": ("a number", lambda value: type(value) is int),
 }
 
@@ -236,7 +257,6 @@ _NOT_COMPUTED = frozenset(
         "monteclora_config",
         "runtime_config",
         "target_parameters",
-        "trainable_token_indices",
         "use_bdlora",
         "use_qalora",
         "velora_config",

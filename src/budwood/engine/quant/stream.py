@@ -18,14 +18,12 @@ from torch.overrides import TorchFunctionMode
 from budwood.engine.quant.bnb_files import read_bnb
 from budwood.engine.quant.kernels import Workspace
 from budwood.engine.quant.load import Form, quantized_layer, quantized_paths, replace_module
+from budwood.engine.tensor_names import model_name
 from budwood.engine.weights import TensorEntry
 from budwood.errors import BaseError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
-
-RENAMED = {"embed_out.weight": "lm_head.weight"}
-"""Names in files that the model has another for: GPT-NeoX's head."""
 
 
 def load_streamed(
@@ -140,9 +138,8 @@ def _matched(model: nn.Module, entries: Sequence[TensorEntry], *, without: Itera
     passed_over = [re.compile(pattern) for pattern in facts._keys_to_ignore_on_load_unexpected or ()]
     found: dict[str, TensorEntry] = {}
     for entry in entries:
-        own = RENAMED.get(entry.name, entry.name)
-        name = own if own in wanted else f"{facts.base_model_prefix}.{own}"
-        if name not in wanted:
+        name = model_name(entry.name, wanted, facts.base_model_prefix)
+        if name is None:
             if any(pattern.search(entry.name) for pattern in passed_over):
                 continue
             return None

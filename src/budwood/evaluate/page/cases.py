@@ -7,6 +7,7 @@ from budwood.evaluate.compare import Record
 from budwood.evaluate.page.facts import Facts
 from budwood.evaluate.page.markup import clipped, figure, marked, text
 from budwood.identity import short
+from budwood.tool_calls import canonical_text, shown
 
 BUDGET_BYTES = 3_500_000
 """Size of all cards together, so that a page of any suite stays below 5 MB."""
@@ -107,9 +108,11 @@ def _answer(name: str, case: Record, primary: str, shown: str) -> str:
 
 
 def _prompt(case: Record) -> str:
-    messages = [f"<b>{text(message['role'])}</b> {clipped(message['content'])}" for message in case["prompt"]]
+    messages = [f"<b>{text(message['role'])}</b> {clipped(shown(message))}" for message in case["prompt"]]
+    if "tools" in case:
+        messages.insert(0, f"<b>tools</b> {clipped(canonical_text(case['tools']))}")
     whole = "\n".join(messages)
-    last = case["prompt"][-1]["content"]
+    last = shown(case["prompt"][-1])
     if len(messages) == 1 and len(last) <= FOLDED_PROMPT:
         return f'<pre class="prompt">{clipped(last)}</pre>'
     first = text(" ".join(last.split())[:160])

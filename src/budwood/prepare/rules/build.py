@@ -14,6 +14,7 @@ from budwood.prepare.rules.pii import Pii
 from budwood.prepare.rules.prompt_echo import PromptEcho
 from budwood.prepare.rules.roles import Roles
 from budwood.prepare.rules.rule import Rule
+from budwood.prepare.rules.tool_turns import ToolTurns
 from budwood.prepare.rules.unicode import Unicode
 from budwood.prepare.rules.whitespace import Whitespace
 from budwood.recipe import PrepareSection
@@ -38,10 +39,14 @@ def build_rules(section: PrepareSection, *, folder: Path, token_length: TokenLen
             mend=f"Set it to {context:,} or less, or 0 for the context itself.",
         )
     makers = _makers(section, folder, token_length, section.max_tokens or context)
-    rules = tuple(makers[name]() for name in section.rules)
-    if EmptyAnswer.name in section.rules:
-        return rules
-    return (*rules, EmptyAnswer(no_target=section.no_target, placeholders=False))
+    names = list(section.rules)
+    # Order comes before what is asked of answers, and after the rules that only mend texts.
+    place = names.index("roles") + 1 if "roles" in names else 0
+    rules: list[Rule] = [makers[name]() for name in names]
+    rules.insert(place, ToolTurns())
+    if EmptyAnswer.name not in names:
+        rules.append(EmptyAnswer(no_target=section.no_target, placeholders=False))
+    return tuple(rules)
 
 
 def _makers(

@@ -1,4 +1,4 @@
-"""empty_answer: a row needs something to learn: every assistant message holds text, and that is no placeholder.
+"""empty_answer: a row needs something to learn: every assistant message calls a tool or holds text, and that is no placeholder.
 
 This rule always runs. Left out of the recipe's list, it runs last and without the placeholders.
 """
@@ -50,7 +50,7 @@ class EmptyAnswer:
         if row.messages[-1].role != "assistant":
             return "no answer"
         for message in row.messages:
-            if message.role != "assistant":
+            if message.role != "assistant" or message.calls:
                 continue
             text = message.content.strip()
             if not text:

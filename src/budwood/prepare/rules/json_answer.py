@@ -1,6 +1,7 @@
 """json_answer: where the recipe names a JSON Schema, every answer is JSON and satisfies it.
 
-The reason of a drop names the place and the keyword that failed, never the value. Without a schema the rule does nothing.
+The reason of a drop names the place and the keyword that failed, never the value. Without a schema the rule does nothing. A
+tool call has a schema of its own, and is not looked at.
 """
 
 import json
@@ -29,7 +30,7 @@ class JsonAnswer:
         return {"schema": None if self.schema is None else digest_json(self.schema)}
 
     def apply(self, row: Row) -> Row | Drop:
-        if self.faults is None:
+        if self.faults is None or row.messages[-1].calls:
             return row
         try:
             value = json.loads(row.answer, object_pairs_hook=_unique, parse_constant=_refuse)

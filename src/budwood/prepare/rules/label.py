@@ -1,6 +1,7 @@
 """label: where the recipe lists the allowed answers, an answer is one of them.
 
-A spelling that differs only in case and white space is put right, with a record. Without a list the rule does nothing.
+A spelling that differs only in case and white space is put right, with a record. Without a list the rule does nothing, and
+a tool call is no label.
 """
 
 import difflib
@@ -21,7 +22,7 @@ class Label:
         return {"labels": list(self.labels)}
 
     def apply(self, row: Row) -> Row | Drop:
-        if not self.labels or row.answer in self.labels:
+        if not self.labels or row.answer in self.labels or row.messages[-1].calls:
             return row
         alike = [label for label in self.labels if normalise(label) == normalise(row.answer)]
         if len(alike) == 1:

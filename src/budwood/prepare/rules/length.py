@@ -35,7 +35,7 @@ class Length:
         if self.token_length is None:
             return row
         try:
-            tokens = self.token_length(row.chat())
+            tokens = self.token_length(row.chat(), row.tools)
         except DataError as error:
             if self.no_target == "error":
                 raise DataError(f"{row}: {error.what}", where=error.where, mend=error.mend) from None

@@ -1,17 +1,20 @@
 """pii: personal data and secrets: redacted, dropped or flagged, as the recipe says.
 
 E-mail addresses, phone numbers, payment cards, IBANs, IP addresses and access keys (see `budwood.text.pii` for what is found
-and what is not). Messages and slices both are looked at. The record says how many of which kind; neither the text found nor
+and what is not). Messages, slices, tools and calls are looked at, in calls every text and every name
+of an argument; numbers are not. The record says how many of which kind; neither the text found nor
 a digest of it is kept, because the digest of a phone number can be guessed back.
 """
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
 from budwood.errors import DataError
-from budwood.prepare.row import Drop, Row, Scalar, Touch
+from budwood.prepare.row import Drop, Message, Row, Scalar, Touch
 from budwood.text.pii import KINDS, redact
+from budwood.tool_calls import Tool, mapped, strings
 
 WORDS = {
     "SECRET": ("access key", "access keys"),
@@ -42,11 +45,7 @@ class Pii:
 
     def apply(self, row: Row) -> Row | Drop:
         counts: Counter[str] = Counter()
-        messages = []
-        for message in row.messages:
-            text, found = redact(message.content)
-            counts.update(found)
-            messages.append(message._replace(content=text) if found else message)
+        messages, tools = _redacted(row, counts)
         slices: dict[str, Scalar] = {}
         for key, value in row.slices.items():
             if isinstance(value, str):
@@ -64,8 +63,10 @@ class Pii:
             return Drop(f"holds {kinds}")
         if self.action == "flag":
             return row.touch(self.name, "flagged", f"holds {kinds}")
+        if _texts(messages, tools) != _texts(row.messages, row.tools):
+            return Drop(f"holds {kinds}, in two names of one call or schema, which would become one")
         touch = Touch(self.name, "changed", f"{kinds} redacted")
-        return replace(row, messages=tuple(messages), slices=slices, touched=(*row.touched, touch))
+        return replace(row, messages=messages, tools=tools, slices=slices, touched=(*row.touched, touch))
 
     def _grouping_by_personal_data(self, row: Row) -> DataError:
         return DataError(
@@ -73,3 +74,27 @@ class Pii:
             where="[prepare] group_by",
             mend="Group by an id that says nothing of a person.",
         )
+
+
+def _redacted(row: Row, counts: Counter[str]) -> tuple[tuple[Message, ...], tuple[Tool, ...]]:
+    """A row's messages and tools without personal data; `counts` gains what was found."""
+
+    def change(text: str) -> str:
+        clean, found = redact(text)
+        counts.update(found)
+        return clean
+
+    def functions(held: tuple[Tool, ...]) -> tuple[Tool, ...]:
+        return tuple({**one, "function": mapped(one["function"], change, keys=True)} for one in held)
+
+    messages = []
+    for message in row.messages:
+        clean = message._replace(content=change(message.content))
+        if message.calls or message.name:
+            clean = clean._replace(calls=functions(message.calls), name=change(message.name))
+        messages.append(clean)
+    return tuple(messages), functions(row.tools)
+
+
+def _texts(messages: Sequence[Message], tools: Sequence[Tool]) -> int:
+    return sum(1 for message in messages for _ in message.texts) + sum(1 for _ in strings(tools))

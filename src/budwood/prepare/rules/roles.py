@@ -1,8 +1,8 @@
 """roles: a conversation is at most one system message, then user and assistant in turn.
 
 A last user message that nobody answers is taken off (there is nothing to learn from it), with a record. Another disorder,
-and an empty user message, drops the row: what is missing cannot be known. Tool calls are refused by name: no template
-of ours renders them yet.
+and an empty user message, drops the row: what is missing cannot be known. Rows with tool calls or results have an order of
+their own, which `tool_turns` looks after.
 """
 
 from dataclasses import dataclass, replace
@@ -23,6 +23,8 @@ class Roles:
 
     def apply(self, row: Row) -> Row | Drop:
         roles = [message.role for message in row.messages]
+        if row.calls_tools:
+            return row
         for number, role in enumerate(roles, start=1):
             if role not in ROLES:
                 known = role if role in ("tool", "function", "developer") else "another role"

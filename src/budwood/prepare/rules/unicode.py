@@ -22,7 +22,7 @@ class Unicode:
 
     def apply(self, row: Row) -> Row | Drop:
         # Nearly all rows of many sets are plain ASCII, and a look at them costs a thousandth of ftfy's.
-        if all(message.content.isascii() for message in row.messages):
+        if all(text.isascii() for message in row.messages for text in message.texts):
             return row
         row = row.mend(self.name, "mojibake repaired", _repair)
         return row.mend(self.name, "characters composed", lambda text: unicodedata.normalize("NFC", text))

@@ -1,7 +1,8 @@
 """whitespace: one kind of line end, one kind of space, none around a message.
 
 Line ends become LF; no-break and other wide or narrow spaces become plain ones; white space before and after a message
-goes. Inside, runs of spaces and empty lines stay: in code, tables and Markdown they mean something.
+goes. Inside, runs of spaces and empty lines stay: in code, tables and Markdown they mean something. So do the arguments of
+tool calls, which a program reads.
 """
 
 import re
@@ -23,7 +24,7 @@ class Whitespace:
         return {}
 
     def apply(self, row: Row) -> Row | Drop:
-        return row.mend(self.name, "white space normalised", _plain)
+        return row.mend(self.name, "white space normalised", _plain, arguments=False)
 
 
 def _plain(text: str) -> str:

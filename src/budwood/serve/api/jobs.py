@@ -12,6 +12,7 @@ from budwood.serve.api.faults import bad_request, from_budwood
 from budwood.serve.api.schema import ChatRequest, CompletionRequest, GenerationRequest
 from budwood.serve.directory import Live
 from budwood.serve.texts import LONG_CHARACTERS, Texts
+from budwood.tool_calls import strings
 
 if TYPE_CHECKING:
     from budwood.engine.generate import Request
@@ -44,8 +45,8 @@ async def chat_job(context: Context, live: Live, request: ChatRequest) -> Job:
     if live.system and messages[0]["role"] != "system":
         messages = [{"role": "system", "content": live.system}, *messages]
     # A turn costs more than its characters: the template renders every beginning of the conversation.
-    characters = sum(len(message["content"]) for message in messages) + TURN_CHARACTERS * len(messages)
-    prompt = await _encode(live, characters, lambda texts: texts.encode_chat(messages), "messages")
+    characters = sum(map(len, strings([messages, request.tools]))) + TURN_CHARACTERS * len(messages)
+    prompt = await _encode(live, characters, lambda texts: texts.encode_chat(messages, request.tools), "messages")
     schema = request.schema_text
     if schema is not None:
         grammars = live.worker.generator.grammars

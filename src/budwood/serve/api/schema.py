@@ -3,20 +3,27 @@
 A field that we know is checked; one that we know but do not support may only be left at a value that asks for nothing; any
 other is refused. Nothing is ignored. `user`, `metadata` and `safety_identifier` are notes for the sender's own records: they
 are taken and have, by their meaning, no influence on an answer.
+
+Tools, calls and results are put into the prompt as the release's template writes them. An answer is text, calls included: how
+a model spells a call is its template's affair, and nothing here reads it. So `tool_choice` is "auto" or "none", which leaves
+the tools out of the prompt; what would have to be enforced is refused.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import ErrorDetails
 
 from budwood.serve.api.faults import ApiError, bad_request
+from budwood.tool_calls import ToolFault, read_calls, read_tools
 
 MAX_CHOICES = 16
 MAX_PROMPTS = 64
 MAX_MESSAGES = 512
+MAX_TOOLS = 128
+MAX_CALLS = 128
 MAX_TOP_LOGPROBS = 20
 MAX_STOPS = 4
 MAX_STOP_CHARACTERS = 256
@@ -33,7 +40,7 @@ _CHAT_NEUTRAL: Mapping[str, tuple[Any, ...]] = {
     "functions": (None, []),
     "modalities": (None, ["text"]),
     "moderation": (None,),
-    "parallel_tool_calls": (None,),
+    "parallel_tool_calls": (None, True),
     "prediction": (None,),
     "prompt_cache_key": (None,),
     "prompt_cache_options": (None,),
@@ -41,8 +48,6 @@ _CHAT_NEUTRAL: Mapping[str, tuple[Any, ...]] = {
     "reasoning_effort": (None,),
     "service_tier": (None, "auto", "default"),
     "store": (None, False),
-    "tool_choice": (None, "none"),
-    "tools": (None, []),
     "verbosity": (None,),
     "web_search_options": (None,),
 }
@@ -52,7 +57,7 @@ _COMPLETION_NEUTRAL: Mapping[str, tuple[Any, ...]] = {
     "echo": (None, False),
     "suffix": (None, ""),
 }
-_MESSAGE_NEUTRAL = ("annotations", "audio", "function_call", "refusal", "tool_calls")
+_MESSAGE_NEUTRAL = ("annotations", "audio", "function_call", "refusal")
 
 Stop = Annotated[str, Field(min_length=1, max_length=MAX_STOP_CHARACTERS)]
 Stops = Annotated[list[Stop], Field(max_length=MAX_STOPS)]
@@ -69,15 +74,20 @@ class TextPart(_Wire):
 
 
 class Message(_Wire):
-    """One turn. `developer` is the newer word for `system`."""
+    """One turn. `developer` is the newer word for `system`. `name` of a result is an addition to OpenAI's fields."""
 
-    role: Literal["system", "developer", "user", "assistant"]
+    role: Literal["system", "developer", "user", "assistant", "tool"]
     content: str | Annotated[list[TextPart], Field(min_length=1, max_length=256)]
+    tool_calls: Annotated[list[dict[str, Any]], Field(max_length=MAX_CALLS)] | None = None
+    tool_call_id: Annotated[str, Field(min_length=1, max_length=256)] | None = None
+    name: Annotated[str, Field(min_length=1, max_length=256)] | None = None
 
     @property
-    def plain(self) -> dict[str, str]:
+    def plain(self) -> dict[str, Any]:
         text = self.content if isinstance(self.content, str) else "".join(part.text for part in self.content)
-        return {"role": "system" if self.role == "developer" else self.role, "content": text}
+        said = {"tool_calls": self.tool_calls, "tool_call_id": self.tool_call_id, "name": self.name}
+        role = "system" if self.role == "developer" else self.role
+        return {"role": role, "content": text, **{key: value for key, value in said.items() if value is not None}}
 
 
 class StreamOptions(_Wire):
@@ -129,6 +139,7 @@ class ChatRequest(GenerationRequest):
     response_format: ResponseFormat | None = None
     metadata: Notes | None = None
     safety_identifier: Annotated[str, Field(max_length=512)] | None = None
+    tools: list[dict[str, Any]]
 
     @property
     def wanted_tokens(self) -> tuple[str, int] | None:
@@ -182,6 +193,8 @@ def read_chat(values: Mapping[str, Any]) -> ChatRequest:
     known = _without_neutral(values, _CHAT_NEUTRAL)
     if isinstance(known.get("messages"), list):
         known["messages"] = [_plain_message(message, place) for place, message in enumerate(known["messages"])]
+    known["tools"] = _tools(known)
+    known.pop("tool_choice", None)
     request = _validated(ChatRequest, known)
     if request.top_logprobs is not None and not request.logprobs:
         raise bad_request("top_logprobs needs logprobs = true.", "top_logprobs")
@@ -227,14 +240,52 @@ def _same(value: Any, wanted: Any) -> bool:
 
 
 def _plain_message(message: Any, place: int) -> Any:
-    """Take out what clients send back empty from an earlier answer; refuse it when it is not empty."""
+    """Take out what clients send back empty from an earlier answer, and read its calls; refuse what is not supported."""
     if not isinstance(message, dict):
         return message
+    where = f"messages[{place}]"
     for key in _MESSAGE_NEUTRAL:
         if message.get(key):
-            param = f"messages[{place}].{key}"
-            raise bad_request(f"{key} in a message is not supported here.", param, code="unsupported_parameter")
-    return {key: value for key, value in message.items() if key not in _MESSAGE_NEUTRAL}
+            raise bad_request(f"{key} in a message is not supported here.", f"{where}.{key}", code="unsupported_parameter")
+    plain = {key: value for key, value in message.items() if key not in (*_MESSAGE_NEUTRAL, "tool_calls")}
+    allowed = {"assistant": ("tool_calls",), "tool": ("tool_call_id", "name")}.get(str(message.get("role")), ())
+    for key in ("tool_calls", "tool_call_id", "name"):
+        if message.get(key) and key not in allowed:
+            param = f"{where}.{key}"
+            raise bad_request(
+                f"Unknown parameter {param!r} of this role.", param, code="unknown_parameter", mend="Leave it out."
+            )
+    if message.get("role") == "tool" and message.get("tool_call_id") is None:
+        param = f"{where}.tool_call_id"
+        raise bad_request(f"{param} is missing.", param, code="missing_required_parameter")
+    if not message.get("tool_calls"):
+        return plain
+    calls = _read(read_calls, message["tool_calls"], f"{where}.tool_calls")
+    # An answer that calls needs no words; OpenAI's has null then.
+    return {**plain, "content": "" if plain.get("content") is None else plain["content"], "tool_calls": calls}
+
+
+def _tools(values: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The tools that the prompt has to list."""
+    choice = values.get("tool_choice")
+    if choice not in (None, "auto", "none"):
+        raise bad_request(
+            'tool_choice is "auto" or "none" here: that a tool is called cannot be enforced.',
+            "tool_choice",
+            code="unsupported_parameter",
+            mend="Leave it out.",
+        )
+    tools = _read(read_tools, [] if values.get("tools") is None else values["tools"], "tools")
+    if len(tools) > MAX_TOOLS:
+        raise bad_request(f"tools: there are {len(tools):,}; {MAX_TOOLS} are allowed.", "tools")
+    return [] if choice == "none" else tools
+
+
+def _read(read: Callable[[object], Sequence[dict[str, Any]]], value: object, param: str) -> list[dict[str, Any]]:
+    try:
+        return list(read(value))
+    except ToolFault as error:
+        raise bad_request(f"{param}{error.path} {error.reason}.", f"{param}{error.path}") from None
 
 
 Wire = TypeVar("Wire", bound=_Wire)

@@ -1,0 +1,134 @@
+"""All texts' entries, and chains through those that share a band key.
+
+A text costs some 110 bytes at a threshold of 0.8 (four for each of 21 bands, and a sketch of 16), one of 50 to 78 words,
+which is entered by words and by characters, twice that. Keys are 32 bits wide: of five million entries some 3,000 pairs a band
+meet by chance, and are told apart by their sketches.
+"""
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from budwood.text.near.pack import Pack, batches, pack_texts
+from budwood.text.near.scheme import Scheme, make_scheme
+from budwood.text.near.sign import Signed, sign_pack
+
+if TYPE_CHECKING:
+    from numpy import int32, uint8, uint32, uint64
+    from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Entries:
+    """Texts 0..N−1, ready to be compared.
+
+    Args:
+        scheme: what follows from the threshold.
+        owner: the text that an entry is of, rising, (M,).
+        kind: `WORDS` or `CHARACTERS`, (M,).
+        sketch: (M, 2).
+        link: the entry before with the same key, or −1, (bands, capacity); columns from M on mean nothing.
+        first: entries of text i are first[i]..first[i + 1], (N + 1,).
+        is_short: whether a text is compared by characters with every other, (N,).
+    """
+
+    scheme: Scheme
+    owner: "NDArray[int32]"
+    kind: "NDArray[uint8]"
+    sketch: "NDArray[uint64]"
+    link: "NDArray[int32]"
+    first: "NDArray[int32]"
+    is_short: "NDArray[uint8]"
+
+
+def sign_texts(texts: Iterable[str], count: int, *, threshold: float, threads: int = 1, native: bool = True) -> Entries:
+    """Sign normalised texts and chain the entries that share a key.
+
+    Args:
+        texts: `count` of them, gone through once.
+        count: how many.
+        threshold: least Jaccard similarity of a hit.
+        threads: batches signed at a time by the C kernel; the result is the same for any number.
+        native: take the C kernels where there are any.
+    """
+    import numpy
+
+    scheme = make_scheme(threshold)
+    room = _Room(scheme, count)
+    for pack, signed in _sign(texts, scheme, threads, native):
+        room.add(pack, signed)
+    if room.texts != count:
+        raise ValueError(f"{room.texts:,} texts came, {count:,} were announced")
+    filled = room.entries
+    # The last keys are overwritten by links: both would be the largest arrays of the search.
+    link = room.keys.view(numpy.int32)
+    for band in range(scheme.bands.number):
+        _chain(room.keys[band, :filled], link[band, :filled])
+    first = numpy.zeros(count + 1, numpy.int32)
+    numpy.cumsum(room.number, out=first[1:])
+    owner = numpy.repeat(numpy.arange(count, dtype=numpy.int32), room.number)
+    return Entries(scheme, owner, room.kind[:filled], room.sketch[:filled], link, first, room.is_short)
+
+
+class _Room:
+    """Arrays with room for two entries a text: the operating system gives memory only to what is written."""
+
+    def __init__(self, scheme: Scheme, count: int) -> None:
+        import numpy
+
+        self.texts = self.entries = 0
+        self.keys: NDArray[uint32] = numpy.empty((scheme.bands.number, 2 * count), numpy.uint32)
+        self.kind = numpy.empty(2 * count, numpy.uint8)
+        self.sketch = numpy.empty((2 * count, 2), numpy.uint64)
+        self.number = numpy.empty(count, numpy.int8)
+        self.is_short = numpy.empty(count, numpy.uint8)
+
+    def add(self, pack: Pack, signed: Signed) -> None:
+        import numpy
+
+        size, more = len(pack.kinds), len(signed.kinds)
+        if self.texts + size <= len(self.number):
+            entries, texts = slice(self.entries, self.entries + more), slice(self.texts, self.texts + size)
+            self.keys[:, entries] = signed.keys.T
+            self.kind[entries], self.sketch[entries] = signed.kinds, signed.sketches
+            self.number[texts] = numpy.bincount(signed.texts, minlength=size)
+            self.is_short[texts] = pack.is_short
+            self.entries += more
+        self.texts += size
+
+
+def _sign(texts: Iterable[str], scheme: Scheme, threads: int, native: bool) -> Iterator[tuple[Pack, Signed]]:
+    """Sign batch by batch, in order; the kernel lets other threads run, and a few batches are under way at a time."""
+    if threads == 1:
+        for batch in batches(texts):
+            pack = pack_texts(batch, scheme.threshold)
+            yield pack, sign_pack(pack, scheme, native=native)
+        return
+    waiting: deque[tuple[Pack, Future[Signed]]] = deque()
+    with ThreadPoolExecutor(threads) as pool:
+        for batch in batches(texts):
+            pack = pack_texts(batch, scheme.threshold)
+            waiting.append((pack, pool.submit(sign_pack, pack, scheme, native=native)))
+            if len(waiting) > 2 * threads:
+                pack, signed = waiting.popleft()
+                yield pack, signed.result()
+        while waiting:
+            pack, signed = waiting.popleft()
+            yield pack, signed.result()
+
+
+def _chain(keys: "NDArray[uint32]", link: "NDArray[int32]") -> None:
+    """Turn one band's keys into links, in the same memory."""
+    import numpy
+
+    # Key and place in one number: sorting needs no stable order and no second array, and is the same everywhere.
+    both = keys.astype(numpy.uint64) << numpy.uint64(32)
+    both |= numpy.arange(len(keys), dtype=numpy.uint64)
+    both.sort()
+    place = both.astype(numpy.uint32)
+    both >>= numpy.uint64(32)
+    same = both[1:] == both[:-1]
+    link[:] = -1
+    link[place[1:][same]] = place[:-1][same]
