@@ -191,7 +191,18 @@ def test_past_the_limit_nothing_goes_on_in_silence(monkeypatch: pytest.MonkeyPat
 def test_what_the_compiler_makes_computes_what_eager_layers_do(case: Case) -> None:
     ours = training(case, compiled=True)
     assert ours.uncompiled is None
-    assert_near(outcome(ours), outcome(training(case, compiled=False)))
+    exact = training(case, compiled=False)
+    exact._model.double()
+    wanted = outcome(exact)
+    fused, eager = (off(outcome(made), wanted) for made in (ours, training(case, compiled=False)))
+    # Fused sums round otherwise than sums one by one, and these weights make much of it: neither is the nearer one by rule.
+    assert fused < 2 * eager
+
+
+def off(found: tuple[Tensor, dict[str, Tensor]], wanted: tuple[Tensor, dict[str, Tensor]]) -> float:
+    """Largest difference of a gradient over its largest value."""
+    pairs = ((found[1][name].double(), gradient.double()) for name, gradient in wanted[1].items())
+    return max(float((mine - other).abs().max() / other.abs().max()) for mine, other in pairs)
 
 
 @pytest.mark.slow
