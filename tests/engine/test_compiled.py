@@ -59,9 +59,9 @@ def training(case: Case, *, compiled: bool, dropout: float = 0.0, **named: Any) 
 
 
 def filled(made: AdapterTraining) -> AdapterTraining:
-    """Give every parameter a value: with B = 0 the gradients of A say nothing."""
+    """Give every parameter a value: with B = 0 the gradients of A say nothing, and with large ones they are mostly rounding."""
     for parameter in made.parameters.values():
-        nn.init.normal_(parameter, generator=torch.Generator().manual_seed(parameter.numel()))
+        nn.init.normal_(parameter, std=0.1, generator=torch.Generator().manual_seed(parameter.numel()))
     return made
 
 
@@ -191,18 +191,7 @@ def test_past_the_limit_nothing_goes_on_in_silence(monkeypatch: pytest.MonkeyPat
 def test_what_the_compiler_makes_computes_what_eager_layers_do(case: Case) -> None:
     ours = training(case, compiled=True)
     assert ours.uncompiled is None
-    exact = training(case, compiled=False)
-    exact._model.double()
-    wanted = outcome(exact)
-    fused, eager = (off(outcome(made), wanted) for made in (ours, training(case, compiled=False)))
-    # Fused sums round otherwise than sums one by one, and these weights make much of it: neither is the nearer one by rule.
-    assert fused < 2 * eager
-
-
-def off(found: tuple[Tensor, dict[str, Tensor]], wanted: tuple[Tensor, dict[str, Tensor]]) -> float:
-    """Largest difference of a gradient over its largest value."""
-    pairs = ((found[1][name].double(), gradient.double()) for name, gradient in wanted[1].items())
-    return max(float((mine - other).abs().max() / other.abs().max()) for mine, other in pairs)
+    assert_near(outcome(ours), outcome(training(case, compiled=False)))
 
 
 @pytest.mark.slow
