@@ -191,6 +191,7 @@ def as_json(placed: Placed) -> dict[str, Any]:
         "split": placed.split,
         "slices": dict(row.slices),
         "weight": row.weight,
+        **({} if row.tokens is None else {"tokens": row.tokens}),
         "touched": [touch._asdict() for touch in row.touched],
     }
 
