@@ -1,7 +1,7 @@
 """The rows of a snapshot as they are stored, one after the other: memory does not grow with the snapshot.
 
-    for row in kept_rows(store, digest): print(row.row_id, row.split)
-    for row in rejected_rows(store, digest): print(row.row_id, row.rule, row.reason)
+for row in kept_rows(store, digest): print(row.row_id, row.split)
+for row in rejected_rows(store, digest): print(row.row_id, row.rule, row.reason)
 """
 
 import json
