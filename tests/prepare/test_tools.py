@@ -6,13 +6,13 @@ from typing import Any
 
 import polars
 import pytest
+from budwood.prepare.dedupe import says
 from tests.engine.test_chat_tools import MERGES_RESULTS
 from tests.engine.tiny import CHATML, byte_tokenizer
 
 from budwood.engine.chat import chat_template
 from budwood.errors import DataError
 from budwood.identity import Digest
-from budwood.prepare.dedupe import says
 from budwood.prepare.inherit import load_inheritance
 from budwood.prepare.row import Drop, Message, Origin, Row
 from budwood.prepare.rules.control_characters import ControlCharacters

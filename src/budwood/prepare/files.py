@@ -2,34 +2,37 @@
 
     with open_file(path, shown="tickets.jsonl.gz") as file:
         file.sha256, file.layout              # digest of the bytes on disk, "jsonl"
-        for line in file.lines(): ...         # text, unpacked and decoded
+        for data in file.blocks(): ...        # UTF-8, unpacked and converted
 
-A file is hashed and read through one descriptor, and refused when it changes in between. Text is UTF-8; UTF-16 with its
-mark is converted and said so; anything else is refused with line and offset of the first byte that is no character.
+A file is hashed, looked through and read through one descriptor, and refused when it changes in between. Text is UTF-8; what
+else it can be, `charset` says.
 """
 
-import gzip
+import codecs
 import hashlib
-import io
 import os
 import stat
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Literal, cast
+from typing import IO, Literal
 
 from budwood.errors import DataError
 from budwood.identity import Digest
+from budwood.prepare.charset import BOM, UTF8, Survey
+from budwood.prepare.unpack import Compression, breakages, check_ratio, chunks, compression_of, unpacked
 
 Layout = Literal["jsonl", "json", "csv", "parquet"]
-Compression = Literal["", "gzip", "zstd"]
+PARQUET = b"PAR1"
 HEAD = 1 << 16
 """Bytes looked at to recognise a file."""
+BLOCK_BYTES = 1 << 20
+"""Read at a time."""
+LONGEST_LINE_BYTES = 1 << 24
+"""Of a line that is read: four million tokens, and more than any base takes."""
 LONGEST_SHOWN = 120
 """Characters of a path that an error shows."""
-BOM = b"\xef\xbb\xbf"
 
 
 @dataclass(frozen=True)
@@ -39,7 +42,8 @@ class SourceFile:
     Args:
         shown: its path as the recipe writes it; the only path that goes into errors, rows and cards.
         layout: how its records are laid out.
-        encoding: "utf-8", or what was converted from.
+        encoding: "utf-8", or what is converted from.
+        old_line_ends: lines end with a return alone, as they did on early Macintoshes.
         delimiter: between the columns of a CSV; else empty.
     """
 
@@ -49,70 +53,70 @@ class SourceFile:
     compression: Compression
     layout: Layout
     encoding: str
+    old_line_ends: bool
     delimiter: str
     handle: IO[bytes]
 
-    def lines(self) -> Iterator[str]:
-        """Read as text from the start, line ends kept.
+    def blocks(self) -> Iterator[bytes]:
+        """Read from the start, unpacked, as UTF-8 without a mark, in blocks that may end anywhere.
 
         Raises:
             DataError: bytes that are no text, or an archive that breaks off.
         """
-        offset = 0
         try:
-            with _unpacked(self.handle, self.compression) as stream:
-                if self.encoding != "utf-8":
-                    yield from _decoded(stream, self.encoding)
-                    return
-                for number, raw in enumerate(stream, start=1):
-                    line = raw[3:] if number == 1 and raw.startswith(BOM) else raw
-                    try:
-                        yield line.decode("utf-8")
-                    except UnicodeDecodeError as error:
-                        place = f"on line {number:,} (offset {offset + error.start + len(raw) - len(line):,})"
-                        raise self._not_text(line, line[error.start], place) from None
-                    offset += len(raw)
+            with unpacked(self.handle, self.compression) as stream:
+                first = True
+                for block in self._converted(chunks(stream, BLOCK_BYTES)):
+                    block = block.removeprefix(BOM) if first else block
+                    first = False
+                    yield block.replace(b"\r", b"\n") if self.old_line_ends else block
         except UnicodeError as error:
             raise DataError(f"{self.shown} is not {self.encoding}: {error}.", mend="Save the file as UTF-8.") from None
-        except _breakages(self.compression) as error:
-            raise self._broken(error) from None
+        except breakages(self.compression) as error:
+            raise broken(self.shown, error) from None
+
+    def _converted(self, read: Iterator[bytes]) -> Iterator[bytes]:
+        if self.encoding == UTF8:
+            yield from read
+            return
+        decoder = codecs.getincrementaldecoder(self.encoding)("strict")
+        for block in read:
+            yield decoder.decode(block).encode(UTF8)
+        yield decoder.decode(b"", True).encode(UTF8)
 
     def content(self) -> bytes:
         """Read all bytes, unpacked; raises DataError when an archive breaks off."""
         try:
-            with _unpacked(self.handle, self.compression) as stream:
+            with unpacked(self.handle, self.compression) as stream:
                 return stream.read()
-        except _breakages(self.compression) as error:
-            raise self._broken(error) from None
-
-    def _broken(self, error: Exception) -> DataError:
-        return DataError(f"{self.shown} cannot be read to its end: {error}.", mend="It may be cut short; fetch it again.")
-
-    def _not_text(self, line: bytes, byte: int, place: str) -> DataError:
-        try:
-            line.decode("cp1252")
-            guess = "It may be Windows-1252: convert it with `iconv -f WINDOWS-1252 -t UTF-8`, and look at the result."
-        except UnicodeDecodeError:
-            guess = "Save the file as UTF-8."
-        return DataError(f"{self.shown} is not UTF-8: byte {byte:#04x} {place} begins no character.", mend=guess)
+        except breakages(self.compression) as error:
+            raise broken(self.shown, error) from None
 
 
 @contextmanager
-def open_file(path: Path, *, shown: str) -> Iterator[SourceFile]:
+def open_file(path: Path, *, shown: str, encoding: str = "") -> Iterator[SourceFile]:
     """Open, hash and recognise a file; it is checked for changes when the block ends.
 
+    Args:
+        path: of the file.
+        shown: the path as the recipe writes it.
+        encoding: as the recipe states it; empty: it is recognised.
+
     Raises:
-        DataError: missing, a folder, not readable, not a regular file, empty, or changed while it was read.
+        DataError: missing, a folder, not readable, not a regular file, empty, of an encoding that cannot be told, an archive
+            that breaks off or grows beyond measure, or changed while it was read.
     """
     handle = _open(path, shown)
     with handle:
         before = os.fstat(handle.fileno())
-        digest = _hash(handle, shown)
-        handle.seek(0)
-        yield _recognise(handle, shown, digest, before.st_size)
+        yield _recognise(handle, shown, encoding, before.st_size)
         after = os.fstat(handle.fileno())
         if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
             raise DataError(f"{shown} changed while it was being read.", mend="Wait until it is written, then run again.")
+
+
+def broken(shown: str, error: Exception) -> DataError:
+    return DataError(f"{shown} cannot be read to its end: {error}.", mend="It may be cut short; fetch it again.")
 
 
 def check_file(path: Path, *, shown: str) -> None:
@@ -146,36 +150,64 @@ def _brief(shown: str) -> str:
     return repr(shown) if len(shown) <= LONGEST_SHOWN else f"{shown[:LONGEST_SHOWN]!r}… ({len(shown):,} characters)"
 
 
-def _hash(handle: IO[bytes], shown: str) -> Digest:
-    hasher = hashlib.sha256()
-    try:
-        while piece := handle.read(1 << 20):
-            hasher.update(piece)
-    except OSError as error:
-        raise DataError(
-            f"The source {shown!r} cannot be read: {error.strerror}.",
-            where="[[source]] path",
-            mend="Look at the disk, or copy the file elsewhere.",
-        ) from None
-    return Digest(hasher.hexdigest())
-
-
-def _recognise(handle: IO[bytes], shown: str, digest: Digest, size: int) -> SourceFile:
-    magic = handle.read(4)
-    handle.seek(0)
-    compression: Compression = "gzip" if magic[:2] == b"\x1f\x8b" else "zstd" if magic == b"\x28\xb5\x2f\xfd" else ""
-    try:
-        with _unpacked(handle, compression) as stream:
-            head = stream.read(HEAD)
-    except _breakages(compression) as error:
-        raise DataError(f"{shown} cannot be unpacked: {error}.", mend="Fetch or write the archive again.") from None
-    encoding = "utf-16" if head[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8"
+def _recognise(handle: IO[bytes], shown: str, stated: str, size: int) -> SourceFile:
+    compression, head = _head(handle, shown)
+    survey = Survey(head)
+    digest = _look_through(handle, head, shown, compression, survey, size)
+    # Nothing in Parquet is text as a whole.
+    layout: Layout | None = "parquet" if head.startswith(PARQUET) else None
+    encoding = UTF8 if layout else stated or survey.encoding(shown)
     text = head.decode(encoding, errors="replace").removeprefix("\ufeff")
     if not text.strip():
         raise DataError(f"The source {shown!r} is empty ({size:,} bytes).", mend="Give a file with rows, or take it out.")
-    layout = "parquet" if head[:4] == b"PAR1" else _text_layout(text, shown)
+    old = survey.has_return and not survey.has_line_feed
+    text = text.replace("\r", "\n") if old else text
+    layout = layout or _text_layout(text, shown)
     delimiter = _delimiter(text, shown) if layout == "csv" else ""
-    return SourceFile(shown, digest, size, compression, layout, encoding, delimiter, handle)
+    return SourceFile(shown, digest, size, compression, layout, encoding, old, delimiter, handle)
+
+
+def _head(handle: IO[bytes], shown: str) -> tuple[Compression, bytes]:
+    try:
+        compression = compression_of(handle.read(4))
+    except OSError as error:
+        raise _unreadable(shown, error) from None
+    try:
+        with unpacked(handle, compression) as stream:
+            return compression, stream.read(HEAD)
+    except breakages(compression) as error:
+        raise DataError(f"{shown} cannot be unpacked: {error}.", mend="Fetch or write the archive again.") from None
+
+
+def _look_through(handle: IO[bytes], head: bytes, shown: str, compression: Compression, survey: Survey, size: int) -> Digest:
+    """Hash the bytes on disk, and look at those that they unpack to."""
+    hasher = hashlib.sha256()
+    is_parquet = head.startswith(PARQUET)
+    handle.seek(0)
+    try:
+        for chunk in chunks(handle, BLOCK_BYTES):
+            hasher.update(chunk)
+            if not compression and not is_parquet:
+                survey.add(chunk)
+    except OSError as error:
+        raise _unreadable(shown, error) from None
+    if compression:
+        try:
+            with unpacked(handle, compression) as stream:
+                for chunk in chunks(stream, BLOCK_BYTES):
+                    survey.add(chunk)
+                    check_ratio(survey.size, size, shown)
+        except breakages(compression) as error:
+            raise broken(shown, error) from None
+    return Digest(hasher.hexdigest())
+
+
+def _unreadable(shown: str, error: OSError) -> DataError:
+    return DataError(
+        f"The source {shown!r} cannot be read: {error.strerror}.",
+        where="[[source]] path",
+        mend="Look at the disk, or copy the file elsewhere.",
+    )
 
 
 def _text_layout(text: str, shown: str) -> Layout:
@@ -198,66 +230,3 @@ def _delimiter(text: str, shown: str) -> str:
     if shown.lower().endswith((".tsv", ".tsv.gz", ".tsv.zst")):
         return "\t"
     return max(",;\t|", key=first.count)
-
-
-def _decoded(stream: IO[bytes], encoding: str) -> Iterator[str]:
-    text = io.TextIOWrapper(stream, encoding=encoding, newline="\n")
-    try:
-        yield from text
-    finally:
-        text.detach()  # The file stays open: it is looked at once more for changes.
-
-
-@contextmanager
-def _unpacked(handle: IO[bytes], compression: Compression) -> Iterator[IO[bytes]]:
-    """Read the handle from its start; it stays open."""
-    handle.seek(0)
-    if compression == "gzip":
-        with gzip.GzipFile(fileobj=handle, mode="rb") as unpacked:
-            yield cast("IO[bytes]", unpacked)
-    elif compression == "zstd":
-        yield io.BufferedReader(_Zstd(handle))
-    else:
-        yield handle
-
-
-class _Zstd(io.RawIOBase):
-    """A zstd stream that knows when it was cut short, which the library's own reader passes over in silence."""
-
-    def __init__(self, handle: IO[bytes]) -> None:
-        import zstandard
-
-        self._handle = handle
-        self._zstandard = zstandard
-        self._frame = zstandard.ZstdDecompressor().decompressobj()
-        self._ready = memoryview(b"")
-        self._begun = False
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        while not self._ready:
-            packed = self._frame.unused_data if self._frame.eof else b""
-            packed = packed or self._handle.read(HEAD)
-            if not packed:
-                if self._begun and not self._frame.eof:
-                    raise EOFError("the zstd stream ends inside a frame")
-                return 0
-            if self._frame.eof:
-                self._frame = self._zstandard.ZstdDecompressor().decompressobj()
-            self._begun = True
-            self._ready = memoryview(self._frame.decompress(packed))
-        size = min(len(buffer), len(self._ready))
-        buffer[:size] = self._ready[:size]
-        self._ready = self._ready[size:]
-        return size
-
-
-def _breakages(compression: Compression) -> tuple[type[Exception], ...]:
-    """List what reading raises when the disk or an archive fails."""
-    if compression != "zstd":
-        return (EOFError, OSError, zlib.error)
-    import zstandard
-
-    return (EOFError, OSError, zstandard.ZstdError)

@@ -1,46 +1,34 @@
-"""What must lie in one split: groups, by union-find.
+"""What must lie in one split: groups, as the forest that the search for near-duplicates joins in.
 
-groups = Groups(3)
-groups.join(0, 2)
-list(groups.members())    # [[0, 2], [1]]
+`parent` has an entry of 64 bits a row: the row itself, or one further up; the smallest member is a group's root.
 """
 
-from array import array
-from collections.abc import Iterator
-from itertools import pairwise
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from numpy import int64
+    from numpy.typing import NDArray
 
 
-class Groups:
-    """Disjoint sets of 0..n−1. Each is known by its smallest member.
+def roots(parent: "NDArray[int64]") -> "NDArray[int64]":
+    """The smallest member of each row's group."""
+    above = parent[parent]
+    while (above != parent).any():
+        parent, above = above, above[above]
+    return above
 
-    `parent` may be joined in by others that keep to this (`budwood.text.near.search`): eight bytes a member.
-    """
 
-    def __init__(self, size: int) -> None:
-        self.parent = array("q", range(size))
+def join_same(parent: "NDArray[int64]", rows: "NDArray[int64]", first: "NDArray[int64]") -> "NDArray[int64]":
+    """Join each of some rows with the one that it belongs to, `first`; gives the roots."""
+    import numpy
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
 
-    def of(self, member: int) -> int:
-        """Find the smallest member of a group; near constant time."""
-        parent = self.parent
-        root = member
-        while parent[root] != root:
-            root = parent[root]
-        while parent[member] != root:
-            parent[member], member = root, parent[member]
-        return root
-
-    def join(self, first: int, second: int) -> None:
-        low, high = sorted((self.of(first), self.of(second)))
-        self.parent[high] = low
-
-    def members(self) -> Iterator[list[int]]:
-        """List the groups in order of their smallest member, each ascending."""
-        import numpy
-
-        roots = numpy.array(self.parent)
-        while (roots != (above := roots[roots])).any():
-            roots = above
-        order = numpy.argsort(roots, kind="stable")
-        bounds = [*numpy.flatnonzero(numpy.diff(roots[order], prepend=-1)), len(order)]
-        for start, stop in pairwise(bounds):
-            yield order[start:stop].tolist()
+    count = len(parent)
+    ends = numpy.concatenate([parent, first]), numpy.concatenate([numpy.arange(count), rows])
+    ties = coo_array((numpy.ones(count + len(rows), numpy.bool_), ends), shape=(count, count))
+    _, label = connected_components(ties, directed=False)
+    smallest = numpy.full(count, count, numpy.int64)
+    numpy.minimum.at(smallest, label, numpy.arange(count))
+    joined: NDArray[int64] = smallest[label]
+    return joined

@@ -4,63 +4,39 @@ Rows of the earlier snapshot are recognised in the new data by what they say, so
 changes nothing. Those that the new data no longer hold still stand for their group: a new row near an old test row is test.
 """
 
-import json
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from budwood.errors import DataError
 from budwood.identity import Digest, short
-from budwood.prepare.dedupe import Says, says
-from budwood.prepare.row import SPLITS, Message, Origin, Row, Scalar, Split
+from budwood.prepare.files import BLOCK_BYTES
+from budwood.prepare.records import whole_lines
+from budwood.prepare.row import SPLITS, Split
+from budwood.prepare.unpack import chunks
 
 if TYPE_CHECKING:
     from budwood.store import Store
 
 
-@dataclass(frozen=True, slots=True)
-class Ancestor:
-    """A row of the earlier snapshot."""
-
-    row_id: str
-    said: Says
-    split: Split
-    slices: Mapping[str, Scalar]
-
-
-@dataclass(frozen=True)
-class Inheritance:
-    """The earlier snapshot's rows; empty when there is none."""
-
-    snapshot: str = ""
-    ancestors: tuple[Ancestor, ...] = ()
-    splits: Mapping[bytes, Split] = field(default_factory=dict)
-
-    def split_of(self, said: Says) -> Split | None:
-        return self.splits.get(said.key)
-
-
-def load_inheritance(store: "Store", onto: Digest | None) -> Inheritance:
-    """Read the earlier snapshot.
+def check_onto(store: "Store", onto: Digest | None) -> None:
+    """Check that there is something to inherit from.
 
     Raises:
         DataError: the object is no snapshot.
         StoreError: there is no such object.
     """
     if onto is None:
-        return Inheritance()
+        return
     kind = store.manifest(onto).kind
     if kind != "snapshot":
         raise DataError(f"{short(onto)} is a {kind}, not a snapshot.", mend="Name the snapshot to build on.")
-    ancestors = tuple(ancestor for split in SPLITS for ancestor in _read(store, onto, split))
-    return Inheritance(onto, ancestors, {ancestor.said.key: ancestor.split for ancestor in ancestors})
 
 
-def _read(store: "Store", onto: Digest, split: Split) -> Iterator[Ancestor]:
-    with store.file(onto, f"{split}.jsonl").open(encoding="utf-8") as file:
-        for line in file:
-            value = json.loads(line)
-            messages = tuple(map(Message.from_json, value["messages"]))
-            origin, tools = Origin(**value["source"]), tuple(value.get("tools", ()))
-            row = Row(value["row_id"], origin, messages, value["slices"], value["weight"], "auto", tools=tools)
-            yield Ancestor(row.row_id, says(row), split, row.slices)
+def earlier_rows(store: "Store", onto: Digest | None) -> Iterator[tuple[bytes, Split]]:
+    """The earlier snapshot's rows, some whole lines at a time, with the split in which they are."""
+    for split in SPLITS if onto is not None else ():
+        assert onto is not None
+        with store.file(onto, f"{split}.jsonl").open("rb") as file:
+            for _, lines in whole_lines(chunks(file, BLOCK_BYTES), longest=None):
+                assert isinstance(lines, bytes)
+                yield lines, split

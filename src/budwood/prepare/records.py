@@ -1,24 +1,25 @@
-"""A recognised file → its records, one by one, each with the line it stands on.
+"""A recognised file → pieces of it → records, each with the line it stands on.
 
-    for record in records(file):
-        match record:
-            case Record(line, value): ...          # value: column or key → what it holds
-            case Malformed(line, reason, raw): ...
+    for first, content in contents(file):           # content: whole lines of JSON in UTF-8, or records
+        for record in read_records(content, first):
+            match record:
+                case Record(line, value): ...          # value: column or key → what it holds
+                case Malformed(line, reason, raw): ...
 
-JSONL and CSV are streamed; a JSON document and Parquet are read whole. In CSV a record may span lines (breaks in quotes):
-its line is the one that it begins on. One that is broken counts as all of them, each a `Malformed`. In JSON and Parquet,
-which have no lines to speak of, it is the record's number.
+A JSON document is read whole; all else is streamed. In CSV a record may span lines (breaks in quotes): its line is the one
+that it begins on. One that is broken counts as all of them, each a `Malformed`. In JSON and Parquet, which have no lines to
+speak of, it is the record's number.
 """
 
 import csv
 import io
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Literal, NamedTuple, cast
 
 from budwood.errors import DataError
 from budwood.json_text import decode, kind
-from budwood.prepare.files import SourceFile
+from budwood.prepare.files import BLOCK_BYTES, LONGEST_LINE_BYTES, SourceFile
 
 
 class Record(NamedTuple):
@@ -32,27 +33,103 @@ class Malformed(NamedTuple):
     raw: str
 
 
-def records(file: SourceFile) -> Iterator[Record | Malformed]:
-    """Read a file from its start.
+Content = bytes | tuple[Record | Malformed, ...]
+TOGETHER = 2000
+"""Records of a piece, where it does not consist of lines."""
+
+
+def contents(file: SourceFile) -> Iterator[tuple[int, Content]]:
+    """Cut a file, from its start, into pieces: the number of the first line, and what is in it.
 
     Raises:
         DataError: the file as a whole cannot be read: bytes that are no text, a broken archive, JSON or Parquet. A single
             line that cannot be read is `Malformed` instead.
     """
-    readers = {"jsonl": _jsonl, "json": _json, "csv": _csv, "parquet": _parquet}
-    return readers[file.layout](file)
+    if file.layout == "jsonl":
+        yield from whole_lines(file.blocks())
+        return
+    readers = {"json": _json, "csv": _csv, "parquet": _parquet}
+    for together in _batches(readers[file.layout](file)):
+        yield together[0].line, together
 
 
-def _jsonl(file: SourceFile) -> Iterator[Record | Malformed]:
-    for number, line in enumerate(file.lines(), start=1):
-        text = line.rstrip("\r\n")
-        if text and not text.isspace():
-            yield _parse(number, text)
+def records(file: SourceFile) -> Iterator[Record | Malformed]:
+    """Read a file from its start, record by record; raises as `contents`."""
+    for first, content in contents(file):
+        yield from read_records(content, first)
+
+
+def read_records(content: Content, first: int) -> Iterator[Record | Malformed]:
+    """Read what a piece holds."""
+    if not isinstance(content, bytes):
+        yield from content
+        return
+    for number, line in enumerate(content.split(b"\n"), start=first):
+        if len(line) > LONGEST_LINE_BYTES:
+            yield _too_long(number, len(line))
+        elif text := line.decode("utf-8").rstrip("\r"):
+            if not text.isspace():
+                yield _parse(number, text)
+
+
+def whole_lines(blocks: Iterable[bytes], *, longest: int | None = LONGEST_LINE_BYTES) -> Iterator[tuple[int, Content]]:
+    """Cut blocks at line ends; a line over `longest` bytes is only measured, since it would fill the memory."""
+    rest, number, skipped = b"", 1, 0
+    for block in blocks:
+        if skipped:
+            before, end, block = block.partition(b"\n")
+            skipped += len(before)
+            if not end:
+                continue
+            yield number, (_too_long(number, skipped),)
+            number, skipped = number + 1, 0
+        data = rest + block
+        cut = data.rfind(b"\n") + 1
+        if cut:
+            yield number, data[:cut]
+            number += data.count(b"\n", 0, cut)
+        rest = data[cut:]
+        if longest is not None and len(rest) > longest:
+            rest, skipped = b"", len(rest)
+    if skipped:
+        yield number, (_too_long(number, skipped),)
+    elif rest:
+        yield number, rest
+
+
+def _too_long(line: int, size: int) -> Malformed:
+    # Nothing of it is kept: where a text is cut, what has to be redacted would be cut, too, and not be found.
+    return Malformed(line, f"{size:,} bytes in one line; lines of up to {LONGEST_LINE_BYTES:,} are read", "")
+
+
+def _batches(stream: Iterator[Record | Malformed]) -> Iterator[tuple[Record | Malformed, ...]]:
+    batch: list[Record | Malformed] = []
+    size = 0
+    for record in stream:
+        batch.append(record)
+        size += sum(len(cell) for cell in record.value.values() if isinstance(cell, str)) if isinstance(record, Record) else 0
+        if len(batch) == TOGETHER or size > BLOCK_BYTES:
+            yield tuple(batch)
+            batch, size = [], 0
+    if batch:
+        yield tuple(batch)
+
+
+def _text_lines(file: SourceFile) -> Iterator[str]:
+    """Lines as text, their ends kept.
+
+    Raises:
+        DataError: one that is too long; the record that it belongs to has no known end.
+    """
+    for first, content in whole_lines(file.blocks()):
+        if not isinstance(content, bytes):
+            raise DataError(f"{file.shown}: line {first:,} holds {content[0].reason}.", mend="Look at its quotes.")
+        yield from io.StringIO(content.decode("utf-8"), newline="\n")
 
 
 def _csv(file: SourceFile) -> Iterator[Record | Malformed]:
     taken: list[str] = []
-    reader = csv.reader(_tee(file.lines(), taken), delimiter=file.delimiter, strict=True)
+    reader = csv.reader(_tee(_text_lines(file), taken), delimiter=file.delimiter, strict=True)
     header = _header(reader, file.shown)
     while True:
         line = reader.line_num + 1
@@ -100,7 +177,7 @@ def _last_opening(lines: Sequence[str], delimiter: str) -> int:
 
 def _json(file: SourceFile) -> Iterator[Record | Malformed]:
     try:
-        document = decode("".join(file.lines()))
+        document = decode(b"".join(file.blocks()).decode("utf-8"))
     except ValueError as error:
         raise DataError(f"{file.shown} is not JSON: {error}.", mend="Correct that place.") from None
     for number, value in enumerate(_rows_of(document, file.shown), start=1):

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple, Protocol
 
-from budwood.identity import Digest, digest_json
+from budwood.identity import Digest, digest_bytes
 from budwood.tool_calls import Call, Tool, mapped, strings, with_arguments
 
 Declared = Literal["auto", "train", "test"]
@@ -82,7 +82,8 @@ class Origin(NamedTuple):
 
     @property
     def row_id(self) -> str:
-        return digest_json([self.sha256, self.line])[:16]
+        # Canonical JSON of [sha256, line], written out: a million rows are named so.
+        return digest_bytes(f'["{self.sha256}",{self.line}]'.encode())[:16]
 
     def __str__(self) -> str:
         return f"{self.file} line {self.line:,}"
@@ -168,43 +169,3 @@ class Rejected:
     @property
     def row_id(self) -> str:
         return self.origin.row_id
-
-
-@dataclass(frozen=True, slots=True)
-class Placed:
-    """A kept row with its place."""
-
-    row: Row
-    group: str
-    split: Split
-
-
-def as_json(placed: Placed) -> dict[str, Any]:
-    """Give a kept row the form it has in a snapshot."""
-    row = placed.row
-    return {
-        "row_id": row.row_id,
-        "messages": row.chat(),
-        **({"tools": list(row.tools)} if row.tools else {}),
-        "source": row.origin._asdict(),
-        "group": placed.group,
-        "split": placed.split,
-        "slices": dict(row.slices),
-        "weight": row.weight,
-        **({} if row.tokens is None else {"tokens": row.tokens}),
-        "touched": [touch._asdict() for touch in row.touched],
-    }
-
-
-def rejected_as_json(rejected: Rejected, redact: Callable[[str], str]) -> dict[str, Any]:
-    """Give a rejected row the form it has in a snapshot; its text passes `redact` first, since no rule may have seen it."""
-    line: dict[str, Any] = {
-        "row_id": rejected.row_id,
-        "source": rejected.origin._asdict(),
-        "rule": rejected.rule,
-        "reason": rejected.reason,
-    }
-    if isinstance(rejected.content, str):
-        return line | {"raw": redact(rejected.content)}
-    messages = [mapped(message._replace(trained=True).as_json(), redact, keys=True) for message in rejected.content]
-    return line | {"messages": messages} | ({"tools": mapped(rejected.tools, redact, keys=True)} if rejected.tools else {})

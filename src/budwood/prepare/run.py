@@ -2,33 +2,45 @@
 
     digest = prepare(recipe, store, token_length=length, context=2048, report=silent)
 
-Reading, rules, then `separate`; nothing is stored before all of it has succeeded.
+Pieces of the sources are read, cleaned and encoded by several processes; what is decided about rows together is decided here,
+on columns of numbers; the processes then copy the finished lines. Nothing is stored before all of it has succeeded, and
+nothing depends on how many processes there are.
 """
 
 import time
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from budwood.errors import DataError
 from budwood.events import Event, Reporter, silent
 from budwood.identity import Digest
-from budwood.prepare.inherit import load_inheritance
-from budwood.prepare.read import STEP, read_sources
-from budwood.prepare.row import Drop, Rejected, Row, TokenLength
+from budwood.prepare.columns import READ, Batch, Table, join_batches
+from budwood.prepare.crew import Crew, count_cores
+from budwood.prepare.finish import Fates, sizes_of
+from budwood.prepare.inherit import check_onto, earlier_rows
+from budwood.prepare.read import Found, SourceFacts, check_declared, read_sources
+from budwood.prepare.row import SPLITS, TokenLength, Touch
 from budwood.prepare.rules.build import build_rules
 from budwood.prepare.rules.rule import Rule
 from budwood.prepare.rules.tool_turns import ToolTurns
-from budwood.prepare.separate import OPERATIONS, Separated, separate
-from budwood.prepare.snapshot import Contents, write_snapshot
+from budwood.prepare.separate import OPERATIONS, Separated, Sources, separate
+from budwood.prepare.snapshot import Tally, make_body, tally, write_cards
+from budwood.prepare.spool import Shelf
+from budwood.prepare.verdicts import RULES, Fault
+from budwood.prepare.work import Order, Work
 from budwood.recipe import PrepareSection, Recipe
+from budwood.text.near.kernels import kernels
 from budwood.text.near.walk import LONGEST
 
 if TYPE_CHECKING:
     from budwood.store import Store
+    from budwood.store.draft import Draft
 
-VERSION = 5
+VERSION = 6
 """Version of the stage: raise it when the same input would give another snapshot."""
+SMALL_BYTES = 4 << 20
+"""Of sources that one process has done before others would have begun."""
 
 
 def prepare(
@@ -38,6 +50,7 @@ def prepare(
     token_length: TokenLength | None,
     context: int,
     onto: Digest | None = None,
+    processes: int = 0,
     report: Reporter = silent,
 ) -> Digest:
     """Make the snapshot that a recipe describes.
@@ -45,43 +58,194 @@ def prepare(
     Args:
         recipe: sources and [prepare] are read, and the name.
         store: where the snapshot goes.
-        token_length: messages → tokens of the row after the base's template; None leaves lengths unmeasured.
+        token_length: messages → tokens of the row after the base's template; None leaves lengths unmeasured. Where there are
+            several processes, each gets one of its own, so it has to be one that can be sent.
         context: the base's longest row in tokens; 0 when unknown.
         onto: an earlier snapshot whose rows keep their splits.
+        processes: how many work on it; 0: one for each core. The snapshot is the same.
         report: told of progress.
 
     Raises:
         DataError: files or rows that cannot be used, or nothing left to train on. The store is as it was.
         RecipeError: rules or settings that cannot be used.
+        StoreError: no room for it on the disk.
     """
     started = time.perf_counter()
     section = recipe.prepare
     rules = build_rules(section, folder=recipe.folder, token_length=token_length, context=context)
-    inheritance = load_inheritance(store, onto)
-    read = read_sources(recipe.source, folder=recipe.folder, section=section, report=report)
-    total = len(read.rows) + len(read.rejected)
-    rows, dropped = _clean(read.rows, rules, report)
-    result = separate(rows, inheritance, section, _ticker(len(rows), report))
-    rejected = [*read.rejected, *dropped, *result.rejected]
-    if len(result.placed) + len(rejected) != total:
-        raise AssertionError(f"{len(result.placed)} kept + {len(rejected)} rejected is not {total} read")
-    _check_left(result, rejected, total)
-    contents = Contents(
+    check_declared(recipe.source, section)
+    check_onto(store, onto)
+    with store.draft("snapshot") as draft:
+        order = Order(section, recipe.folder, token_length, context, draft.scratch, draft.folder)
+        for name in (*SPLITS, "rejected"):
+            (draft.folder / f"{name}.jsonl").touch()
+        # Compiled once, before several processes would do it side by side.
+        kernels()
+        with Crew(Work, (order,), processes or _processes(recipe)) as crew:
+            work = _Stage(recipe, crew, draft, report)
+            work.read(store, onto)
+            separated = work.separate(onto or "")
+            tallied = work.check(separated)
+            work.write(separated)
+        body = _body(recipe, work, separated, tallied, rules, onto or "")
+        write_cards(draft.folder, body)
+        seconds = time.perf_counter() - started
+        attestation = {
+            "seconds": seconds,
+            "rows_per_s": work.total / max(seconds, 1e-9),
+            "near_duplicates_by": separated.searched_by,
+            "phases": work.seconds,
+        }
+        digest = draft.commit(parents=[], body=body, attestation=attestation)
+    summary = f"{tallied.kept:,} rows kept, {tallied.out:,} rejected"
+    report(Event("prepare", summary, done=work.total, total=work.total, unit="rows"))
+    return digest
+
+
+def _processes(recipe: Recipe) -> int:
+    paths = [recipe.folder / source.path for source in recipe.source]
+    size = sum(path.stat().st_size for path in paths if _is_file(path))
+    return 1 if size < SMALL_BYTES else count_cores()
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
+
+
+class _Stage:
+    """What one preparation holds while it goes on."""
+
+    def __init__(self, recipe: Recipe, crew: Crew, draft: "Draft", report: Reporter) -> None:
+        self._recipe, self._crew, self._draft, self._report = recipe, crew, draft, report
+        self._found: list[Found] = []
+        self.facts: list[SourceFacts] = []
+        self.batches: list[Batch] = []
+        self._table: Table | None = None
+        self.total = 0
+        self.seconds: dict[str, float] = {}
+
+    def read(self, store: "Store", onto: Digest | None) -> None:
+        """Have all pieces read, cleaned and encoded."""
+        begun = time.perf_counter()
+        section = self._recipe.prepare
+        pieces = read_sources(self._recipe.source, folder=self._recipe.folder, found=self._found, report=self._report)
+        for batch in self._crew.each("piece", _alone(pieces)):
+            self._close_before(batch.source)
+            self._found[batch.source].add(batch)
+            self.batches.append(batch)
+            self.total += batch.records
+            path = self._found[batch.source].source.path
+            self._tell(f"Reading {path}", self._found[batch.source].rows)
+        self._close_before(len(self._recipe.source))
+        self.facts = [found.facts(section.max_malformed) for found in self._found]
+        earlier = list(self._crew.each("ancestors", earlier_rows(store, onto)))
+        self._table = join_batches(self.batches, earlier)
+        self.seconds["read"] = time.perf_counter() - begun
+
+    def _close_before(self, number: int) -> None:
+        """Check the sources that have come to their end: one of too many faults stops before the next is gone through."""
+        for found in self._found[len(self.facts) : number]:
+            self.facts.append(found.facts(self._recipe.prepare.max_malformed))
+
+    def separate(self, onto: str) -> Separated:
+        begun = time.perf_counter()
+        assert self._table is not None
+        columns = list(dict.fromkeys(name for batch in self.batches for name in batch.columns))
+        paths = [source.path for source in self._recipe.source]
+        sources = Sources(paths, [source.split for source in self._recipe.source], columns, onto)
+        shelf = Shelf(self._draft.scratch)
+
+        def tick(done: int, total: int) -> None:
+            self._tell("Looking for near-duplicates", done, total)
+
+        try:
+            separated = separate(self._table, self._recipe.prepare, sources, shelf, tick)
+        finally:
+            shelf.close()
+        self.seconds["separate"] = time.perf_counter() - begun
+        return separated
+
+    def check(self, separated: Separated) -> Tally:
+        """Count everything.
+
+        Raises:
+            DataError: no row is left to train on.
+        """
+        tallied = tally(self.batches, separated)
+        if tallied.kept + tallied.out != self.total:
+            raise AssertionError(f"{tallied.kept} kept + {tallied.out} rejected is not {self.total} read")
+        if not tallied.splits["train"]:
+            _refuse_empty(tallied, self.total)
+        return tallied
+
+    def write(self, separated: Separated) -> None:
+        """Have the finished lines copied into the row files."""
+        begun = time.perf_counter()
+        done = 0
+        with (self._draft.folder / "rejected.jsonl").open("wb") as rejected:
+            for batch, lines in zip(
+                self.batches, self._crew.each("copy", _alone(_fates(self.batches, separated))), strict=True
+            ):
+                rejected.write(lines)
+                done += batch.records
+                self._tell("Writing", done, self.total)
+        self.seconds["write"] = time.perf_counter() - begun
+
+    def _tell(self, message: str, done: int, total: int | None = None) -> None:
+        self._report(Event("prepare", message, done=done, total=total, unit="rows"))
+
+
+def _alone(values: Iterator[Any]) -> Iterator[tuple[Any]]:
+    return ((value,) for value in values)
+
+
+def _fates(batches: Sequence[Batch], separated: Separated) -> Iterator[Fates]:
+    """Say what becomes of every batch's rows, and where in the files they go."""
+    verdicts, words = separated.verdicts, separated.words
+    starts = (0, 0, 0)
+    begin = 0
+    flagged = sorted(verdicts.flags)
+    for batch in batches:
+        end = begin + len(batch)
+        split = separated.split[begin:end]
+        out = [begin + row for row in (split < 0).nonzero()[0].tolist()]
+        faults = [(row, Fault(int(verdicts.why[row]), int(verdicts.other[row]))) for row in out]
+        here = [row for row in flagged if begin <= row < end] if flagged else []
+        flags = {
+            row - begin: [Touch(RULES[fault.why], "flagged", words.reason(row, fault)) for fault in verdicts.flags[row]]
+            for row in here
+        }
+        yield Fates(
+            lines=batch.lines,
+            lengths=batch.lengths,
+            live=batch.live,
+            split=split,
+            group=separated.group[begin:end],
+            reasons=[(RULES[fault.why], words.reason(row, fault)) for row, fault in faults],
+            flags=flags,
+            starts=starts,
+        )
+        sizes = sizes_of(batch.lengths[batch.live].sum(axis=1, dtype="int64"), split, flags, batch.touched)
+        starts = (starts[0] + sizes[0], starts[1] + sizes[1], starts[2] + sizes[2])
+        begin = end
+
+
+def _body(
+    recipe: Recipe, work: _Stage, separated: Separated, tallied: Tally, rules: Sequence[Rule], onto: str
+) -> dict[str, Any]:
+    section = recipe.prepare
+    return make_body(
         name=recipe.name,
-        sources=read.facts,
-        placed=result.placed,
-        rejected=rejected,
-        rules=_account(_at_work(rules, read.rows), result, rejected, section),
-        groups=result.groups | {"by": section.group_by} | {"notes": _notes(result, section)},
-        onto=inheritance.snapshot,
+        sources=work.facts,
+        tallied=tallied,
+        rules=_account(_at_work(rules, work.batches), tallied, section),
+        groups=dict(separated.groups) | {"by": section.group_by} | {"notes": _notes(separated, tallied, section)},
+        onto=onto,
         settings=_settings(section),
     )
-    seconds = time.perf_counter() - started
-    attestation = {"seconds": seconds, "rows_per_s": total / max(seconds, 1e-9), "near_duplicates_by": result.searched_by}
-    digest = write_snapshot(store, contents, attestation=attestation)
-    summary = f"{len(result.placed):,} rows kept, {len(rejected):,} rejected"
-    report(Event("prepare", summary, done=total, total=total, unit="rows"))
-    return digest
 
 
 def _settings(section: PrepareSection) -> dict[str, Any]:
@@ -92,70 +256,29 @@ def _settings(section: PrepareSection) -> dict[str, Any]:
     return values
 
 
-def _clean(rows: Sequence[Row], rules: Sequence[Rule], report: Reporter) -> tuple[list[Row], list[Rejected]]:
-    kept: list[Row] = []
-    dropped: list[Rejected] = []
-    for done, row in enumerate(rows, start=1):
-        outcome = _apply(row, rules)
-        if isinstance(outcome, Row):
-            kept.append(outcome)
-        else:
-            dropped.append(outcome)
-        if done % STEP == 0 or done == len(rows):
-            report(Event("prepare", "Cleaning", done=done, total=len(rows), unit="rows"))
-    return kept, dropped
-
-
-def _apply(row: Row, rules: Sequence[Rule]) -> Row | Rejected:
-    for rule in rules:
-        outcome = rule.apply(row)
-        if isinstance(outcome, Drop):
-            return Rejected(row.origin, rule.name, outcome.reason, row.messages, row.tools)
-        row = outcome
-    return row
-
-
-def _ticker(total: int, report: Reporter) -> Callable[[int], None]:
-    told = 0
-
-    def tick(done: int) -> None:
-        nonlocal told
-        if done - told >= STEP:
-            told = done
-            report(Event("prepare", "Looking for near-duplicates", done=done, total=total, unit="rows"))
-
-    return tick
-
-
-def _check_left(result: Separated, rejected: Sequence[Rejected], total: int) -> None:
-    if any(placed.split == "train" for placed in result.placed):
-        return
-    by_rule = Counter(row.rule for row in rejected).most_common()
+def _refuse_empty(tallied: Tally, total: int) -> None:
+    by_rule = sorted(tallied.rejected.items(), key=lambda entry: -entry[1])
     why = ", ".join(f"{count:,} by {rule}" for rule, count in by_rule) or "all went to validation and test"
     raise DataError(
-        f"No row is left to train on: {total:,} read, {len(rejected):,} rejected ({why}).",
+        f"No row is left to train on: {total:,} read, {tallied.out:,} rejected ({why}).",
         mend="Look at the sources and at [prepare]; nothing was stored.",
     )
 
 
-def _at_work(rules: Sequence[Rule], rows: Sequence[Row]) -> list[Rule]:
+def _at_work(rules: Sequence[Rule], batches: Sequence[Batch]) -> list[Rule]:
     """The rules that a snapshot tells of: without the one for tool calls where there are none, so that names stay."""
-    return [rule for rule in rules if rule.name != ToolTurns.name or any(row.calls_tools for row in rows)]
+    return [rule for rule in rules if rule.name != ToolTurns.name or any(batch.calls_tools for batch in batches)]
 
 
-def _account(
-    rules: Sequence[Rule], result: Separated, rejected: Sequence[Rejected], section: PrepareSection
-) -> list[dict[str, Any]]:
+def _account(rules: Sequence[Rule], tallied: Tally, section: PrepareSection) -> list[dict[str, Any]]:
     """Count what each rule did; changed and flagged count kept rows, dropped counts rejected ones."""
-    dropped = Counter(row.rule for row in rejected)
-    touched = Counter(kind for placed in result.placed for kind in {(t.rule, t.kind) for t in placed.row.touched})
     options: dict[str, dict[str, Any]] = {
         "conflict": {"policy": section.conflicts},
         "exact_duplicate": {},
         "near_duplicate": {"threshold": section.near_duplicate},
         "leak": {},
     }
-    entries: list[tuple[str, int, dict[str, Any]]] = [("read", 1, {"max_malformed": section.max_malformed})]
+    entries: list[tuple[str, int, dict[str, Any]]] = [(READ, 1, {"max_malformed": section.max_malformed})]
     entries += [(rule.name, rule.version, rule.options()) for rule in rules]
     entries += [(name, version, options[name]) for name, version in OPERATIONS.items()]
     return [
@@ -163,18 +286,18 @@ def _account(
             "name": name,
             "version": version,
             "options": chosen,
-            "changed": touched[name, "changed"],
-            "dropped": dropped[name],
-            "flagged": touched[name, "flagged"],
+            "changed": tallied.touched.get((name, "changed"), 0),
+            "dropped": tallied.rejected.get(name, 0),
+            "flagged": tallied.touched.get((name, "flagged"), 0),
         }
         for name, version, chosen in entries
     ]
 
 
-def _notes(result: Separated, section: PrepareSection) -> list[str]:
+def _notes(result: Separated, tallied: Tally, section: PrepareSection) -> list[str]:
     """Say what a reader of the figures should not overlook."""
     notes = []
-    splits = Counter(placed.split for placed in result.placed)
+    splits = tallied.splits
     if section.validation and not splits["validation"]:
         notes.append("No group fell into validation: there are too few groups for its share.")
     if section.test and not splits["test"]:
@@ -184,7 +307,7 @@ def _notes(result: Separated, section: PrepareSection) -> list[str]:
             f"{result.crowded:,} rows have so many look-alikes that they were compared with the nearest {LONGEST} of a kind "
             "only: some near-duplicates among them may have stayed."
         )
-    largest, kept = result.groups["largest"], len(result.placed)
+    largest, kept = result.groups["largest"], tallied.kept
     if largest > max(section.validation, section.test) * kept > 0 and largest > 1:
         notes.append(
             f"The largest group holds {largest:,} of {kept:,} rows, more than the share of a held-out split: shares are of "

@@ -1,215 +1,280 @@
 """Deduplication, decontamination and splitting as one operation, because each needs what the others find.
 
-    result = separate(rows, inheritance, section, tick)
-    len(result.placed) + len(result.rejected) == len(rows)
+    separated = separate(table, inherited, section, sources, shelf, tick)
 
 Near-duplicates, rows of one prompt and rows that share the `group_by` column form a group; a group lies in one split.
 Published test rows are looked at first, so that what leaks into them is found against them and not against each other.
+Everything is arithmetic on columns; texts are read for the few rows whose likeness has to be verified.
 """
 
-from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Literal
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from budwood.errors import DataError
 from budwood.identity import short
-from budwood.prepare.dedupe import (
+from budwood.prepare.columns import Table
+from budwood.prepare.duplicates import Sayings, find_conflicts, find_copies, find_leaks, sayings
+from budwood.prepare.groups import join_same, roots
+from budwood.prepare.near import Roles, Twins, find_near
+from budwood.prepare.row import SPLITS, Declared
+from budwood.prepare.same import first_among, first_same
+from budwood.prepare.split import FREE, TEST, Members, Placed, Shares, place_groups
+from budwood.prepare.spool import Shelf
+from budwood.prepare.verdicts import (
+    ALIKE,
     CONFLICT,
+    COPY,
     EXACT,
     LEAK,
     NEAR,
-    Candidate,
+    TORN,
     Fault,
-    Says,
-    Twin,
-    find_conflicts,
-    find_exact,
-    find_leaks,
-    find_near,
-    says,
+    Verdicts,
+    Wording,
+    no_verdicts,
 )
-from budwood.prepare.groups import Groups
-from budwood.prepare.inherit import Inheritance
-from budwood.prepare.row import SPLITS, Placed, Rejected, Row
-from budwood.prepare.split import Member, Shares, place, representative
 from budwood.recipe import PrepareSection
+
+if TYPE_CHECKING:
+    from numpy import bool_, int8, int64, uint64
+    from numpy.typing import NDArray
 
 OPERATIONS = {LEAK: 1, CONFLICT: 1, EXACT: 1, NEAR: 2}
 """Name → version of what this operation can do to a row, in order."""
 
 
-@dataclass
+@dataclass(frozen=True)
 class Separated:
-    """The outcome.
+    """The outcome, for the new rows of a table; N of them.
 
     Args:
-        placed: kept rows in the order they came in.
-        rejected: the others, with rule and reason.
-        flagged: rule → rows of published test files that it would have dropped.
+        split: place in `SPLITS`, or −1 for a row that is out, (N,).
+        group: first eight bytes of its group's name, (N,).
+        verdicts: why rows are out, or flagged.
+        words: says it.
         groups: figures for the snapshot's body.
         crowded: rows that had more look-alikes than the search compares with each.
         searched_by: what looked for near-duplicates; of no influence on the result.
     """
 
-    placed: list[Placed] = field(default_factory=list)
-    rejected: list[Rejected] = field(default_factory=list)
-    flagged: Counter[str] = field(default_factory=Counter)
-    groups: dict[str, int] = field(default_factory=dict)
-    crowded: int = 0
-    searched_by: str = ""
+    split: "NDArray[int8]"
+    group: "NDArray[uint64]"
+    verdicts: Verdicts
+    words: Wording
+    groups: Mapping[str, int]
+    crowded: int
+    searched_by: str
 
 
-def separate(rows: Sequence[Row], inheritance: Inheritance, section: PrepareSection, tick: Callable[[int], None]) -> Separated:
-    """Place every row in a split, or reject it.
+@dataclass(frozen=True)
+class Sources:
+    """What is known of the sources, by number, and of their rows as a whole.
 
     Args:
-        rows: as the rules left them; the last message of each is its answer.
-        inheritance: what an earlier snapshot fixed.
+        paths: as the recipe names them.
+        declared: what each says of splits.
+        columns: names of slices that any row has.
+        onto: digest of the earlier snapshot, or empty.
+    """
+
+    paths: Sequence[str]
+    declared: Sequence[Declared]
+    columns: Sequence[str]
+    onto: str
+
+
+def separate(
+    table: Table, section: PrepareSection, sources: Sources, shelf: Shelf, tick: Callable[[int, int], None]
+) -> Separated:
+    """Place every row in a split, or put it out.
+
+    Args:
+        table: rows as the rules left them, then those of an earlier snapshot.
         section: the recipe's [prepare].
-        tick: called with the number of rows whose near-duplicates have been looked for.
+        sources: where they are from.
+        shelf: the spools that hold their texts.
+        tick: called with the number of rows whose near-duplicates have been looked for, and of all of them.
 
     Raises:
         DataError: conflicts that are to stop the stage; a grouping column that no row has; a published test row that was
             trained on in the earlier snapshot.
     """
-    work = _Work(rows, inheritance, section)
-    work.find_duplicates(tick)
-    work.join_columns()
-    return work.place_groups()
+    import numpy
+
+    rows = table.rows
+    said = sayings(table)
+    fixed, absent = _inherited(table, said)
+    new = numpy.arange(len(table)) < rows
+    published = new & _is_declared(table, sources, "test")
+    verdicts = no_verdicts(len(table))
+    words = Wording(table, verdicts, sources.paths)
+    find_leaks(said, published, new, verdicts)
+    find_conflicts(said, published, new, verdicts, section.conflicts, words)
+    find_copies(said, published, new, verdicts)
+    left = numpy.flatnonzero(verdicts.is_in & (new | absent))
+    parent = numpy.arange(len(table))
+    parent[left] = first_among(said.turns, _mask(left, len(table)))[said.turns[left]]
+    roles = Roles(published, ~published & (fixed != FREE), new)
+    found = find_near(table, left, roles, parent, section.near_duplicate, shelf, tick)
+    twins = _twins(found, published, verdicts)
+    if section.group_by:
+        _check_column(section.group_by, sources.columns, rows)
+        parent = _join_column(table, parent, verdicts.is_in & ~twins & (new | absent))
+    members = _Members(table, left, roots(parent), fixed, published, _is_declared(table, sources, "train"))
+    return _placed(table, members, verdicts, twins, found, section, words, sources.onto)
 
 
-class _Work:
-    """Rows 0..n−1, then the ancestors that the new data no longer hold."""
+def _inherited(table: Table, said: Sayings) -> "tuple[NDArray[int8], NDArray[bool_]]":
+    """The split that an earlier snapshot fixed for each row, or `FREE`; and which of its rows are no longer there."""
+    import numpy
 
-    def __init__(self, rows: Sequence[Row], inheritance: Inheritance, section: PrepareSection) -> None:
-        self.rows, self.section, self.inheritance = rows, section, inheritance
-        self.said: list[Says] = [says(row) for row in rows]
-        here = {said.key for said in self.said}
-        self.absent = [ancestor for ancestor in inheritance.ancestors if ancestor.said.key not in here]
-        self.all_said = [*self.said, *(ancestor.said for ancestor in self.absent)]
-        self.groups = Groups(len(self.all_said))
-        self.out: dict[int, Fault] = {}
-        self.flags: dict[int, list[Fault]] = defaultdict(list)
-        self.twins: dict[int, Twin] = {}
-        self.crowded = 0
-        self.searched_by = ""
+    earlier = numpy.arange(len(table)) >= table.rows
+    fixed = numpy.full(len(table), FREE, numpy.int8)
+    # By what is said; of several that say the same the last one counts.
+    fixed[said.whole[earlier]] = table.split[earlier]
+    fixed = fixed[said.whole]
+    return fixed, earlier & (said.whole >= table.rows)
 
-    def find_duplicates(self, tick: Callable[[int], None]) -> None:
-        self._take(find_leaks(self.rows, self.said))
-        self._take(find_conflicts(self.rows, self.said, self.section.conflicts, self.out))
-        self._take(find_exact(self.rows, self.said, self.out))
-        left = [i for i in range(len(self.all_said)) if i not in self.out]
-        prompts: dict[str, int] = {}
-        for i in left:
-            self.groups.join(i, prompts.setdefault(self.all_said[i].turns, i))
-        # Those that stay come first: others are compared with them, and never the other way round.
-        ranks = {"published": 0, "settled": 1, "free": 2}
-        order = sorted(left, key=lambda i: ranks[self._candidate(i).role])
-        found = find_near(order, self._candidate, self.groups, self.section.near_duplicate, tick)
-        self.crowded, self.searched_by = found.crowded, found.by
-        for i, twin in found.twins.items():
-            if not self._published(i):
-                self.twins[i] = twin
-            elif all(fault.rule != EXACT for fault in self.flags[i]):
-                self.flags[i].append(twin.fault)
 
-    def join_columns(self) -> None:
-        column = self.section.group_by
-        if not column:
-            return
-        slices = [*(row.slices for row in self.rows), *(ancestor.slices for ancestor in self.absent)]
-        first: dict[str, int] = {}
-        for i, values in enumerate(slices):
-            value = values.get(column)
-            if value is not None and value != "" and i not in self.out and i not in self.twins:
-                self.groups.join(i, first.setdefault(str(value), i))
-        if self.rows and not any(column in row.slices for row in self.rows):
-            known = sorted({name for row in self.rows for name in row.slices})
-            raise DataError(
-                f'No row has the column "{column}". Columns: {", ".join(known) or "none"}.',
-                where="[prepare] group_by",
-                mend="Correct the name, or leave it empty.",
-            )
+def _is_declared(table: Table, sources: Sources, what: Declared) -> "NDArray[bool_]":
+    import numpy
 
-    def place_groups(self) -> Separated:
-        result = Separated(crowded=self.crowded, searched_by=self.searched_by)
-        placed: dict[int, Placed] = {}
-        sizes: Counter[str] = Counter()
-        shares = Shares(self.section.validation, self.section.test, self.section.split_seed)
-        largest = 0
-        trained_on: list[int] = []
-        for indices in self.groups.members():
-            indices = [i for i in indices if i not in self.out]
-            members = [self._member(i) for i in indices]
-            if not any(member.present for member in members):
-                continue
-            trained_on += [i for i, m in zip(indices, members, strict=True) if m.declared == "test" and _seen(m)]
-            key = representative(self._texts(indices), shares.key)
-            split, leaks = place(key, members, shares)
-            self.out |= {indices[position]: Fault(LEAK, reason) for position, reason in leaks.items()}
-            # A row goes as the twin of one that stays; where that one leaks, so does its whole side of the group.
-            self.out |= {i: self.twins[i].fault for i in indices if i in self.twins and i not in self.out}
-            kept = [i for i, m in zip(indices, members, strict=True) if m.present and i not in self.out]
-            placed |= {i: Placed(self._flagged(i), key.hex()[:16], split) for i in kept}
-            sizes[split] += bool(kept)
-            largest = max(largest, len(kept))
-        if trained_on:
-            raise self._contaminated(trained_on)
-        result.placed = [placed[i] for i in sorted(placed)]
-        result.rejected = [self._rejected(i) for i in sorted(self.out)]
-        result.flagged.update(fault.rule for faults in self.flags.values() for fault in faults)
-        result.groups = {"count": sum(sizes.values()), "largest": largest} | {split: sizes[split] for split in SPLITS}
-        return result
+    # The last entry is an earlier snapshot's, whose number is −1.
+    return numpy.array([*(one == what for one in sources.declared), False])[table.source]
 
-    def _published(self, i: int) -> bool:
-        return i < len(self.rows) and self.rows[i].declared == "test"
 
-    def _candidate(self, i: int) -> Candidate:
-        if i >= len(self.rows):
-            return Candidate(self.all_said[i], None, "settled")
-        settled = self.inheritance.split_of(self.said[i]) is not None
-        role: Literal["published", "settled", "free"] = "settled" if settled else "free"
-        return Candidate(self.said[i], self.rows[i], "published" if self._published(i) else role)
+def _mask(rows: "NDArray[int64]", count: int) -> "NDArray[bool_]":
+    import numpy
 
-    def _take(self, faults: dict[int, Fault]) -> None:
-        for i, fault in faults.items():
-            if self._published(i):
-                self.flags[i].append(fault)
-            else:
-                self.out[i] = fault
+    mask = numpy.zeros(count, numpy.bool_)
+    mask[rows] = True
+    return mask
 
-    def _member(self, i: int) -> Member:
-        if i >= len(self.rows):
-            ancestor = self.absent[i - len(self.rows)]
-            return Member(ancestor.row_id, "auto", ancestor.split, present=False)
-        return Member(self.rows[i].row_id, self.rows[i].declared, self.inheritance.split_of(self.said[i]))
 
-    def _texts(self, indices: Sequence[int]) -> list[bytes]:
-        """Give what the group may be known by: its values of the grouping column where it has any, else its prompts."""
-        column = self.section.group_by
-        values = [self.rows[i].slices.get(column) for i in indices if i < len(self.rows)] if column else []
-        named = [f"{column}={value}".encode() for value in values if value is not None and value != ""]
-        return named or [self.all_said[i].prompt for i in indices]
+def _twins(found: Twins, published: "NDArray[bool_]", verdicts: Verdicts) -> "NDArray[bool_]":
+    """Note twins: published ones are flagged, the others may go."""
+    verdicts.alike[found.rows] = found.alike
+    is_published = published[found.rows]
+    twins = found.rows[~is_published]
+    verdicts.other[twins] = found.of[~is_published]
+    for row, other in zip(found.rows[is_published].tolist(), found.of[is_published].tolist(), strict=True):
+        flags = verdicts.flags.setdefault(row, [])
+        if all(fault.why != COPY for fault in flags):
+            flags.append(Fault(ALIKE, other))
+    return _mask(twins, len(published))
 
-    def _flagged(self, i: int) -> Row:
-        row = self.rows[i]
-        for fault in self.flags.get(i, ()):
-            row = row.touch(fault.rule, "flagged", fault.reason)
-        return row
 
-    def _rejected(self, i: int) -> Rejected:
-        row = self.rows[i]
-        return Rejected(row.origin, self.out[i].rule, self.out[i].reason, row.messages, row.tools)
-
-    def _contaminated(self, indices: Sequence[int]) -> DataError:
-        shown = ", ".join(str(self.rows[i].origin) for i in indices[:3])
-        return DataError(
-            f"{len(indices):,} published test rows were rows to learn or to choose by in snapshot "
-            f"{short(self.inheritance.snapshot)}: {shown}{', …' if len(indices) > 3 else '.'}",
-            mend="An adapter made from it has seen them. Use another test file, or prepare without that snapshot.",
+def _check_column(column: str, known: Sequence[str], rows: int) -> None:
+    if rows and column not in known:
+        raise DataError(
+            f'No row has the column "{column}". Columns: {", ".join(sorted(known)) or "none"}.',
+            where="[prepare] group_by",
+            mend="Correct the name, or leave it empty.",
         )
 
 
-def _seen(member: Member) -> bool:
-    return member.inherited in ("train", "validation")
+def _join_column(table: Table, parent: "NDArray[int64]", among: "NDArray[bool_]") -> "NDArray[int64]":
+    import numpy
+
+    rows = numpy.flatnonzero(among & table.has_value)
+    return join_same(parent, rows, rows[first_same(table.value[rows, :2])])
+
+
+class _Members:
+    """Rows that are in and those of the earlier snapshot that stand for their group, sorted by group, then by place."""
+
+    def __init__(
+        self,
+        table: Table,
+        left: "NDArray[int64]",
+        root: "NDArray[int64]",
+        fixed: "NDArray[int8]",
+        published: "NDArray[bool_]",
+        never_test: "NDArray[bool_]",
+    ) -> None:
+        import numpy
+
+        present = left < table.rows
+        # A group of which no row is there is none.
+        living = _mask(root[left[present]], len(table))
+        left = left[living[root[left]]]
+        self.rows = rows = left[numpy.argsort(root[left], kind="stable")]
+        self.starts = numpy.flatnonzero(numpy.diff(root[rows], prepend=-1))
+        self.sizes = numpy.diff(self.starts, append=len(rows))
+        own = numpy.where(published[rows], TEST, fixed[rows]).astype(numpy.int8)
+        self.seen = published[rows] & (fixed[rows] != FREE) & (fixed[rows] != TEST)
+        self.members = Members(self.starts, own, published[rows], never_test[rows], rows < table.rows)
+
+    def names(self, table: Table) -> "tuple[NDArray[uint64], NDArray[uint64]]":
+        """Of each group: the first half of its name, and its spot."""
+        import numpy
+
+        rows = self.rows
+        group = numpy.repeat(numpy.arange(len(self.sizes)), self.sizes)
+        name, spot = table.key("name")[rows], table.key("spot")[rows, 0]
+        if len(table.has_value):
+            # A group is known by its values of the grouping column where it has any, else by its prompts.
+            valued = table.has_value[rows] & self.members.present
+            by_value = numpy.bincount(group, valued, len(self.sizes)) > 0
+            name = numpy.where(valued[:, None], table.value[rows, :2], name)
+            spot = numpy.where(valued, table.value[rows, 2], spot)
+            group, name, spot = (part[valued | ~by_value[group]] for part in (group, name, spot))
+        order = numpy.lexsort((name[:, 1], name[:, 0], group))
+        smallest = order[numpy.flatnonzero(numpy.diff(group[order], prepend=-1))]
+        return name[smallest, 0], spot[smallest]
+
+
+def _placed(
+    table: Table,
+    held: _Members,
+    verdicts: Verdicts,
+    twins: "NDArray[bool_]",
+    found: Twins,
+    section: PrepareSection,
+    words: Wording,
+    onto: str,
+) -> Separated:
+    import numpy
+
+    if held.seen.any():
+        raise _contaminated(held.rows[held.seen], words, onto)
+    name, spot = held.names(table)
+    placed = place_groups(held.members, spot, Shares(section.validation, section.test, section.split_seed))
+    _put_out_leaks(held, placed, verdicts, words)
+    # A row goes as the twin of one that stays; where that one leaks, so does its whole side of the group.
+    verdicts.why[twins & verdicts.is_in] = ALIKE
+    group = numpy.repeat(numpy.arange(len(held.sizes)), held.sizes)
+    kept = held.members.present & verdicts.is_in[held.rows]
+    sizes = numpy.bincount(group[kept], minlength=len(held.sizes))
+    split = numpy.full(table.rows, FREE, numpy.int8)
+    split[held.rows[kept]] = placed.split[group[kept]]
+    names = numpy.zeros(table.rows, numpy.uint64)
+    names[held.rows[kept]] = name[group[kept]]
+    counts = {which: int(((placed.split == place) & (sizes > 0)).sum()) for place, which in enumerate(SPLITS)}
+    figures = {"count": sum(counts.values()), "largest": int(sizes.max(initial=0))} | counts
+    return Separated(split, names, verdicts, words, figures, found.crowded, found.by)
+
+
+def _put_out_leaks(held: _Members, placed: Placed, verdicts: Verdicts, words: Wording) -> None:
+    import numpy
+
+    group = numpy.repeat(numpy.arange(len(held.sizes)), held.sizes)
+    behind = " of the earlier snapshot, and its source is never test"
+    for goes, more in ((placed.torn, ""), (placed.barred, behind)):
+        places = numpy.flatnonzero(goes)
+        # Members are sorted by group, so those of one lie together.
+        which, begins = numpy.unique(group[places], return_index=True)
+        for one, members in zip(which.tolist(), numpy.split(held.rows[places], begins[1:]), strict=False):
+            strongest = words.row_id(int(held.rows[placed.strongest[one]]))
+            verdicts.why[members] = TORN
+            verdicts.other[members] = verdicts.say(f"same group as {SPLITS[placed.split[one]]} row {strongest}{more}")
+
+
+def _contaminated(rows: "NDArray[int64]", words: Wording, onto: str) -> DataError:
+    shown = ", ".join(map(words.place, rows[:3].tolist()))
+    return DataError(
+        f"{len(rows):,} published test rows were rows to learn or to choose by in snapshot "
+        f"{short(onto)}: {shown}{', …' if len(rows) > 3 else '.'}",
+        mend="An adapter made from it has seen them. Use another test file, or prepare without that snapshot.",
+    )

@@ -1,102 +1,120 @@
-"""Rows → the snapshot object: files, card and body. Nothing in it depends on the clock, the machine or the folder.
-
-digest = write_snapshot(store, contents)
+"""The snapshot's card and body: its figures, from what came of every record. Nothing in it depends on the clock, the machine
+or the folder.
 """
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from budwood.identity import Digest, digest_file
+from budwood.identity import digest_file
 from budwood.prepare.card import write_card
+from budwood.prepare.columns import Batch
 from budwood.prepare.croissant import croissant
 from budwood.prepare.read import SourceFacts
-from budwood.prepare.row import SPLITS, Placed, Rejected, as_json, rejected_as_json
-from budwood.text.pii import redact
+from budwood.prepare.row import SPLITS
+from budwood.prepare.separate import Separated
+from budwood.prepare.verdicts import IN, RULES
 
 if TYPE_CHECKING:
-    from budwood.store import Store
-
-
-_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    from numpy import int8
+    from numpy.typing import NDArray
 
 
 @dataclass(frozen=True)
-class Contents:
-    """All that a snapshot is made of."""
+class Tally:
+    """How many records came to what.
 
-    name: str
-    sources: Sequence[SourceFacts]
-    placed: Sequence[Placed]
-    rejected: Sequence[Rejected]
-    rules: Sequence[Mapping[str, Any]]
-    groups: Mapping[str, Any]
-    onto: str
-    settings: Mapping[str, Any]
+    Args:
+        splits: kept rows, by split.
+        rejected: by rule.
+        touched: kept rows, by (rule, kind).
+        lengths: of each split, its rows' lengths in tokens; empty where they were not measured.
+    """
 
+    splits: Mapping[str, int]
+    rejected: Mapping[str, int]
+    touched: Mapping[tuple[str, str], int]
+    lengths: Mapping[str, Mapping[str, int]]
 
-def write_snapshot(store: "Store", contents: Contents, *, attestation: Mapping[str, Any]) -> Digest:
-    """Store a snapshot; the same contents give the same digest, and are stored once."""
-    body = make_body(contents)
-    with store.draft("snapshot") as draft:
-        for split in SPLITS:
-            rows = (as_json(placed) for placed in contents.placed if placed.split == split)
-            _write_lines(draft.folder / f"{split}.jsonl", rows)
-        rejected = sorted(contents.rejected, key=lambda row: _order(contents.sources, row))
-        _write_lines(draft.folder / "rejected.jsonl", (rejected_as_json(row, _redacted) for row in rejected))
-        (draft.folder / "card.md").write_text(write_card(body), encoding="utf-8", newline="\n")
-        files = {path.name: digest_file(path) for path in sorted(draft.folder.glob("*.jsonl"))}
-        (draft.folder / "croissant.json").write_text(
-            json.dumps(croissant(body, files), indent=2, ensure_ascii=False) + "\n", encoding="utf-8", newline="\n"
-        )
-        return draft.commit(parents=[], body=body, attestation=dict(attestation))
+    @property
+    def kept(self) -> int:
+        return sum(self.splits.values())
+
+    @property
+    def out(self) -> int:
+        return sum(self.rejected.values())
 
 
-def make_body(contents: Contents) -> dict[str, Any]:
-    """Give the figures of a snapshot: what the manifest holds and the card prints."""
-    splits = Counter(placed.split for placed in contents.placed)
-    reasons = Counter(row.rule for row in contents.rejected)
-    kept = len(contents.placed)
-    return {
-        "name": contents.name,
-        "counts": {"read": kept + len(contents.rejected), "kept": kept, "rejected": len(contents.rejected)}
-        | {split: splits[split] for split in SPLITS},
-        "rejected_by": dict(sorted(reasons.items())),
-        "rules": [dict(rule) for rule in contents.rules],
-        "sources": [facts.as_body() for facts in contents.sources],
-        "groups": dict(contents.groups),
-        "lengths": _lengths(contents.placed),
-        "onto": contents.onto,
-        "settings": dict(contents.settings),
-    }
+def tally(batches: Sequence[Batch], separated: Separated) -> Tally:
+    import numpy
+
+    verdicts, split = separated.verdicts, separated.split
+    splits = {which: int((split == place).sum()) for place, which in enumerate(SPLITS)}
+    rejected: Counter[str] = Counter()
+    touched: Counter[tuple[str, str]] = Counter()
+    for batch in batches:
+        rejected.update(batch.dropped)
+    for why, count in enumerate(numpy.bincount(verdicts.why[: len(split)]).tolist()):
+        if why != IN and count:
+            rejected[RULES[why]] += count
+    begin = 0
+    for batch in batches:
+        masks = batch.touched[split[begin : begin + len(batch)] >= 0]
+        begin += len(batch)
+        for bit, what in enumerate(batch.touches):
+            touched[what] += int(((masks >> numpy.uint64(bit)) & numpy.uint64(1)).sum())
+    for faults in verdicts.flags.values():
+        touched.update((rule, "flagged") for rule in {RULES[fault.why] for fault in faults})
+    return Tally(splits, rejected, touched, _lengths([batch.tokens for batch in batches], split))
 
 
-def _lengths(placed: Sequence[Placed]) -> dict[str, dict[str, int]]:
+def _lengths(tokens: Sequence["NDArray[Any]"], split: "NDArray[int8]") -> dict[str, dict[str, int]]:
     """Summarise token lengths by split; empty where they were not measured."""
+    import numpy
+
+    every = numpy.concatenate(tokens) if tokens else numpy.empty(0, numpy.int32)
     lengths: dict[str, dict[str, int]] = {}
-    for split in SPLITS:
-        tokens = sorted(p.row.tokens for p in placed if p.split == split and p.row.tokens is not None)
-        if tokens:
-            last = len(tokens) - 1
+    for place, which in enumerate(SPLITS):
+        mine = numpy.sort(every[(split == place) & (every >= 0)])
+        if len(mine):
+            last = len(mine) - 1
             shares = {"min": 0.0, "p50": 0.5, "p90": 0.9, "p99": 0.99, "max": 1.0}
-            quantiles = {name: tokens[round(share * last)] for name, share in shares.items()}
-            lengths[split] = {"rows": len(tokens), "total": sum(tokens)} | quantiles
+            quantiles = {name: int(mine[round(share * last)]) for name, share in shares.items()}
+            lengths[which] = {"rows": len(mine), "total": int(mine.sum(dtype=numpy.int64))} | quantiles
     return lengths
 
 
-def _write_lines(path: Path, values: Iterable[Mapping[str, Any]]) -> None:
-    with path.open("w", encoding="utf-8", newline="\n") as file:
-        for value in values:
-            file.write(_ENCODER.encode(value) + "\n")
+def make_body(
+    *,
+    name: str,
+    sources: Sequence[SourceFacts],
+    tallied: Tally,
+    rules: Sequence[Mapping[str, Any]],
+    groups: Mapping[str, Any],
+    onto: str,
+    settings: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Give the figures of a snapshot: what the manifest holds and the card prints."""
+    kept, out = tallied.kept, tallied.out
+    return {
+        "name": name,
+        "counts": {"read": kept + out, "kept": kept, "rejected": out} | dict(tallied.splits),
+        "rejected_by": dict(sorted(tallied.rejected.items())),
+        "rules": [dict(rule) for rule in rules],
+        "sources": [facts.as_body() for facts in sources],
+        "groups": dict(groups),
+        "lengths": dict(tallied.lengths),
+        "onto": onto,
+        "settings": dict(settings),
+    }
 
 
-def _order(sources: Sequence[SourceFacts], row: Rejected) -> tuple[int, int]:
-    files = [facts.sha256 for facts in sources]
-    return files.index(row.origin.sha256), row.origin.line
-
-
-def _redacted(text: str) -> str:
-    return redact(text).text
+def write_cards(folder: Path, body: Mapping[str, Any]) -> None:
+    """Put card and croissant beside the row files."""
+    (folder / "card.md").write_text(write_card(body), encoding="utf-8", newline="\n")
+    files = {path.name: digest_file(path) for path in sorted(folder.glob("*.jsonl"))}
+    text = json.dumps(croissant(body, files), indent=2, ensure_ascii=False) + "\n"
+    (folder / "croissant.json").write_text(text, encoding="utf-8", newline="\n")

@@ -3,36 +3,22 @@
 No random generator: a group's place depends on the key and on one of its own texts, so rows added elsewhere move nothing.
 What is fixed beforehand wins over the hash: a published test file is test, and rows of an earlier snapshot stay where they
 were. Where a group then holds both sides, the test side stays and the rest is rejected as a leak.
+
+A group is known by the text whose keyed hash (its *name*) is smallest. One that gains a row keeps its name with probability
+n / (n + 1), and loses no stability otherwise; what must not move at all is inherited from the earlier snapshot.
 """
 
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
+from typing import TYPE_CHECKING
 
-from budwood.prepare.row import Declared, Split
+if TYPE_CHECKING:
+    from numpy import bool_, int8, int64, uint64
+    from numpy.typing import NDArray
 
-STRENGTH: dict[Split, int] = {"train": 0, "validation": 1, "test": 2}
-
-
-@dataclass(frozen=True, slots=True)
-class Member:
-    """One row of a group, as far as its split is concerned.
-
-    Args:
-        row_id: names it in reasons.
-        declared: what its source says.
-        inherited: where an earlier snapshot put it.
-        present: False for a row that only the earlier snapshot holds.
-    """
-
-    row_id: str
-    declared: Declared
-    inherited: Split | None
-    present: bool = True
-
-    @property
-    def fixed(self) -> Split | None:
-        return "test" if self.declared == "test" else self.inherited
+FREE = -1
+"""No split yet; others are places in `row.SPLITS`, of which a later one is stronger."""
+TRAIN, VALIDATION, TEST = range(3)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,46 +30,82 @@ class Shares:
     key: int
 
 
-def representative(texts: Iterable[bytes], key: int) -> bytes:
-    """Choose the text by which a group is known: the one whose keyed hash is smallest.
+def name_of(text: bytes, key: int) -> bytes:
+    """The name, in 16 bytes, that a text gives to its group."""
+    return _hash(text, key, b"name")
 
-    A group that gains a row keeps its representative with probability n / (n + 1), and loses no stability otherwise; what
-    must not move at all is inherited from the earlier snapshot.
+
+def spot_of(name: bytes, key: int) -> bytes:
+    """Where in 0..2⁶⁴ a group of this name lies, as eight bytes, the highest first."""
+    return _hash(name, key, b"split")[:8]
+
+
+@dataclass(frozen=True)
+class Members:
+    """Members of groups, sorted by group, then by place; all (M,).
+
+    Args:
+        starts: where each group begins, (G,).
+        fixed: the split that a member must have, or `FREE`.
+        published: whether it is of a published test file.
+        never_test: whether its source says that its rows are never test.
+        present: False for a row that only the earlier snapshot holds.
     """
-    return min(_hash(text, key, b"name") for text in texts)
+
+    starts: "NDArray[int64]"
+    fixed: "NDArray[int8]"
+    published: "NDArray[bool_]"
+    never_test: "NDArray[bool_]"
+    present: "NDArray[bool_]"
 
 
-def hashed_split(group: bytes, shares: Shares, *, testable: bool) -> Split:
-    """Place a group by hash alone; `testable` is False when a source says that its rows are never test."""
-    place = int.from_bytes(_hash(group, shares.key, b"split")[:8], "big") / 2**64
-    if place < shares.test:
-        return "test" if testable else "train"
-    return "validation" if place < shares.test + shares.validation else "train"
+@dataclass(frozen=True)
+class Placed:
+    """Where groups lie.
 
-
-def place(group: bytes, members: Sequence[Member], shares: Shares) -> tuple[Split, dict[int, str]]:
-    """Choose the split of a group.
-
-    Returns:
-        The split, and the positions of members that must go, each with the reason.
+    Args:
+        split: of each group, (G,).
+        strongest: the member that decided it, (G,); of a group in which nothing is fixed, its first.
+        torn: members that must go because their group has more than one side, (M,).
+        barred: members that must go because their group is test, and their source never is, (M,).
     """
-    fixed = [member for member in members if member.fixed]
-    if not fixed:
-        testable = all(member.declared != "train" for member in members)
-        return hashed_split(group, shares, testable=testable), {}
-    strongest = max(fixed, key=lambda member: STRENGTH[member.fixed or "train"])
-    split = strongest.fixed or "train"
-    torn = any(member.fixed != split for member in fixed) or strongest.declared == "test"
-    leaks: dict[int, str] = {}
-    for i, member in enumerate(members):
-        if member.fixed == split or not member.present:
-            continue
-        if torn:
-            # Also a row that is new: it ties both sides together, so on neither side is it safe.
-            leaks[i] = f"same group as {split} row {strongest.row_id}"
-        elif split == "test" and member.declared == "train":
-            leaks[i] = f"same group as test row {strongest.row_id} of the earlier snapshot, and its source is never test"
-    return split, leaks
+
+    split: "NDArray[int8]"
+    strongest: "NDArray[int64]"
+    torn: "NDArray[bool_]"
+    barred: "NDArray[bool_]"
+
+
+def place_groups(members: Members, spots: "NDArray[uint64]", shares: Shares) -> Placed:
+    """Choose the split of every group; `spots` is where it lies by its name, (G,)."""
+    import numpy
+
+    sizes = numpy.diff(members.starts, append=len(members.fixed))
+    group = numpy.repeat(numpy.arange(len(sizes)), sizes)
+    highest = numpy.maximum.reduceat(members.fixed, members.starts) if len(sizes) else members.fixed
+    never_test = numpy.logical_or.reduceat(members.never_test, members.starts) if len(sizes) else members.never_test
+    split = numpy.where(highest == FREE, hashed_splits(spots, shares, ~never_test), highest).astype(numpy.int8)
+    at_top = numpy.flatnonzero(members.fixed == highest[group])
+    # Written backwards, so that of several the first one stays.
+    strongest = numpy.zeros(len(sizes), numpy.int64)
+    strongest[group[at_top[::-1]]] = at_top[::-1]
+    weaker = (members.fixed != FREE) & (members.fixed != split[group])
+    is_torn = numpy.bincount(group, weaker, len(sizes)) > 0
+    is_torn |= (highest != FREE) & members.published[strongest]
+    # Also a row that is new: it ties both sides together, so on neither side is it safe.
+    goes = members.present & (members.fixed != split[group]) & (highest != FREE)[group]
+    torn = goes & is_torn[group]
+    barred = goes & ~is_torn[group] & (split[group] == TEST) & members.never_test
+    return Placed(split, strongest, torn, barred)
+
+
+def hashed_splits(spots: "NDArray[uint64]", shares: Shares, testable: "NDArray[bool_]") -> "NDArray[int8]":
+    """Place groups by hash alone; `testable` is False where a source says that its rows are never test."""
+    import numpy
+
+    place = spots.astype(numpy.float64) / 2.0**64
+    held_out = numpy.where(place < shares.test + shares.validation, VALIDATION, TRAIN)
+    return numpy.where(place < shares.test, numpy.where(testable, TEST, TRAIN), held_out).astype(numpy.int8)
 
 
 def _hash(text: bytes, key: int, purpose: bytes) -> bytes:

@@ -1,12 +1,22 @@
 """[[source]]: one file of raw rows, and what is declared about it."""
 
-from typing import Literal
+import codecs
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from budwood.recipe.section import Section
 
 RowFormat = Literal["auto", "messages", "prompt", "alpaca", "sharegpt", "columns"]
+
+
+def _check_encoding(name: str) -> str:
+    try:
+        # Some codecs turn bytes into bytes; those are no encodings.
+        "".encode(name or "utf-8")
+    except LookupError:
+        raise ValueError(f"There is no encoding {name!r}; e.g. utf-8, utf-16, cp1252, cp1250, shift_jis") from None
+    return codecs.lookup(name).name if name else ""
 
 
 class SourceSection(Section):
@@ -15,6 +25,9 @@ class SourceSection(Section):
     columns: dict[str, str] = Field(
         default_factory=dict,
         description="prompt, completion and, if wanted, system: the columns that hold them; the rest become slices",
+    )
+    encoding: Annotated[str, AfterValidator(_check_encoding)] = Field(
+        default="", description='how its text is encoded, e.g. "cp1250"; empty: UTF-8, or what can be told for certain'
     )
     split: Literal["auto", "train", "test"] = Field(
         default="auto", description="test: a published test file, kept whole; train: never a test row; auto: hashed"

@@ -5,7 +5,7 @@
         (draft.attachments / "report.html").write_text(page)      # beside the object, not part of its digest
         digest = draft.commit(parents=[snapshot, adapter], body={...}, attestation={"seconds": 12.5})
 
-Left without a commit, by an exception or by `kill -9`, it leaves nothing behind.
+`draft.scratch` is for what is needed on the way, and never stored. Left without a commit, by an exception or by `kill -9`, it leaves nothing behind.
 """
 
 import shutil
@@ -35,9 +35,11 @@ class Draft:
             self._lease = Lease(tmp, "draft")
             self.folder = self._lease.folder / "object"
             self.attachments = self._lease.folder / "attachments"
+            self.scratch = self._lease.folder / "scratch"
             try:
                 self.folder.mkdir()
                 self.attachments.mkdir()
+                self.scratch.mkdir()
             except OSError:
                 self._lease.release()
                 raise

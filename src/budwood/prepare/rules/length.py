@@ -4,10 +4,11 @@ A cut answer teaches a model to stop in mid-sentence. The length comes in as a f
 and template that decide it; without one the rule measures nothing, and the snapshot says so.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal
 
-from budwood.errors import DataError
+from budwood.errors import BudwoodError, DataError
 from budwood.prepare.row import Drop, Row, TokenLength
 
 
@@ -32,18 +33,35 @@ class Length:
         return {"limit": self.limit, "too_long": self.too_long, "measured": self.token_length is not None}
 
     def apply(self, row: Row) -> Row | Drop:
+        (outcome,) = self.apply_all([row])
+        if isinstance(outcome, BudwoodError):
+            raise outcome
+        return outcome
+
+    def apply_all(self, rows: Sequence[Row]) -> Sequence[Row | Drop | BudwoodError]:
+        """Judge rows; a tokenizer is several times as fast on many."""
         if self.token_length is None:
-            return row
+            return rows
+        many = getattr(self.token_length, "many", None)
+        counted = many([(row.chat(), row.tools) for row in rows]) if many else [self._count(row) for row in rows]
+        return [self._judge(row, tokens) for row, tokens in zip(rows, counted, strict=True)]
+
+    def _count(self, row: Row) -> int | DataError:
+        assert self.token_length is not None
         try:
-            tokens = self.token_length(row.chat(), row.tools)
+            return self.token_length(row.chat(), row.tools)
         except DataError as error:
+            return error
+
+    def _judge(self, row: Row, tokens: int | DataError) -> Row | Drop | BudwoodError:
+        if isinstance(tokens, DataError):
             if self.no_target == "error":
-                raise DataError(f"{row}: {error.what}", where=error.where, mend=error.mend) from None
-            return Drop(error.what)
+                return DataError(f"{row}: {tokens.what}", where=tokens.where, mend=tokens.mend)
+            return Drop(tokens.what)
         if not self.limit or tokens <= self.limit:
             return replace(row, tokens=tokens)
         if self.too_long == "error":
-            raise DataError(
+            return DataError(
                 f"{row} is {tokens:,} tokens long, the limit is {self.limit:,}.",
                 mend='Raise [prepare] max_tokens (up to the base\'s context), or set too_long = "reject".',
             )

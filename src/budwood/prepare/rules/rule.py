@@ -1,7 +1,9 @@
 """What every rule has in common."""
 
-from typing import Any, ClassVar, Protocol
+from collections.abc import Sequence
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
+from budwood.errors import BudwoodError
 from budwood.prepare.row import Drop, Row
 
 
@@ -19,4 +21,13 @@ class Rule(Protocol):
         Raises:
             DataError: where the recipe asks to stop instead of dropping.
         """
+        ...
+
+
+@runtime_checkable
+class BatchRule(Rule, Protocol):
+    """A rule that is faster on many rows at a time; what comes of a row does not depend on the others."""
+
+    def apply_all(self, rows: Sequence[Row]) -> Sequence[Row | Drop | BudwoodError]:
+        """Judge rows, each as `apply` does; what that would raise is given in the row's place."""
         ...

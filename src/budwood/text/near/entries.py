@@ -6,7 +6,7 @@ meet by chance, and are told apart by their sketches.
 """
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -16,7 +16,7 @@ from budwood.text.near.scheme import Scheme, make_scheme
 from budwood.text.near.sign import Signed, sign_pack
 
 if TYPE_CHECKING:
-    from numpy import int32, uint8, uint32, uint64
+    from numpy import int8, int32, int64, uint8, uint32, uint64
     from numpy.typing import NDArray
 
 
@@ -66,10 +66,58 @@ def sign_texts(texts: Iterable[str], count: int, *, threshold: float, threads: i
     link = room.keys.view(numpy.int32)
     for band in range(scheme.bands.number):
         _chain(room.keys[band, :filled], link[band, :filled])
+    return _entries(scheme, room.kind[:filled], room.sketch[:filled], link, room.number, room.is_short)
+
+
+def join_entries(
+    scheme: Scheme,
+    kind: "NDArray[uint8]",
+    sketch: "NDArray[uint64]",
+    number: "NDArray[int8]",
+    is_short: "NDArray[uint8]",
+    band_keys: Callable[[int], "NDArray[uint32]"],
+    order: "NDArray[int64]",
+) -> Entries:
+    """Chain entries of texts that were signed elsewhere.
+
+    Args:
+        scheme: by which they were signed.
+        kind: of all entries, text by text.
+        sketch: likewise.
+        number: entries of each text.
+        is_short: of each text.
+        band_keys: gives one band's keys of all entries; called once for each band, so that all are never held twice.
+        order: the texts that are looked at, and in which order.
+    """
+    import numpy
+
+    begins = numpy.cumsum(number, dtype=numpy.int64) - number
+    chosen = number[order]
+    within = numpy.arange(chosen.sum(dtype=numpy.int64)) - numpy.repeat(
+        numpy.cumsum(chosen, dtype=numpy.int64) - chosen, chosen
+    )
+    places = numpy.repeat(begins[order], chosen) + within
+    link = numpy.empty((scheme.bands.number, len(places)), numpy.int32)
+    for band in range(scheme.bands.number):
+        _chain(band_keys(band)[places], link[band])
+    return _entries(scheme, kind[places], sketch[places], link, chosen, is_short[order])
+
+
+def _entries(
+    scheme: Scheme,
+    kind: "NDArray[uint8]",
+    sketch: "NDArray[uint64]",
+    link: "NDArray[int32]",
+    number: "NDArray[int8]",
+    is_short: "NDArray[uint8]",
+) -> Entries:
+    import numpy
+
+    count = len(number)
     first = numpy.zeros(count + 1, numpy.int32)
-    numpy.cumsum(room.number, out=first[1:])
-    owner = numpy.repeat(numpy.arange(count, dtype=numpy.int32), room.number)
-    return Entries(scheme, owner, room.kind[:filled], room.sketch[:filled], link, first, room.is_short)
+    numpy.cumsum(number, out=first[1:])
+    owner = numpy.repeat(numpy.arange(count, dtype=numpy.int32), number)
+    return Entries(scheme, owner, kind, sketch, link, first, is_short)
 
 
 class _Room:

@@ -64,7 +64,7 @@ def find_repeats(
     entries: Entries,
     terms: Terms,
     read: Callable[[int], str],
-    parent: "array[int]",
+    parent: "array[int] | NDArray[int64]",
     *,
     tick: Callable[[int], None] = lambda done: None,
     native: bool = True,
@@ -75,7 +75,7 @@ def find_repeats(
         entries: of all texts; used up by the search, whose chains it shortens.
         terms: who may repeat whom.
         read: gives a text again; called for those that have to be compared, several times for some.
-        parent: of each member of the groups (type code q): a union-find forest whose roots are smallest members.
+        parent: of each member of the groups (64 bits): a union-find forest whose roots are smallest members.
         tick: called with the number of texts looked at.
         native: take the C kernels where there are any.
 

@@ -16,8 +16,9 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Literal
 
+from tests.prepare.reference.groups import Groups
+
 from budwood.errors import DataError
-from budwood.prepare.groups import Groups
 from budwood.prepare.row import Message, Row
 from budwood.text.near.entries import sign_texts
 from budwood.text.near.search import Repeats, Terms, find_repeats

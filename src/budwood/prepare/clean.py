@@ -1,0 +1,56 @@
+"""The recipe's rules over some rows: each comes out as a row or as a rejected one.
+
+A rule sees all rows that are still in before the next one begins, so that one that is faster on many (token lengths) gets
+many. What comes of a row does not depend on the others.
+"""
+
+from collections.abc import Sequence
+
+from budwood.errors import BudwoodError
+from budwood.prepare.row import Drop, Rejected, Row
+from budwood.prepare.rules.rule import BatchRule, Rule
+
+
+def clean(rows: Sequence[Row | Rejected], rules: Sequence[Rule]) -> list[Row | Rejected]:
+    """Apply the rules in order.
+
+    Raises:
+        BudwoodError: of the first row, in their order, at which a rule stops.
+    """
+    outcomes = list(rows)
+    fault: BudwoodError | None = None
+    for rule in rules:
+        stop = _apply_to_all(rule, outcomes) if isinstance(rule, BatchRule) else _apply(rule, outcomes)
+        if stop is not None:
+            place, fault = stop
+            # Only a row before it can still be the first to stop a rule.
+            del outcomes[place:]
+    if fault is not None:
+        raise fault
+    return outcomes
+
+
+def _apply(rule: Rule, outcomes: list[Row | Rejected]) -> tuple[int, BudwoodError] | None:
+    for place, row in enumerate(outcomes):
+        if isinstance(row, Row):
+            try:
+                outcome = rule.apply(row)
+            except BudwoodError as fault:
+                return place, fault
+            if outcome is not row:
+                outcomes[place] = _rejected(row, rule, outcome) if isinstance(outcome, Drop) else outcome
+    return None
+
+
+def _apply_to_all(rule: BatchRule, outcomes: list[Row | Rejected]) -> tuple[int, BudwoodError] | None:
+    places = [place for place, row in enumerate(outcomes) if isinstance(row, Row)]
+    rows = [row for row in outcomes if isinstance(row, Row)]
+    for place, row, outcome in zip(places, rows, rule.apply_all(rows), strict=True):
+        if isinstance(outcome, BudwoodError):
+            return place, outcome
+        outcomes[place] = _rejected(row, rule, outcome) if isinstance(outcome, Drop) else outcome
+    return None
+
+
+def _rejected(row: Row, rule: Rule, drop: Drop) -> Rejected:
+    return Rejected(row.origin, rule.name, drop.reason, row.messages, row.tools)

@@ -1,0 +1,98 @@
+"""Rows → the lines of a snapshot, each encoded once: what is decided last is put between two finished halves.
+
+    halves = encode_row(row)
+    line = halves.head + group + SPLIT + split + halves.tail       # group and split as bytes
+
+The lines are what `json` writes of `row.as_json` and `row.rejected_as_json` (tests/prepare/test_encode.py).
+"""
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from json.encoder import encode_basestring
+from typing import Any, NamedTuple
+
+from budwood.prepare.row import Message, Origin, Rejected, Row, Touch
+from budwood.tool_calls import mapped
+
+SPLIT = b'","split":"'
+"""Between a row's group and its split."""
+_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+
+
+class Halves(NamedTuple):
+    """A kept row's line, up to the value of "group" and behind the value of "split"."""
+
+    head: bytes
+    tail: bytes
+
+
+def encode(value: object) -> str:
+    """Write a JSON value as snapshots hold it."""
+    return _ENCODER.encode(value)
+
+
+def encode_row(row: Row) -> Halves:
+    messages = ",".join(map(_message, row.messages))
+    tools = f'"tools":{encode(list(row.tools))},' if row.tools else ""
+    head = f'{{"row_id":"{row.row_id}","messages":[{messages}],{tools}"source":{_origin(row.origin)},"group":"'
+    slices = encode(dict(row.slices)) if row.slices else "{}"
+    tokens = "" if row.tokens is None else f'"tokens":{row.tokens},'
+    touched = ",".join(map(_touch, row.touched))
+    tail = f'","slices":{slices},"weight":{encode(row.weight)},{tokens}"touched":[{touched}]}}\n'
+    return Halves(head.encode("utf-8"), tail.encode("utf-8"))
+
+
+def touches_size(touches: Iterable[Touch], *, after_others: bool) -> int:
+    """Bytes by which `with_touches` lengthens a tail."""
+    return len(",".join(map(_touch, touches)).encode("utf-8")) + after_others
+
+
+def with_touches(tail: bytes, touches: Iterable[Touch]) -> bytes:
+    """A tail with more touches at its end."""
+    more = ",".join(map(_touch, touches)).encode("utf-8")
+    return tail[:-3] + (b"" if tail.endswith(b'"touched":[]}\n') else b",") + more + tail[-3:]
+
+
+def encode_rejected(rejected: Rejected, redact: Callable[[str], str]) -> bytes:
+    """A rejected row's line; its text passes `redact` first, since no rule may have seen it."""
+    content, tools = rejected.content, rejected.tools
+    if isinstance(content, str):
+        return _rejected(rejected.row_id, _origin(rejected.origin), rejected.rule, rejected.reason, {"raw": redact(content)})
+    messages = [message._replace(trained=True).as_json() for message in content]
+    held = _redacted(messages, tools, redact)
+    return _rejected(rejected.row_id, _origin(rejected.origin), rejected.rule, rejected.reason, held)
+
+
+def reject_encoded(halves: Halves, rule: str, reason: str, redact: Callable[[str], str]) -> bytes:
+    """Turn a row that is encoded as a kept one into the line of a rejected one."""
+    value = json.loads(halves.head + b'"}')
+    messages = [{key: held for key, held in message.items() if key != "train"} for message in value["messages"]]
+    held = _redacted(messages, value.get("tools", ()), redact)
+    return _rejected(value["row_id"], encode(value["source"]), rule, reason, held)
+
+
+def _rejected(row_id: str, origin: str, rule: str, reason: str, held: Mapping[str, Any]) -> bytes:
+    rest = encode({"rule": rule, "reason": reason, **held})[1:]
+    return f'{{"row_id":"{row_id}","source":{origin},{rest}\n'.encode()
+
+
+def _redacted(
+    messages: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]], redact: Callable[[str], str]
+) -> dict[str, Any]:
+    held = {"messages": [mapped(message, redact, keys=True) for message in messages]}
+    return held | ({"tools": mapped(list(tools), redact, keys=True)} if tools else {})
+
+
+def _origin(origin: Origin) -> str:
+    return f'{{"file":{encode_basestring(origin.file)},"sha256":"{origin.sha256}","line":{origin.line}}}'
+
+
+def _message(message: Message) -> str:
+    if message.calls or message.call_id or message.name:
+        return encode(message.as_json())
+    flag = "" if message.trained else ',"train":false'
+    return f'{{"role":{encode_basestring(message.role)},"content":{encode_basestring(message.content)}{flag}}}'
+
+
+def _touch(touch: Touch) -> str:
+    return f'{{"rule":"{touch.rule}","kind":"{touch.kind}","reason":{encode_basestring(touch.reason)}}}'

@@ -1,0 +1,132 @@
+"""Near-duplicates among the rows of a table: prompts at least `near_duplicate` alike, by true Jaccard.
+
+Published rows are looked at first, then those that an earlier snapshot placed, then the rest: what stays is compared with
+what came before it, and what goes is not compared with again.
+"""
+
+from bisect import bisect_right
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from budwood.prepare.columns import Table
+from budwood.prepare.spool import Shelf
+from budwood.text.near.entries import Entries, join_entries
+from budwood.text.near.scheme import Scheme, make_scheme
+from budwood.text.near.search import Terms, find_repeats
+
+if TYPE_CHECKING:
+    from numpy import bool_, float64, int64, uint32
+    from numpy.typing import NDArray
+
+PUBLISHED, OTHERS = 1, 2
+"""Who repeats whom: published rows each other, free ones whatever is not published, settled ones nothing."""
+
+
+@dataclass(frozen=True)
+class Roles:
+    """What the search knows of rows, (N,).
+
+    Args:
+        published: may only be flagged.
+        settled: placed by an earlier snapshot, stay.
+        present: False for a row that only an earlier snapshot holds: it joins groups and is nobody's twin.
+    """
+
+    published: "NDArray[bool_]"
+    settled: "NDArray[bool_]"
+    present: "NDArray[bool_]"
+
+
+@dataclass(frozen=True)
+class Twins:
+    """Rows that repeat another in other words, that other, and how alike they are.
+
+    Args:
+        crowded: rows that had more look-alikes than are compared with each.
+        by: what did the work.
+    """
+
+    rows: "NDArray[int64]"
+    of: "NDArray[int64]"
+    alike: "NDArray[float64]"
+    crowded: int
+    by: str
+
+
+def find_near(
+    table: Table,
+    left: "NDArray[int64]",
+    roles: Roles,
+    parent: "NDArray[int64]",
+    threshold: float,
+    shelf: Shelf,
+    tick: Callable[[int, int], None],
+) -> Twins:
+    """Join what is near, and name for each row that may go (or be flagged) the first one before it that it repeats.
+
+    Args:
+        table: all rows.
+        left: those that are still in, rising.
+        roles: of all rows.
+        parent: groups, joined along the way.
+        threshold: [prepare] near_duplicate.
+        shelf: where the rows' texts and band keys are read.
+        tick: called with the number of rows done, and how many there are.
+    """
+    import numpy
+
+    rank = numpy.where(roles.published, 0, numpy.where(roles.settled, 1, 2))[left]
+    order = left[numpy.argsort(rank, kind="stable")]
+    published, settled = roles.published[order], roles.settled[order]
+    mine = numpy.where(published, PUBLISHED, OTHERS)
+    terms = Terms(
+        meaning=numpy.ascontiguousarray(table.key("meaning")[order]),
+        asks=numpy.where(settled & ~published, 0, mine).astype(numpy.uint8),
+        offers=numpy.where(roles.present[order], mine, 0).astype(numpy.uint8),
+        goes=(~published & ~settled).astype(numpy.uint8),
+        member=order,
+    )
+    found = find_repeats(
+        _entries(table, order, make_scheme(threshold), shelf),
+        terms,
+        _Texts(table, order, shelf),
+        parent,
+        tick=lambda done: tick(done, len(order)),
+    )
+    places = numpy.flatnonzero(found.twin >= 0)
+    return Twins(order[places], order[found.twin[places]], found.alike[places], found.crowded, found.by)
+
+
+def _entries(table: Table, order: "NDArray[int64]", scheme: Scheme, shelf: Shelf) -> Entries:
+    import numpy
+
+    near = [batch.near for batch in table.batches]
+    sizes = [len(one.kind) for one in near]
+
+    def band_keys(band: int) -> "NDArray[uint32]":
+        parts = [
+            numpy.frombuffer(shelf.read(one.keys.name, one.keys.start + 4 * size * band, 4 * size), numpy.uint32)
+            for one, size in zip(near, sizes, strict=True)
+        ]
+        return numpy.concatenate([numpy.empty(0, numpy.uint32), *parts])
+
+    def joined(name: str) -> "NDArray[Any]":
+        return numpy.concatenate([getattr(one, name) for one in near])
+
+    return join_entries(scheme, joined("kind"), joined("sketch"), joined("number"), joined("is_short"), band_keys, order)
+
+
+class _Texts:
+    """Reads what a row asks, in the order of the search."""
+
+    def __init__(self, table: Table, order: "NDArray[int64]", shelf: Shelf) -> None:
+        self._batches, self._first = table.batches, table.first.tolist()
+        self._order, self._shelf = order, shelf
+
+    def __call__(self, place: int) -> str:
+        row = int(self._order[place])
+        number = bisect_right(self._first, row) - 1
+        batch, within = self._batches[number], row - self._first[number]
+        start, end = batch.text_ends[within : within + 2].tolist()
+        return self._shelf.read(batch.texts.name, batch.texts.start + start, end - start).decode("utf-8")

@@ -1,0 +1,52 @@
+"""What a row says, normalised: by this rows are the same, in conflict, or near.
+
+"The same prompt" means: system message, tools and turns before the answer are equal after normalisation; calls and tools,
+whose letters are meant as they stand, are compared as canonical JSON, without the calls' ids.
+"""
+
+from dataclasses import dataclass
+from hashlib import blake2b
+
+from budwood.prepare.row import Message, Row
+from budwood.text.normalise import normalise
+from budwood.tool_calls import canonical_text, written
+
+
+@dataclass(frozen=True, slots=True)
+class Says:
+    """What a row says; keys are of 16 bytes.
+
+    Args:
+        prompt: key of everything before the answer, system message and tools included.
+        turns: text of everything before the answer, without system message and tools: what near-duplicates are judged by.
+        answer: key of the answer.
+        meaning: key of system message, tools and answer: what a near-duplicate has to share besides the prompt.
+    """
+
+    prompt: bytes
+    turns: str
+    answer: bytes
+    meaning: bytes
+
+
+def says(row: Row) -> Says:
+    *before, last = row.messages
+    turns = [_said(message) for message in before if message.role != "system"]
+    system = [_said(message) for message in before if message.role == "system"]
+    offered = [canonical_text(row.tools)] if row.tools else []
+    answer = key(_said(last))
+    first = row.messages[0]
+    around = key(normalise(first.content)) if first.role == "system" else b""
+    if row.tools:
+        around += key(offered[0])
+    meaning = blake2b(around + answer, digest_size=16).digest()
+    return Says(key("\x1e".join([*offered, *system, "\x1f", *turns])), " ".join(turns), answer, meaning)
+
+
+def key(text: str) -> bytes:
+    return blake2b(text.encode("utf-8"), digest_size=16).digest()
+
+
+def _said(message: Message) -> str:
+    text = normalise(message.content)
+    return f"{text} {written(message.calls)}".strip() if message.calls else text

@@ -1,0 +1,191 @@
+"""The stage as it was before it became a stream: all rows as objects, everything decided row by row. What it stores, the
+stream has to store, byte for byte.
+"""
+
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from tests.prepare.reference.inherit import load_inheritance
+from tests.prepare.reference.read import STEP, read_sources
+from tests.prepare.reference.separate import OPERATIONS, Separated, separate
+from tests.prepare.reference.snapshot import Contents, write_snapshot
+
+from budwood.errors import DataError
+from budwood.events import Event, Reporter, silent
+from budwood.identity import Digest
+from budwood.prepare.row import Drop, Rejected, Row, TokenLength
+from budwood.prepare.rules.build import build_rules
+from budwood.prepare.rules.rule import Rule
+from budwood.prepare.rules.tool_turns import ToolTurns
+from budwood.recipe import PrepareSection, Recipe
+from budwood.text.near.walk import LONGEST
+
+if TYPE_CHECKING:
+    from budwood.store import Store
+
+VERSION = 5
+"""Version of the stage: raise it when the same input would give another snapshot."""
+
+
+def prepare(
+    recipe: Recipe,
+    store: "Store",
+    *,
+    token_length: TokenLength | None,
+    context: int,
+    onto: Digest | None = None,
+    report: Reporter = silent,
+) -> Digest:
+    """Make the snapshot that a recipe describes.
+
+    Args:
+        recipe: sources and [prepare] are read, and the name.
+        store: where the snapshot goes.
+        token_length: messages → tokens of the row after the base's template; None leaves lengths unmeasured.
+        context: the base's longest row in tokens; 0 when unknown.
+        onto: an earlier snapshot whose rows keep their splits.
+        report: told of progress.
+
+    Raises:
+        DataError: files or rows that cannot be used, or nothing left to train on. The store is as it was.
+        RecipeError: rules or settings that cannot be used.
+    """
+    started = time.perf_counter()
+    section = recipe.prepare
+    rules = build_rules(section, folder=recipe.folder, token_length=token_length, context=context)
+    inheritance = load_inheritance(store, onto)
+    read = read_sources(recipe.source, folder=recipe.folder, section=section, report=report)
+    total = len(read.rows) + len(read.rejected)
+    rows, dropped = _clean(read.rows, rules, report)
+    result = separate(rows, inheritance, section, _ticker(len(rows), report))
+    rejected = [*read.rejected, *dropped, *result.rejected]
+    if len(result.placed) + len(rejected) != total:
+        raise AssertionError(f"{len(result.placed)} kept + {len(rejected)} rejected is not {total} read")
+    _check_left(result, rejected, total)
+    contents = Contents(
+        name=recipe.name,
+        sources=read.facts,
+        placed=result.placed,
+        rejected=rejected,
+        rules=_account(_at_work(rules, read.rows), result, rejected, section),
+        groups=result.groups | {"by": section.group_by} | {"notes": _notes(result, section)},
+        onto=inheritance.snapshot,
+        settings=_settings(section),
+    )
+    seconds = time.perf_counter() - started
+    attestation = {"seconds": seconds, "rows_per_s": total / max(seconds, 1e-9), "near_duplicates_by": result.searched_by}
+    digest = write_snapshot(store, contents, attestation=attestation)
+    summary = f"{len(result.placed):,} rows kept, {len(rejected):,} rejected"
+    report(Event("prepare", summary, done=total, total=total, unit="rows"))
+    return digest
+
+
+def _settings(section: PrepareSection) -> dict[str, Any]:
+    """What a snapshot says of how it was made; what came later is left out where it changes nothing, so that names stay."""
+    values = section.model_dump(mode="json", exclude={"rules", "answer_schema", "strict"})
+    if values["supervise"] == "all":
+        del values["supervise"]
+    return values
+
+
+def _clean(rows: Sequence[Row], rules: Sequence[Rule], report: Reporter) -> tuple[list[Row], list[Rejected]]:
+    kept: list[Row] = []
+    dropped: list[Rejected] = []
+    for done, row in enumerate(rows, start=1):
+        outcome = _apply(row, rules)
+        if isinstance(outcome, Row):
+            kept.append(outcome)
+        else:
+            dropped.append(outcome)
+        if done % STEP == 0 or done == len(rows):
+            report(Event("prepare", "Cleaning", done=done, total=len(rows), unit="rows"))
+    return kept, dropped
+
+
+def _apply(row: Row, rules: Sequence[Rule]) -> Row | Rejected:
+    for rule in rules:
+        outcome = rule.apply(row)
+        if isinstance(outcome, Drop):
+            return Rejected(row.origin, rule.name, outcome.reason, row.messages, row.tools)
+        row = outcome
+    return row
+
+
+def _ticker(total: int, report: Reporter) -> Callable[[int], None]:
+    told = 0
+
+    def tick(done: int) -> None:
+        nonlocal told
+        if done - told >= STEP:
+            told = done
+            report(Event("prepare", "Looking for near-duplicates", done=done, total=total, unit="rows"))
+
+    return tick
+
+
+def _check_left(result: Separated, rejected: Sequence[Rejected], total: int) -> None:
+    if any(placed.split == "train" for placed in result.placed):
+        return
+    by_rule = Counter(row.rule for row in rejected).most_common()
+    why = ", ".join(f"{count:,} by {rule}" for rule, count in by_rule) or "all went to validation and test"
+    raise DataError(
+        f"No row is left to train on: {total:,} read, {len(rejected):,} rejected ({why}).",
+        mend="Look at the sources and at [prepare]; nothing was stored.",
+    )
+
+
+def _at_work(rules: Sequence[Rule], rows: Sequence[Row]) -> list[Rule]:
+    """The rules that a snapshot tells of: without the one for tool calls where there are none, so that names stay."""
+    return [rule for rule in rules if rule.name != ToolTurns.name or any(row.calls_tools for row in rows)]
+
+
+def _account(
+    rules: Sequence[Rule], result: Separated, rejected: Sequence[Rejected], section: PrepareSection
+) -> list[dict[str, Any]]:
+    """Count what each rule did; changed and flagged count kept rows, dropped counts rejected ones."""
+    dropped = Counter(row.rule for row in rejected)
+    touched = Counter(kind for placed in result.placed for kind in {(t.rule, t.kind) for t in placed.row.touched})
+    options: dict[str, dict[str, Any]] = {
+        "conflict": {"policy": section.conflicts},
+        "exact_duplicate": {},
+        "near_duplicate": {"threshold": section.near_duplicate},
+        "leak": {},
+    }
+    entries: list[tuple[str, int, dict[str, Any]]] = [("read", 1, {"max_malformed": section.max_malformed})]
+    entries += [(rule.name, rule.version, rule.options()) for rule in rules]
+    entries += [(name, version, options[name]) for name, version in OPERATIONS.items()]
+    return [
+        {
+            "name": name,
+            "version": version,
+            "options": chosen,
+            "changed": touched[name, "changed"],
+            "dropped": dropped[name],
+            "flagged": touched[name, "flagged"],
+        }
+        for name, version, chosen in entries
+    ]
+
+
+def _notes(result: Separated, section: PrepareSection) -> list[str]:
+    """Say what a reader of the figures should not overlook."""
+    notes = []
+    splits = Counter(placed.split for placed in result.placed)
+    if section.validation and not splits["validation"]:
+        notes.append("No group fell into validation: there are too few groups for its share.")
+    if section.test and not splits["test"]:
+        notes.append("No group fell into test: there are too few groups for its share.")
+    if result.crowded:
+        notes.append(
+            f"{result.crowded:,} rows have so many look-alikes that they were compared with the nearest {LONGEST} of a kind "
+            "only: some near-duplicates among them may have stayed."
+        )
+    largest, kept = result.groups["largest"], len(result.placed)
+    if largest > max(section.validation, section.test) * kept > 0 and largest > 1:
+        notes.append(
+            f"The largest group holds {largest:,} of {kept:,} rows, more than the share of a held-out split: shares are of "
+            "groups, so the splits' sizes follow where it falls."
+        )
+    return notes

@@ -1,0 +1,104 @@
+"""Rows → the snapshot object: files, card and body. Nothing in it depends on the clock, the machine or the folder.
+
+digest = write_snapshot(store, contents)
+"""
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tests.prepare.reference.lines import Placed, as_json, rejected_as_json
+from tests.prepare.reference.read import SourceFacts
+
+from budwood.identity import Digest, digest_file
+from budwood.prepare.card import write_card
+from budwood.prepare.croissant import croissant
+from budwood.prepare.row import SPLITS, Rejected
+from budwood.text.pii import redact
+
+if TYPE_CHECKING:
+    from budwood.store import Store
+
+
+_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+
+
+@dataclass(frozen=True)
+class Contents:
+    """All that a snapshot is made of."""
+
+    name: str
+    sources: Sequence[SourceFacts]
+    placed: Sequence[Placed]
+    rejected: Sequence[Rejected]
+    rules: Sequence[Mapping[str, Any]]
+    groups: Mapping[str, Any]
+    onto: str
+    settings: Mapping[str, Any]
+
+
+def write_snapshot(store: "Store", contents: Contents, *, attestation: Mapping[str, Any]) -> Digest:
+    """Store a snapshot; the same contents give the same digest, and are stored once."""
+    body = make_body(contents)
+    with store.draft("snapshot") as draft:
+        for split in SPLITS:
+            rows = (as_json(placed) for placed in contents.placed if placed.split == split)
+            _write_lines(draft.folder / f"{split}.jsonl", rows)
+        rejected = sorted(contents.rejected, key=lambda row: _order(contents.sources, row))
+        _write_lines(draft.folder / "rejected.jsonl", (rejected_as_json(row, _redacted) for row in rejected))
+        (draft.folder / "card.md").write_text(write_card(body), encoding="utf-8", newline="\n")
+        files = {path.name: digest_file(path) for path in sorted(draft.folder.glob("*.jsonl"))}
+        (draft.folder / "croissant.json").write_text(
+            json.dumps(croissant(body, files), indent=2, ensure_ascii=False) + "\n", encoding="utf-8", newline="\n"
+        )
+        return draft.commit(parents=[], body=body, attestation=dict(attestation))
+
+
+def make_body(contents: Contents) -> dict[str, Any]:
+    """Give the figures of a snapshot: what the manifest holds and the card prints."""
+    splits = Counter(placed.split for placed in contents.placed)
+    reasons = Counter(row.rule for row in contents.rejected)
+    kept = len(contents.placed)
+    return {
+        "name": contents.name,
+        "counts": {"read": kept + len(contents.rejected), "kept": kept, "rejected": len(contents.rejected)}
+        | {split: splits[split] for split in SPLITS},
+        "rejected_by": dict(sorted(reasons.items())),
+        "rules": [dict(rule) for rule in contents.rules],
+        "sources": [facts.as_body() for facts in contents.sources],
+        "groups": dict(contents.groups),
+        "lengths": _lengths(contents.placed),
+        "onto": contents.onto,
+        "settings": dict(contents.settings),
+    }
+
+
+def _lengths(placed: Sequence[Placed]) -> dict[str, dict[str, int]]:
+    """Summarise token lengths by split; empty where they were not measured."""
+    lengths: dict[str, dict[str, int]] = {}
+    for split in SPLITS:
+        tokens = sorted(p.row.tokens for p in placed if p.split == split and p.row.tokens is not None)
+        if tokens:
+            last = len(tokens) - 1
+            shares = {"min": 0.0, "p50": 0.5, "p90": 0.9, "p99": 0.99, "max": 1.0}
+            quantiles = {name: tokens[round(share * last)] for name, share in shares.items()}
+            lengths[split] = {"rows": len(tokens), "total": sum(tokens)} | quantiles
+    return lengths
+
+
+def _write_lines(path: Path, values: Iterable[Mapping[str, Any]]) -> None:
+    with path.open("w", encoding="utf-8", newline="\n") as file:
+        for value in values:
+            file.write(_ENCODER.encode(value) + "\n")
+
+
+def _order(sources: Sequence[SourceFacts], row: Rejected) -> tuple[int, int]:
+    files = [facts.sha256 for facts in sources]
+    return files.index(row.origin.sha256), row.origin.line
+
+
+def _redacted(text: str) -> str:
+    return redact(text).text
