@@ -47,7 +47,11 @@ def dirty_rows(count: int, seed: int) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     for number in range(count):
         text = " ".join(draw.choices(WORDS, k=draw.choice([3, 12, 60, 90])))
-        row: dict[str, Any] = {"prompt": text, "completion": draw.choice("abcd"), "thread": draw.choice([None, "", number % 17])}
+        row: dict[str, Any] = {
+            "prompt": text,
+            "completion": draw.choice("abcd"),
+            "thread": draw.choice([None, "", number % 17]),
+        }
         kind = draw.randrange(12)
         if rows and kind < 5:
             row = dict(draw.choice(rows))

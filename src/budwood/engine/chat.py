@@ -42,6 +42,15 @@ _QUESTION = {"role": "user", "content": "question"}
 
 
 @dataclass(frozen=True)
+class _Cut:
+    """A rendered row in pieces, and which of them are learnt; special tokens in its messages are hidden behind `mark`."""
+
+    pieces: list[str]
+    learnt: list[bool]
+    mark: str
+
+
+@dataclass(frozen=True)
 class ChatTemplate:
     """A tokenizer's chat template, checked. Made by `chat_template`.
 
@@ -76,21 +85,12 @@ class ChatTemplate:
                 this template renders such that an answer in training would not be what serving sees, or of whose tools it
                 leaves something out.
         """
-        talk = checked(messages, tools)
-        learnt = _learnt(talk)
-        mark, hidden = self._hide(talk)
-        whole = self._rendered(hidden, mark, generation=False)
-        answers = self._answers(hidden, whole, range(learnt[-1] + 1), learnt=learnt, complete=True)
-        if talk.has_tools:
-            spans = {index: answers[index] for index in learnt}
-            check_shown(hidden, lambda talk: self._text(talk, generation=False), whole, spans, self.tokens)
+        cut = self._cut(messages, tools)
         ids: list[int] = []
         supervised: list[bool] = []
-        # The last piece follows the last answer.
-        pieces = self.tokens.encode(_pieces(whole, list(answers.values()))[:-1], mark)
-        for piece, counts in zip(pieces, (one for index in answers for one in (False, index in learnt)), strict=True):
+        for piece, learnt in zip(self.tokens.encode(cut.pieces, cut.mark), cut.learnt, strict=True):
             ids += piece
-            supervised += [counts] * len(piece)
+            supervised += [learnt] * len(piece)
         return Encoded(tuple(ids), tuple(supervised))
 
     def encode_prompt(self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] = ()) -> list[int]:
@@ -140,6 +140,36 @@ class ChatTemplate:
             DataError: as `encode_row`.
         """
         return len(self.encode_row(messages, tools).ids)
+
+    def token_lengths(self, rows: Sequence[tuple[Sequence[Message], Sequence[Mapping[str, Any]]]]) -> list[int | DataError]:
+        """Count the tokens of many rows, each given as messages and tools: several times as fast as one by one.
+
+        What `token_length` would raise for a row is given in its place.
+        """
+        cuts = [self._tried_cut(*row) for row in rows]
+        whole = [cut for cut in cuts if isinstance(cut, _Cut)]
+        counts = iter(self.tokens.lengths([(cut.pieces, cut.mark) for cut in whole]))
+        return [next(counts) if isinstance(cut, _Cut) else cut for cut in cuts]
+
+    def _tried_cut(self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]]) -> "_Cut | DataError":
+        try:
+            return self._cut(messages, tools)
+        except DataError as fault:
+            return fault
+
+    def _cut(self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]]) -> "_Cut":
+        """Render a row and cut it where answers begin and end."""
+        talk = checked(messages, tools)
+        learnt = _learnt(talk)
+        mark, hidden = self._hide(talk)
+        whole = self._rendered(hidden, mark, generation=False)
+        answers = self._answers(hidden, whole, range(learnt[-1] + 1), learnt=learnt, complete=True)
+        if talk.has_tools:
+            spans = {index: answers[index] for index in learnt}
+            check_shown(hidden, lambda talk: self._text(talk, generation=False), whole, spans, self.tokens)
+        # The last piece follows the last answer.
+        pieces = _pieces(whole, list(answers.values()))[:-1]
+        return _Cut(pieces, [one for index in answers for one in (False, index in learnt)], mark)
 
     def render(self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] = (), *, generation: bool) -> str:
         """Render to text.

@@ -7,7 +7,7 @@ message were replaced by marks before rendering (`hide`) and are put back as pla
 
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from budwood.errors import BaseError, DataError
@@ -77,19 +77,46 @@ class ChatTokens:
 
     def encode(self, pieces: Sequence[str], mark: str) -> list[list[int]]:
         """Encode pieces of one text, in order. A piece's ids depend on it, and on what kind of text ends before it."""
-        encoded: list[list[int]] = []
+        encoded: list[list[int]] = [[] for _ in pieces]
+        for place, encoder, held in self._stretches(pieces, mark):
+            ids = encoded[place]
+            if encoder is None:
+                ids.append(self.control[held])
+            else:
+                ids += encoder.encode(held, add_special_tokens=False).ids
+        return encoded
+
+    def lengths(self, texts: Sequence[tuple[Sequence[str], str]]) -> list[int]:
+        """Count the ids that `encode` gives for each of several texts, of which pieces and mark are given.
+
+        All stretches that one encoder takes go to it at once, which is several times as fast.
+        """
+        counts = [0] * len(texts)
+        waiting: dict[int, tuple[Tokenizer, list[int], list[str]]] = {}
+        for number, (pieces, mark) in enumerate(texts):
+            for _, encoder, held in self._stretches(pieces, mark):
+                if encoder is None:
+                    counts[number] += 1
+                    continue
+                _, owners, stretches = waiting.setdefault(id(encoder), (encoder, [], []))
+                owners.append(number)
+                stretches.append(held)
+        for encoder, owners, stretches in waiting.values():
+            for number, encoding in zip(owners, encoder.encode_batch_fast(stretches, add_special_tokens=False), strict=True):
+                counts[number] += len(encoding)
+        return counts
+
+    def _stretches(self, pieces: Sequence[str], mark: str) -> "Iterator[tuple[int, Tokenizer | None, str]]":
+        """What the pieces consist of: place of the piece, who encodes the stretch, and its text; or None and a control token."""
         encoder = self._opening
-        for piece in pieces:
-            ids: list[int] = []
+        for place, piece in enumerate(pieces):
             for text, name in self._parts(piece):
                 if text:
-                    ids += encoder.encode(self._show(text, mark), add_special_tokens=False).ids
+                    yield place, encoder, self._show(text, mark)
                     encoder = self._inside
                 if name is not None:
-                    ids.append(self.control[name])
+                    yield place, None, name
                     encoder = self._after_control
-            encoded.append(ids)
-        return encoded
 
     def _parts(self, piece: str) -> list[tuple[str, str | None]]:
         """Stretches of text, each with the control token that follows it, white space eaten as the token wants."""

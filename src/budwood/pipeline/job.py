@@ -68,12 +68,17 @@ class OpenBase:
 
 
 def open_base(job: Job) -> OpenBase:
-    from budwood.engine.base import identify_base, load_tokenizer, resolve_base
-    from budwood.engine.chat import chat_template
-    from budwood.engine.text_identity import template_file
+    from budwood.engine.base import identify_base, resolve_base
     from budwood.train.base_object import ensure_base
 
     ref = resolve_base(job.recipe.base.id, start=job.recipe.folder)
     identity = identify_base(ref)
-    template = chat_template(load_tokenizer(ref), where=str(template_file(ref.folder)))
-    return OpenBase(ref, identity, template, ensure_base(job.store, identity, ref.folder))
+    return OpenBase(ref, identity, template_of(ref), ensure_base(job.store, identity, ref.folder))
+
+
+def template_of(ref: "BaseRef") -> "ChatTemplate":
+    from budwood.engine.base import load_tokenizer
+    from budwood.engine.chat import chat_template
+    from budwood.engine.text_identity import template_file
+
+    return chat_template(load_tokenizer(ref), where=str(template_file(ref.folder)))

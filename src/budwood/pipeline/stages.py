@@ -102,6 +102,7 @@ def _without_data(job: Job) -> str:
 
 def prepare(job: Job) -> Digest:
     """Make the snapshot, on top of an earlier one of the same name so that no row changes sides."""
+    from budwood.pipeline.counting import TemplateLengths
     from budwood.prepare.run import prepare as run_prepare
 
     done = prepared(job)
@@ -114,7 +115,7 @@ def prepare(job: Job) -> Digest:
     digest = run_prepare(
         job.recipe,
         job.store,
-        token_length=job.base.template.token_length,
+        token_length=TemplateLengths(job.base.ref, job.base.template),
         context=job.base.identity.context,
         onto=onto,
         report=job.report,

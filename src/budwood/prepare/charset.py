@@ -130,8 +130,9 @@ class Survey:
         if not reason:
             return WESTERN
         at = self._invalid
+        place = f"on line {at.line:,} (offset {at.offset:,})"
         raise DataError(
-            f"{shown} is not UTF-8: byte {at.byte:#04x} on line {at.line:,} (offset {at.offset:,}) begins no character. {reason}",
+            f"{shown} is not UTF-8: byte {at.byte:#04x} {place} begins no character. {reason}",
             mend='If you know its encoding, state it in [[source]], e.g. encoding = "cp1250"; or save the file as UTF-8.',
         )
 

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from budwood.prepare.columns import READ
@@ -48,33 +48,30 @@ def _last_alone(messages: tuple[Message, ...]) -> tuple[Message, ...]:
 def _check_text(content: Content) -> bool:
     """Refuse what no file could hold; say whether all of it is ASCII, which most encodings spell alike."""
     plain = True
-    for text in _texts(content):
-        if text.isascii():
-            continue
-        plain = False
-        # JSON can spell half a character (a lone surrogate); no file could hold it afterwards.
-        try:
-            text.encode("utf-8")
-        except UnicodeEncodeError:
-            raise Misshapen("holds half a character (a lone surrogate)") from None
+    for message in content.messages:
+        plain &= _is_plain(message.content) and _is_plain(message.role)
+        if message.calls or message.call_id or message.name:
+            plain &= all([_is_plain(text) for text in strings((message.calls, message.call_id, message.name))])
+    if content.tools:
+        plain &= all([_is_plain(text) for text in strings(content.tools)])
     for key, value in content.slices.items():
-        if isinstance(value, float) and math.isinf(value):
+        plain &= _is_plain(key)
+        if isinstance(value, str):
+            plain &= _is_plain(value)
+        elif isinstance(value, float) and math.isinf(value):
             raise Misshapen(f'"{key}" is infinite')
     return plain
 
 
-def _texts(content: Content) -> Iterator[str]:
-    for message in content.messages:
-        yield message.role
-        yield message.content
-        if message.calls or message.call_id or message.name:
-            yield from strings((message.calls, message.call_id, message.name))
-    if content.tools:
-        yield from strings(content.tools)
-    for key, value in content.slices.items():
-        yield key
-        if isinstance(value, str):
-            yield value
+def _is_plain(text: str) -> bool:
+    if text.isascii():
+        return True
+    # JSON can spell half a character (a lone surrogate); no file could hold it afterwards.
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        raise Misshapen("holds half a character (a lone surrogate)") from None
+    return False
 
 
 def _as_text(value: Mapping[str, Any]) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from json.encoder import encode_basestring
 from typing import Any, NamedTuple
 
-from budwood.prepare.row import Message, Origin, Rejected, Row, Touch
+from budwood.prepare.row import Message, Origin, Rejected, Row, Scalar, Touch
 from budwood.tool_calls import mapped
 
 SPLIT = b'","split":"'
@@ -35,10 +35,10 @@ def encode_row(row: Row) -> Halves:
     messages = ",".join(map(_message, row.messages))
     tools = f'"tools":{encode(list(row.tools))},' if row.tools else ""
     head = f'{{"row_id":"{row.row_id}","messages":[{messages}],{tools}"source":{_origin(row.origin)},"group":"'
-    slices = encode(dict(row.slices)) if row.slices else "{}"
+    slices = ",".join([f"{encode_basestring(key)}:{_scalar(value)}" for key, value in row.slices.items()])
     tokens = "" if row.tokens is None else f'"tokens":{row.tokens},'
     touched = ",".join(map(_touch, row.touched))
-    tail = f'","slices":{slices},"weight":{encode(row.weight)},{tokens}"touched":[{touched}]}}\n'
+    tail = f'","slices":{{{slices}}},"weight":{row.weight!r},{tokens}"touched":[{touched}]}}\n'
     return Halves(head.encode("utf-8"), tail.encode("utf-8"))
 
 
@@ -92,6 +92,10 @@ def _message(message: Message) -> str:
         return encode(message.as_json())
     flag = "" if message.trained else ',"train":false'
     return f'{{"role":{encode_basestring(message.role)},"content":{encode_basestring(message.content)}{flag}}}'
+
+
+def _scalar(value: Scalar) -> str:
+    return encode_basestring(value) if isinstance(value, str) else encode(value)
 
 
 def _touch(touch: Touch) -> str:

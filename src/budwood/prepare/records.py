@@ -67,9 +67,8 @@ def read_records(content: Content, first: int) -> Iterator[Record | Malformed]:
     for number, line in enumerate(content.split(b"\n"), start=first):
         if len(line) > LONGEST_LINE_BYTES:
             yield _too_long(number, len(line))
-        elif text := line.decode("utf-8").rstrip("\r"):
-            if not text.isspace():
-                yield _parse(number, text)
+        elif (text := line.decode("utf-8").rstrip("\r")) and not text.isspace():
+            yield _parse(number, text)
 
 
 def whole_lines(blocks: Iterable[bytes], *, longest: int | None = LONGEST_LINE_BYTES) -> Iterator[tuple[int, Content]]:

@@ -6,8 +6,9 @@ Rows are immutable; a rule that changes one returns another. Anything that is ke
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
+from budwood.errors import DataError
 from budwood.identity import Digest, digest_bytes
 from budwood.tool_calls import Call, Tool, mapped, strings, with_arguments
 
@@ -24,6 +25,15 @@ class TokenLength(Protocol):
         Raises:
             DataError: no token of it can be learnt.
         """
+        ...
+
+
+@runtime_checkable
+class BatchLength(TokenLength, Protocol):
+    """One that is faster on many rows."""
+
+    def many(self, rows: Sequence[tuple[list[dict[str, Any]], Sequence[Tool]]], /) -> Sequence[int | DataError]:
+        """Count the tokens of rows, given as messages and tools; what a call would raise is given in the row's place."""
         ...
 
 
@@ -49,7 +59,9 @@ class Message(NamedTuple):
     @property
     def texts(self) -> Iterator[str]:
         """Everything in it that somebody wrote."""
-        return strings((self.content, [call["function"] for call in self.calls], self.name))
+        yield self.content
+        if self.calls or self.name:
+            yield from strings(([call["function"] for call in self.calls], self.name))
 
     def mend(self, change: Callable[[str], str], *, arguments: bool = True) -> "Message":
         """Change its text and, unless told otherwise, the texts of its calls' arguments; names stay."""
@@ -57,7 +69,7 @@ class Message(NamedTuple):
         if self.calls and arguments:
             calls = tuple(with_arguments(call, lambda held: mapped(held, change)) for call in self.calls)
             return self._replace(content=content, calls=calls)
-        return self if content == self.content else self._replace(content=content)
+        return self if content is self.content or content == self.content else self._replace(content=content)
 
     def as_json(self) -> dict[str, Any]:
         """Give the form that a snapshot holds and a chat template takes; what is not said is left out."""
@@ -141,10 +153,10 @@ class Row:
 
     def mend(self, rule: str, reason: str, mend: Callable[[str], str], *, arguments: bool = True) -> "Row":
         """Pass every message's text, and those of its calls' arguments, through `mend`; the same row where nothing changes."""
-        messages = tuple(message.mend(mend, arguments=arguments) for message in self.messages)
-        places = [place for place, message in enumerate(self.messages) if messages[place] != message]
-        if not places:
+        messages = tuple([message.mend(mend, arguments=arguments) for message in self.messages])
+        if messages == self.messages:
             return self
+        places = [place for place, message in enumerate(self.messages) if messages[place] != message]
         where = ", ".join(f"{self.messages[i].role} message {i + 1}" for i in places)
         return replace(self, messages=messages, touched=(*self.touched, Touch(rule, "changed", f"{reason} in {where}")))
 

@@ -1,5 +1,6 @@
-"""The snapshot's card and body: its figures, from what came of every record. Nothing in it depends on the clock, the machine
-or the folder.
+"""The snapshot's card and body: its figures, from what came of every record.
+
+Nothing in it depends on the clock, the machine or the folder.
 """
 
 import json

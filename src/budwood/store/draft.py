@@ -5,7 +5,8 @@
         (draft.attachments / "report.html").write_text(page)      # beside the object, not part of its digest
         digest = draft.commit(parents=[snapshot, adapter], body={...}, attestation={"seconds": 12.5})
 
-`draft.scratch` is for what is needed on the way, and never stored. Left without a commit, by an exception or by `kill -9`, it leaves nothing behind.
+`draft.scratch` is for what is needed on the way, and never stored.
+Left without a commit, by an exception or by `kill -9`, it leaves nothing behind.
 """
 
 import shutil

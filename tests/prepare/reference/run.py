@@ -1,5 +1,6 @@
-"""The stage as it was before it became a stream: all rows as objects, everything decided row by row. What it stores, the
-stream has to store, byte for byte.
+"""The stage as it was before it became a stream: all rows as objects, everything decided row by row.
+
+What it stores, the stream has to store, byte for byte.
 """
 
 import time

@@ -26,4 +26,9 @@ class ControlCharacters:
         return {}
 
     def apply(self, row: Row) -> Row | Drop:
-        return row.mend(self.name, "invisible characters removed", lambda text: _INVISIBLE.sub("", text))
+        return row.mend(self.name, "invisible characters removed", _visible)
+
+
+def _visible(text: str) -> str:
+    # None of them is printable, and to ask for that is ten times as fast as to look for them.
+    return text if text.isprintable() else _INVISIBLE.sub("", text)

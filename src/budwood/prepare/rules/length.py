@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal
 
 from budwood.errors import BudwoodError, DataError
-from budwood.prepare.row import Drop, Row, TokenLength
+from budwood.prepare.row import BatchLength, Drop, Row, TokenLength
 
 
 @dataclass(frozen=True)
@@ -42,8 +42,11 @@ class Length:
         """Judge rows; a tokenizer is several times as fast on many."""
         if self.token_length is None:
             return rows
-        many = getattr(self.token_length, "many", None)
-        counted = many([(row.chat(), row.tools) for row in rows]) if many else [self._count(row) for row in rows]
+        counted: Sequence[int | DataError]
+        if isinstance(self.token_length, BatchLength):
+            counted = self.token_length.many([(row.chat(), row.tools) for row in rows])
+        else:
+            counted = [self._count(row) for row in rows]
         return [self._judge(row, tokens) for row, tokens in zip(rows, counted, strict=True)]
 
     def _count(self, row: Row) -> int | DataError:

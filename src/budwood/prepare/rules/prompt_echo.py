@@ -25,9 +25,17 @@ class PromptEcho:
         for asked, answered in zip(row.messages, row.messages[1:], strict=False):
             if asked.role != "user" or answered.role != "assistant" or len(answered.content) < len(asked.content) // 2:
                 continue
+            if not _begin_alike(asked.content, answered.content):
+                continue
             prompt, answer = normalise(asked.content), normalise(answered.content)
             if answer == prompt and len(prompt) >= LEAST:
                 return Drop("the answer is the prompt")
             if len(prompt) >= LEAST and answer.startswith(prompt):
                 return Drop("the answer begins with the whole prompt")
         return row
+
+
+def _begin_alike(prompt: str, answer: str) -> bool:
+    """Say whether two texts may begin with the same word; a no is certain, and spares most rows the closer look."""
+    first, second = prompt.lstrip()[:1], answer.lstrip()[:1]
+    return not (first.isascii() and second.isascii()) or first.casefold() == second.casefold()

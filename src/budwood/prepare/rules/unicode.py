@@ -9,7 +9,7 @@ import unicodedata
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from budwood.prepare.row import Drop, Row
+from budwood.prepare.row import Drop, Message, Row
 
 
 @dataclass(frozen=True)
@@ -22,10 +22,16 @@ class Unicode:
 
     def apply(self, row: Row) -> Row | Drop:
         # Nearly all rows of many sets are plain ASCII, and a look at them costs a thousandth of ftfy's.
-        if all(text.isascii() for message in row.messages for text in message.texts):
+        if all([_is_plain(message) for message in row.messages]):
             return row
         row = row.mend(self.name, "mojibake repaired", _repair)
         return row.mend(self.name, "characters composed", lambda text: unicodedata.normalize("NFC", text))
+
+
+def _is_plain(message: Message) -> bool:
+    if message.calls or message.name:
+        return all([text.isascii() for text in message.texts])
+    return message.content.isascii()
 
 
 def _repair(text: str) -> str:
