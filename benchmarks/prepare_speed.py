@@ -132,7 +132,8 @@ def _line(rows: int, found: dict[str, Any]) -> str:
     return (
         f"{rows:,} rows: {rows / found['seconds']:,.0f} rows/s, {found['seconds']:.1f} s ({phases}), "
         f"{per_row:.0f} µs of processor time a row ({here:.0f} in the first process), "
-        f"{found['bytes'] / 1e6:,.0f} MB ({found['bytes_here'] / 1e6:,.0f} in the first process), snapshot {found['digest'][:12]}"
+        f"{found['bytes'] / 1e6:,.0f} MB ({found['bytes_here'] / 1e6:,.0f} in the first process), "
+        f"snapshot {found['digest'][:12]}"
     )
 
 

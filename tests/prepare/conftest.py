@@ -56,10 +56,11 @@ class Bench:
         onto: Digest | None = None,
         token_length: TokenLength | None = None,
         context: int = 0,
+        processes: int = 0,
         **section: Any,
     ) -> Snapshot:
         recipe = self.recipe(*sources, **section)
-        digest = prepare(recipe, self.store, token_length=token_length, context=context, onto=onto)
+        digest = prepare(recipe, self.store, token_length=token_length, context=context, onto=onto, processes=processes)
         return self.read(digest)
 
     def read(self, digest: Digest) -> Snapshot:

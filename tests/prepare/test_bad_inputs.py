@@ -120,11 +120,13 @@ def test_a_row_without_an_answer_stops_when_asked_to(bench: Any) -> None:
     )
 
 
-def test_bytes_that_are_no_utf8_are_named_by_line_and_offset(bench: Any) -> None:
-    (bench.folder / "latin.jsonl").write_bytes(GOOD.encode() + '{"prompt": "größer?", "completion": "x"}\n'.encode("latin-1"))
-    assert refused(bench, DataError, "latin.jsonl") == (
-        f"latin.jsonl is not UTF-8: byte 0xf6 on line 2 (offset {len(GOOD) + 14}) begins no character.\n"
-        "    It may be Windows-1252: convert it with `iconv -f WINDOWS-1252 -t UTF-8`, and look at the result."
+def test_bytes_of_no_known_encoding_are_named_by_line_and_offset(bench: Any) -> None:
+    row = '{"prompt": "дом?", "completion": "x"}\n'.encode("cp1251")
+    (bench.folder / "russian.jsonl").write_bytes(GOOD.encode() + row)
+    assert refused(bench, DataError, "russian.jsonl") == (
+        f"russian.jsonl is not UTF-8: byte 0xe4 on line 2 (offset {len(GOOD) + 12}) begins no character. "
+        "As Windows-1252 it would spell no Western European language.\n"
+        '    If you know its encoding, state it in [[source]], e.g. encoding = "cp1250"; or save the file as UTF-8.'
     )
 
 

@@ -107,7 +107,7 @@ class ChatTokens:
         return counts
 
     def _stretches(self, pieces: Sequence[str], mark: str) -> "Iterator[tuple[int, Tokenizer | None, str]]":
-        """What the pieces consist of: place of the piece, who encodes the stretch, and its text; or None and a control token."""
+        """What pieces consist of: place of the piece, who encodes the stretch, its text; or None and a control token."""
         encoder = self._opening
         for place, piece in enumerate(pieces):
             for text, name in self._parts(piece):

@@ -127,12 +127,21 @@ class Survey:
             return self._marked or UTF8
         self._count(b" ")
         reason = self._not_western()
-        if not reason:
-            return WESTERN
-        at = self._invalid
-        place = f"on line {at.line:,} (offset {at.offset:,})"
-        raise DataError(
-            f"{shown} is not UTF-8: byte {at.byte:#04x} {place} begins no character. {reason}",
+        if reason:
+            raise self._refusal(shown, reason)
+        return WESTERN
+
+    def check_utf8(self, shown: str) -> None:
+        """Raises DataError where the bytes are no UTF-8."""
+        self._try(b"", final=True)
+        if self._invalid is not None:
+            raise self._refusal(shown, "The recipe states that it is.")
+
+    def _refusal(self, shown: str, reason: str) -> DataError:
+        assert self._invalid is not None
+        byte, line, offset = self._invalid
+        return DataError(
+            f"{shown} is not UTF-8: byte {byte:#04x} on line {line:,} (offset {offset:,}) begins no character. {reason}",
             mend='If you know its encoding, state it in [[source]], e.g. encoding = "cp1250"; or save the file as UTF-8.',
         )
 

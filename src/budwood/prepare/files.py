@@ -157,6 +157,8 @@ def _recognise(handle: IO[bytes], shown: str, stated: str, size: int) -> SourceF
     # Nothing in Parquet is text as a whole.
     layout: Layout | None = "parquet" if head.startswith(PARQUET) else None
     encoding = UTF8 if layout else stated or survey.encoding(shown)
+    if encoding == UTF8 and not layout:
+        survey.check_utf8(shown)
     text = head.decode(encoding, errors="replace").removeprefix("\ufeff")
     if not text.strip():
         raise DataError(f"The source {shown!r} is empty ({size:,} bytes).", mend="Give a file with rows, or take it out.")
