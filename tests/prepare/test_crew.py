@@ -115,7 +115,8 @@ def test_a_full_disk_is_said_and_nothing_is_stored(bench: Any, tmp_path: Path, p
         from budwood.recipe import recipe_from_mapping
         from budwood.store import open_store
         with open_store(Path({str(tmp_path / "project")!r})) as store:
-            recipe = recipe_from_mapping({{"name": "x", "source": [{{"path": "rows.jsonl"}}]}}, folder=Path({str(bench.folder)!r}))
+            given = {{"name": "x", "source": [{{"path": "rows.jsonl"}}]}}
+            recipe = recipe_from_mapping(given, folder=Path({str(bench.folder)!r}))
             resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}))
             try:
                 prepare(recipe, store, token_length=None, context=0, processes={processes})
@@ -145,7 +146,8 @@ def test_a_kill_at_any_moment_leaves_the_store_as_it_was(bench: Any, tmp_path: P
             if event.message.startswith({moment!r}) and event.done:
                 os.kill(os.getpid(), signal.SIGKILL)
         with open_store(Path({str(tmp_path / "project")!r})) as store:
-            recipe = recipe_from_mapping({{"name": "x", "source": [{{"path": "rows.jsonl"}}]}}, folder=Path({str(bench.folder)!r}))
+            given = {{"name": "x", "source": [{{"path": "rows.jsonl"}}]}}
+            recipe = recipe_from_mapping(given, folder=Path({str(bench.folder)!r}))
             prepare(recipe, store, token_length=None, context=0, processes=2, report=kill)
     """
     done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, env=environment())

@@ -8,6 +8,7 @@ nothing depends on how many processes there are.
 """
 
 import time
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -213,7 +214,7 @@ def _fates(batches: Sequence[Batch], separated: Separated) -> Iterator[Fates]:
         split = separated.split[begin:end]
         out = [begin + row for row in (split < 0).nonzero()[0].tolist()]
         faults = [(row, Fault(int(verdicts.why[row]), int(verdicts.other[row]))) for row in out]
-        here = [row for row in flagged if begin <= row < end] if flagged else []
+        here = flagged[bisect_left(flagged, begin) : bisect_left(flagged, end)]
         flags = {
             row - begin: [Touch(RULES[fault.why], "flagged", words.reason(row, fault)) for fault in verdicts.flags[row]]
             for row in here

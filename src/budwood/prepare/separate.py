@@ -219,7 +219,8 @@ class _Members:
             by_value = numpy.bincount(group, valued, len(self.sizes)) > 0
             name = numpy.where(valued[:, None], table.value[rows, :2], name)
             spot = numpy.where(valued, table.value[rows, 2], spot)
-            group, name, spot = (part[valued | ~by_value[group]] for part in (group, name, spot))
+            counts = valued | ~by_value[group]
+            group, name, spot = group[counts], name[counts], spot[counts]
         order = numpy.lexsort((name[:, 1], name[:, 0], group))
         smallest = order[numpy.flatnonzero(numpy.diff(group[order], prepend=-1))]
         return name[smallest, 0], spot[smallest]

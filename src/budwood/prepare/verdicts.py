@@ -43,7 +43,8 @@ class Verdicts:
 
     @property
     def is_in(self) -> "NDArray[bool_]":
-        return self.why == IN
+        mask: NDArray[bool_] = self.why == IN
+        return mask
 
     def say(self, reason: str) -> int:
         self.said.append(reason)

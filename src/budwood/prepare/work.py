@@ -123,7 +123,7 @@ class Work:
         """Key and sign rows of an earlier snapshot, given as it holds them."""
         import numpy
 
-        rows = list(map(_ancestor, lines.splitlines()))
+        rows = list(map(ancestor, lines.splitlines()))
         batch = self._batch(rows, [says(row) for row in rows], EARLIER)
         batch.split = numpy.full(len(rows), SPLITS.index(split), numpy.int8)
         return batch
@@ -227,7 +227,8 @@ def _flags(values: Sequence[bool]) -> "NDArray[Any]":
     return numpy.array(values, numpy.bool_)
 
 
-def _ancestor(line: bytes) -> Row:
+def ancestor(line: bytes) -> Row:
+    """Read a row as a snapshot holds it."""
     value = json.loads(line)
     messages = tuple(map(Message.from_json, value["messages"]))
     origin, tools = Origin(**value["source"]), tuple(value.get("tools", ()))
