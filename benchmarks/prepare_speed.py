@@ -3,10 +3,10 @@
     python benchmarks/prepare_speed.py [--rows 10000 100000 1000000] [--tokens] [--processes N] [--json FILE]
 
 Generated rows of about 100 words as JSONL, written to a temporary folder without being held: a tenth nearly repeats an earlier
-row, a hundredth does exactly, and some have personal data, mojibake, odd white space, control characters, an empty or
-placeholder answer, or their prompt as the answer. Each number of rows is prepared by a process of its own with the recipe's
-defaults and a JSON Schema for the answers of none; `--tokens` measures lengths with the bundled base's template and tokenizer
-besides. Memory is the peak of that process and the largest of its helpers times their number. Asserts nothing.
+row, a hundredth does exactly, a quarter name an order by its number, and some have personal data, mojibake, odd white space,
+control characters, an empty or placeholder answer, or their prompt as the answer. Each number of rows is prepared by a process
+of its own with the recipe's defaults; `--tokens` measures lengths with the bundled base's template and tokenizer besides.
+Memory is the peak of that process and the largest of its helpers times their number. Asserts nothing.
 """
 
 import argparse
@@ -69,8 +69,8 @@ def _rows(count: int) -> Iterator[dict[str, Any]]:
     answers = [" ".join(draw.choices(words, k=ANSWER_WORDS // 2)) for _ in range(PARTS)]
     last: list[dict[str, Any]] = []
     for number in range(count):
-        # The number itself, so that no row is another's copy by chance.
-        prompt = f"Ticket {number}: " + " ".join(draw.choices(parts, k=4)) + "?"
+        # Four of 50,000 parts: no row is another's copy by chance.
+        prompt = " ".join(draw.choices(parts, k=4)) + ("?" if number % 4 else f" of order {number:06d}?")
         row = {"prompt": prompt, "completion": " ".join(draw.choices(answers, k=2)) + ".", "channel": draw.choice("abc")}
         kind = draw.randrange(100)
         if kind < 10 and last:

@@ -14,7 +14,7 @@ import zstandard
 
 from budwood.errors import BudwoodError
 from budwood.identity import digest_bytes
-from budwood.prepare import unpack
+from budwood.prepare import records, unpack
 from budwood.prepare.files import LONGEST_LINE_BYTES
 
 NAMES = [f"{a}{b}" for a in ("kettle", "invoice", "parcel", "refund", "lamp") for b in ("one", "two", "three", "four")]
@@ -194,17 +194,15 @@ def test_what_is_no_file(bench: Any, make: Callable[[Path], None], said: str) ->
 
 
 def test_a_file_that_grows_while_it_is_read(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    from budwood.prepare import read
-
     (bench.folder / "a.jsonl").write_text(TEXT)
-    cut = read.contents
+    cut = records.contents
 
     def growing(file: Any) -> Any:
         with (bench.folder / "a.jsonl").open("a") as other:
             other.write(TEXT)
         return cut(file)
 
-    monkeypatch.setattr(read, "contents", growing)
+    monkeypatch.setattr("budwood.prepare.read.contents", growing)
     assert "a.jsonl changed while it was being read" in refused(bench, "a.jsonl")
 
 

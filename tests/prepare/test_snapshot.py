@@ -219,3 +219,24 @@ def test_kept_and_rejected_are_what_was_read(bench: Any, lines: list[str]) -> No
     assert snapshot.body["counts"]["read"] == len(full) == len(snapshot.kept) + len(snapshot.rejected)
     ids = [row["row_id"] for row in (*snapshot.kept, *snapshot.rejected)]
     assert len(set(ids)) == len(ids)
+
+
+def test_what_no_row_can_hold_is_said(bench: Any) -> None:
+    turns = [
+        {"role": "user", "content": "Ask aaaa", "name": "ann"},
+        {"role": "assistant", "content": "So.", "reasoning_content": "Hm."},
+    ]
+    rows = [
+        {"messages": turns, "meta": {"a": 1}},
+        *({"messages": [{"role": "user", "content": f"{c * 9}?"}, turns[1]]} for c in "bcdef"),
+    ]
+    spoken = [{"conversations": [{"from": "human", "value": "Ask zzzz", "id": "1"}, {"from": "gpt", "value": "So.", "id": ""}]}]
+    events: list[Event] = []
+    recipe = bench.recipe(bench.write("rows.jsonl", rows), bench.write("spoken.jsonl", spoken), validation=0.0, test=0.0)
+    digest = prepare(recipe, bench.store, token_length=None, context=0, report=events.append)
+    sources = bench.store.manifest(digest).body["sources"]
+    assert [source["left_out"] for source in sources] == [
+        ["meta", "messages[].name", "messages[].reasoning_content"],
+        ["conversations[].id"],
+    ]
+    assert "Left out of spoken.jsonl, since no row can hold it: conversations[].id" in [event.message for event in events]

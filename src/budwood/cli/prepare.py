@@ -1,5 +1,7 @@
 """`budwood prepare`: raw files to a snapshot."""
 
+from typing import Annotated
+
 import typer
 
 from budwood.cli.options import DEFAULT_STORE, JsonOption, RecipeArgument, StoreOption
@@ -7,17 +9,26 @@ from budwood.cli.output import print_json, print_next, print_pairs
 from budwood.cli.stage import job_of
 from budwood.identity import short
 
+ProcessesOption = Annotated[
+    int, typer.Option("--processes", min=0, help="How many work on it; 0: one a core. The snapshot is the same.")
+]
+
 
 def register(app: typer.Typer) -> None:
     @app.command(
         name="prepare", short_help="Clean, deduplicate and split the raw files.", epilog="Example: budwood prepare support.toml"
     )
-    def prepare(recipe: RecipeArgument, store: StoreOption = DEFAULT_STORE, as_json: JsonOption = False) -> None:
+    def prepare(
+        recipe: RecipeArgument,
+        store: StoreOption = DEFAULT_STORE,
+        processes: ProcessesOption = 0,
+        as_json: JsonOption = False,
+    ) -> None:
         """Read, clean, deduplicate and split the raw files; keep every rejected row with its reason."""
         from budwood import pipeline
 
         with job_of(recipe, store) as job:
-            digest = pipeline.prepare(job)
+            digest = pipeline.prepare(job, processes=processes)
             manifest = job.store.manifest(digest)
             folder = job.store.folder(digest)
         if as_json:

@@ -100,8 +100,11 @@ def _without_data(job: Job) -> str:
     return "This predicts without data: the rows are not prepared yet."
 
 
-def prepare(job: Job) -> Digest:
-    """Make the snapshot, on top of an earlier one of the same name so that no row changes sides."""
+def prepare(job: Job, *, processes: int = 0) -> Digest:
+    """Make the snapshot, on top of an earlier one of the same name so that no row changes sides.
+
+    `processes`: how many work on it; 0: one for each core. The snapshot is the same.
+    """
     from budwood.pipeline.counting import TemplateLengths
     from budwood.prepare.run import prepare as run_prepare
 
@@ -118,6 +121,7 @@ def prepare(job: Job) -> Digest:
         token_length=TemplateLengths(job.base.ref, job.base.template),
         context=job.base.identity.context,
         onto=onto,
+        processes=processes,
         report=job.report,
     )
     job.store.record(prepare_key(job, onto), digest)

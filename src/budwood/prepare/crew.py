@@ -129,7 +129,7 @@ class _Hand:
         how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
         return DataError(
             f"A process that prepared rows ended before its work was done ({how}).",
-            mend="Nothing was stored. The system ends processes when memory runs out: prepare with fewer of them.",
+            mend="Nothing was stored. Processes are ended when memory runs out: prepare with fewer of them (--processes).",
         )
 
 

@@ -122,7 +122,8 @@ def _text_lines(file: SourceFile) -> Iterator[str]:
     """
     for first, content in whole_lines(file.blocks()):
         if not isinstance(content, bytes):
-            raise DataError(f"{file.shown}: line {first:,} holds {content[0].reason}.", mend="Look at its quotes.")
+            reason = cast("Malformed", content[0]).reason
+            raise DataError(f"{file.shown}: line {first:,} holds {reason}.", mend="Look at its quotes.")
         yield from io.StringIO(content.decode("utf-8"), newline="\n")
 
 

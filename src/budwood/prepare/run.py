@@ -131,7 +131,6 @@ class _Stage:
     def read(self, store: "Store", onto: Digest | None) -> None:
         """Have all pieces read, cleaned and encoded."""
         begun = time.perf_counter()
-        section = self._recipe.prepare
         pieces = read_sources(self._recipe.source, folder=self._recipe.folder, found=self._found, report=self._report)
         for batch in self._crew.each("piece", _alone(pieces)):
             self._close_before(batch.source)
@@ -141,7 +140,6 @@ class _Stage:
             path = self._found[batch.source].source.path
             self._tell(f"Reading {path}", self._found[batch.source].rows)
         self._close_before(len(self._recipe.source))
-        self.facts = [found.facts(section.max_malformed) for found in self._found]
         earlier = list(self._crew.each("ancestors", earlier_rows(store, onto)))
         self._table = join_batches(self.batches, earlier)
         self.seconds["read"] = time.perf_counter() - begun
@@ -149,7 +147,11 @@ class _Stage:
     def _close_before(self, number: int) -> None:
         """Check the sources that have come to their end: one of too many faults stops before the next is gone through."""
         for found in self._found[len(self.facts) : number]:
-            self.facts.append(found.facts(self._recipe.prepare.max_malformed))
+            facts = found.facts(self._recipe.prepare.max_malformed)
+            self.facts.append(facts)
+            if facts.left_out:
+                names = ", ".join(facts.left_out)
+                self._report(Event("prepare", f"Left out of {facts.path}, since no row can hold it: {names}"))
 
     def separate(self, onto: str) -> Separated:
         begun = time.perf_counter()

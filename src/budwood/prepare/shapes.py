@@ -10,8 +10,8 @@
     columns     named in the recipe: prompt, completion, system
 
 "tools" beside a conversation are function schemas: a list, or JSON text of one. What is neither prompt nor answer becomes a
-slice when it is a plain value; nested values are left out, and counted by the reader. A record that does not fit its file's
-shape is `Misshapen`; one without an answer fits, and a rule judges it.
+slice when it is a plain value; nested values, and what a message says besides, are left out and listed by the reader. A record
+that does not fit its file's shape is `Misshapen`; one without an answer fits, and a rule judges it.
 """
 
 from collections import Counter
@@ -46,6 +46,7 @@ _SPEAKERS = {
     "observation": "tool",
     "function_response": "tool",
 }
+_ALWAYS_KNOWN = {"role", "content", "from", "value", "weight", "train"}
 _NO_INPUT = {"", "<noinput>", "no input", "noinput", "n/a", "none", "nan", "no input required", "no input needed"}
 """How Alpaca-like sets spell that an instruction has no input (casefolded, without the closing full stop)."""
 
@@ -115,10 +116,26 @@ def _holds_null(value: object) -> bool:
     return any(map(_holds_null, value)) if isinstance(value, list) else value is None
 
 
-def nested_keys(record: Mapping[str, Any], shape: Shape) -> Iterable[str]:
-    """List the keys whose values are no plain values and are therefore left out."""
+def left_out_keys(record: Mapping[str, Any], shape: Shape) -> Iterable[str]:
+    """List what of a record no row holds: keys of nested values, and what a message says besides its text and calls.
+
+    Reasoning ("reasoning_content") is among them: most templates leave it out in silence, and nobody could see it missing.
+    """
     used = _KEYS.get(shape, ())
-    return [key for key, value in record.items() if key not in used and not is_scalar(value)]
+    nested = [key for key, value in record.items() if key not in used and not is_scalar(value)]
+    for key in used:
+        turns = record.get(key)
+        for turn in turns if isinstance(turns, list) else ():
+            if isinstance(turn, dict) and not turn.keys() <= _ALWAYS_KNOWN:
+                nested += [f"{key}[].{name}" for name, value in turn.items() if value and not _is_known(name, turn)]
+    return nested
+
+
+def _is_known(name: str, turn: Mapping[str, Any]) -> bool:
+    """Whether a message's key is taken in; a name only where it is that of a tool's function."""
+    speaker = turn.get("from", turn.get("role"))
+    is_result = isinstance(speaker, str) and _SPEAKERS.get(speaker, speaker) == "tool"
+    return name in _ALWAYS_KNOWN or name == "tool_calls" or (is_result and name in ("tool_call_id", "name"))
 
 
 def is_scalar(value: object) -> bool:

@@ -53,7 +53,7 @@ def tally(batches: Sequence[Batch], separated: Separated) -> Tally:
     import numpy
 
     verdicts, split = separated.verdicts, separated.split
-    splits = {which: int((split == place).sum()) for place, which in enumerate(SPLITS)}
+    splits: dict[str, int] = {which: int((split == place).sum()) for place, which in enumerate(SPLITS)}
     rejected: Counter[str] = Counter()
     touched: Counter[tuple[str, str]] = Counter()
     for batch in batches:

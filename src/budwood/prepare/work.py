@@ -24,7 +24,7 @@ from budwood.prepare.records import Record, read_records
 from budwood.prepare.row import SPLITS, Message, Origin, Rejected, Row, Split, TokenLength
 from budwood.prepare.rules.build import build_rules
 from budwood.prepare.said import Says, key, says
-from budwood.prepare.shapes import nested_keys
+from budwood.prepare.shapes import left_out_keys
 from budwood.prepare.split import name_of, spot_of
 from budwood.prepare.spool import Place, Spool
 from budwood.recipe import PrepareSection
@@ -111,7 +111,7 @@ class Work:
                 key
                 for _, record in whole
                 if isinstance(record, Record)
-                for key in nested_keys(record.value, piece.source.shape)
+                for key in left_out_keys(record.value, piece.source.shape)
             )
         )
         batch.columns = list(dict.fromkeys(name for row in rows for name in row.slices))

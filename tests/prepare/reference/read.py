@@ -21,7 +21,7 @@ from budwood.identity import Digest
 from budwood.prepare.files import SourceFile, open_file
 from budwood.prepare.records import Malformed, Record, records
 from budwood.prepare.row import Message, Origin, Rejected, Row
-from budwood.prepare.shapes import Content, Misshapen, Shape, check_unpadded, convert, nested_keys, recognise
+from budwood.prepare.shapes import Content, Misshapen, Shape, check_unpadded, convert, left_out_keys, recognise
 from budwood.recipe import PrepareSection, SourceSection
 from budwood.tool_calls import strings
 
@@ -133,7 +133,7 @@ def _read_file(
         if isinstance(row, Row):
             result.rows.append(row)
             slices.update(dict.fromkeys(row.slices))
-            left_out.update(dict.fromkeys(nested_keys(cast("Record", record).value, shape)))
+            left_out.update(dict.fromkeys(left_out_keys(cast("Record", record).value, shape)))
             tools = tools or bool(row.tools)
         else:
             malformed += 1
