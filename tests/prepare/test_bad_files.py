@@ -168,6 +168,12 @@ def test_an_archive_made_to_fill_a_disk(bench: Any, monkeypatch: pytest.MonkeyPa
     assert "a.zst unpacks to more than 500 times its" in refused(bench, "a.zst")
 
 
+def test_a_document_that_would_fill_the_memory(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(records, "LARGEST_DOCUMENT_BYTES", 1000)
+    (bench.folder / "a.json").write_text(json.dumps(ROWS))
+    assert "a.json is one JSON document of more than 1,000 bytes" in refused(bench, "a.json")
+
+
 def make_folder(path: Path) -> None:
     path.mkdir()
 

@@ -146,7 +146,7 @@ def fail_in_polars(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> Non
     def read(_: object) -> None:
         raise error
 
-    monkeypatch.setattr(polars, "read_parquet", read)
+    monkeypatch.setattr(polars, "scan_parquet", read)
 
 
 def test_a_parquet_file_over_which_its_reader_panics(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:

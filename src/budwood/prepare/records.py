@@ -36,6 +36,9 @@ class Malformed(NamedTuple):
 Content = bytes | tuple[Record | Malformed, ...]
 TOGETHER = 2000
 """Records of a piece, where it does not consist of lines."""
+LARGEST_DOCUMENT_BYTES = 1 << 29
+TABLE_ROWS = 1 << 15
+"""Rows of a Parquet file that are held at a time."""
 
 
 def contents(file: SourceFile) -> Iterator[tuple[int, Content]]:
@@ -177,7 +180,7 @@ def _last_opening(lines: Sequence[str], delimiter: str) -> int:
 
 def _json(file: SourceFile) -> Iterator[Record | Malformed]:
     try:
-        document = decode(b"".join(file.blocks()).decode("utf-8"))
+        document = decode(_document(file))
     except ValueError as error:
         raise DataError(f"{file.shown} is not JSON: {error}.", mend="Correct that place.") from None
     for number, value in enumerate(_rows_of(document, file.shown), start=1):
@@ -188,13 +191,31 @@ def _json(file: SourceFile) -> Iterator[Record | Malformed]:
             yield Malformed(number, f"{kind(value)} where an object is expected", raw)
 
 
+def _document(file: SourceFile) -> str:
+    held = bytearray()
+    for block in file.blocks():
+        held += block
+        if len(held) > LARGEST_DOCUMENT_BYTES:
+            raise DataError(
+                f"{file.shown} is one JSON document of more than {LARGEST_DOCUMENT_BYTES:,} bytes, which is read as a whole.",
+                mend="Write its rows one a line, e.g. with `jq -c '.[]'`, and call it .jsonl.",
+            )
+    return held.decode("utf-8")
+
+
 def _parquet(file: SourceFile) -> Iterator[Record | Malformed]:
     import polars
 
     try:
-        frame = polars.read_parquet(io.BytesIO(file.content()))
-        for number, values in enumerate(frame.iter_rows(named=True), start=1):
-            yield Record(number, values)
+        # Unpacked in memory where it is packed once more, which Parquet does not need.
+        source = io.BytesIO(file.content()) if file.compression else file.handle
+        source.seek(0)
+        frame = polars.scan_parquet(source)
+        rows = frame.select(polars.len()).collect().item()
+        for start in range(0, rows, TABLE_ROWS):
+            part = frame.slice(start, TABLE_ROWS).collect()
+            for number, values in enumerate(part.iter_rows(named=True), start=start + 1):
+                yield Record(number, values)
     except (polars.exceptions.PolarsError, polars.exceptions.PanicException) as error:
         # A panic, which some damaged files bring about, is no Exception: it would pass every handler on its way out.
         reason = " ".join(str(error).split())[:200]
