@@ -1,4 +1,4 @@
-"""tool_turns: in a conversation that calls tools, results follow their calls, one each, and calls fit the tools that are listed.
+"""tool_turns: in a conversation that calls tools, results follow their calls, one each, and calls fit the tools listed.
 
 At most one system message, then user and assistant in turn; between a message that calls and the next answer stand the
 results and nothing else. What is unanswered at the end (results, or a user message) is taken off, with a record: a row may
