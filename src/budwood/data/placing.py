@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from budwood.data.rows import KeptRow, kept_rows
 from budwood.identity import Digest, short
-from budwood.prepare.dedupe import says
+from budwood.prepare.dedupe import Says, says
 from budwood.prepare.row import Message, Origin, Row
 from budwood.store import Store
 
@@ -87,13 +87,13 @@ def why_placed(store: Store, snapshot: Digest, row: KeptRow) -> Placing:
         return Placing("hashed", row.split, seed)
     if store.tombstone_of(onto) is not None:
         return Placing("unknown", row.split, seed, onto)
-    own = said(row.value)
-    keys = {own} | {said(member.value) for member in members(store, snapshot, row)}
+    own = said(row.value).key
+    keys = {own} | {said(member.value).key for member in members(store, snapshot, row)}
     found = _in_earlier(store, onto, row.group, own, keys)
     if found is None:
         return Placing("new", row.split, seed, onto)
     earlier = why_placed(store, onto, found)
-    return Placing("inherited", row.split, seed, onto, found.row_id, said(found.value) == own, earlier)
+    return Placing("inherited", row.split, seed, onto, found.row_id, said(found.value).key == own, earlier)
 
 
 def members(store: Store, snapshot: Digest, row: KeptRow) -> Iterator[KeptRow]:
@@ -103,11 +103,11 @@ def members(store: Store, snapshot: Digest, row: KeptRow) -> Iterator[KeptRow]:
     return (one for one in rows if one.group == row.group)
 
 
-def said(value: Mapping[str, Any]) -> bytes:
-    """Key of what a stored row says, by which later snapshots recognise it."""
+def said(value: Mapping[str, Any]) -> Says:
+    """What a stored row says, by which later snapshots recognise it; rejected ones are redacted."""
     messages = tuple(map(Message.from_json, value["messages"]))
     origin, tools = Origin(**value["source"]), tuple(value.get("tools", ()))
-    return says(Row(value["row_id"], origin, messages, value["slices"], value["weight"], "auto", tools=tools)).key
+    return says(Row(value["row_id"], origin, messages, {}, 1.0, "auto", tools=tools))
 
 
 def _in_earlier(store: Store, onto: Digest, group: str, own: bytes, keys: set[bytes]) -> KeptRow | None:
@@ -116,7 +116,7 @@ def _in_earlier(store: Store, onto: Digest, group: str, own: bytes, keys: set[by
     for worth in (lambda line: name in line, None):
         near: KeptRow | None = None
         for row in kept_rows(store, onto, worth=worth):
-            key = said(row.value)
+            key = said(row.value).key
             if key == own:
                 return row
             if near is None and key in keys:

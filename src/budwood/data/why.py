@@ -14,11 +14,12 @@ from dataclasses import dataclass
 from itertools import chain, islice
 from typing import Any
 
-from budwood.data.placing import Placing, members, why_placed
+from budwood.data.placing import Placing, members, said, why_placed
 from budwood.data.rows import KeptRow, RejectedRow, kept_rows, rejected_rows
 from budwood.data.trained import Use, trained_on
 from budwood.errors import DataError, StoreError
 from budwood.identity import Digest, short
+from budwood.prepare.dedupe import CONFLICT
 from budwood.store import Store
 
 AnyRow = KeptRow | RejectedRow
@@ -60,7 +61,7 @@ class Story:
         placing: why it lies in its split; None for a rejected row.
         others: other rows of its group.
         neighbours: the first of them.
-        compared: the rows that its own reasons name.
+        compared: the rows that its own reasons name, and in a conflict those that are out with it.
         fell: rule → rows that were rejected for its sake.
         fallen: the first of them.
         uses: what was trained on the snapshot.
@@ -118,7 +119,8 @@ def matches(store: Store, snapshot: Digest, wanted: Wanted) -> Iterator[AnyRow]:
     """
     kept = kept_rows(store, snapshot, worth=wanted.worth)
     rejected = rejected_rows(store, snapshot, worth=wanted.worth)
-    return (row for row in chain(kept, rejected) if wanted.means(row))
+    rows: Iterator[AnyRow] = chain(kept, rejected)
+    return (row for row in rows if wanted.means(row))
 
 
 def tell(store: Store, snapshot: Digest, row: AnyRow) -> Story:
@@ -192,3 +194,13 @@ def _compared(store: Store, snapshot: Digest, row: AnyRow) -> Iterator[AnyRow]:
     reasons: Sequence[str] = [touch.reason for touch in row.touched] if isinstance(row, KeptRow) else [row.reason]
     for named in dict.fromkeys(name for reason in reasons for name in _NAMED.findall(reason)):
         yield from matches(store, snapshot, Wanted(prefix=named))
+    if isinstance(row, RejectedRow) and row.rule == CONFLICT:
+        yield from islice(_rivals(store, snapshot, row), NEIGHBOURS)
+
+
+def _rivals(store: Store, snapshot: Digest, row: RejectedRow) -> Iterator[RejectedRow]:
+    """Read the rejected rows that answer a conflicting row's prompt: where none has a majority, no reason names them."""
+    prompt, sign = said(row.value).prompt, CONFLICT.encode()
+    for one in rejected_rows(store, snapshot, worth=lambda line: sign in line):
+        if one.rule == CONFLICT and one.row_id != row.row_id and said(one.value).prompt == prompt:
+            yield one

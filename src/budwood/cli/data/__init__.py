@@ -2,7 +2,7 @@
 
 import typer
 
-from budwood.cli.data import list_snapshots, why
+from budwood.cli.data import diff, list_snapshots, why
 
 
 def register(app: typer.Typer) -> None:
@@ -12,6 +12,6 @@ def register(app: typer.Typer) -> None:
         no_args_is_help=True,
         rich_markup_mode=None,
     )
-    for module in (list_snapshots, why):
+    for module in (list_snapshots, why, diff):
         module.register(data)
     app.add_typer(data)
