@@ -87,13 +87,13 @@ def why_placed(store: Store, snapshot: Digest, row: KeptRow) -> Placing:
         return Placing("hashed", row.split, seed)
     if store.tombstone_of(onto) is not None:
         return Placing("unknown", row.split, seed, onto)
-    own = said(row.value).key
-    keys = {own} | {said(member.value).key for member in members(store, snapshot, row)}
+    own = _key(row)
+    keys = {own} | {_key(member) for member in members(store, snapshot, row)}
     found = _in_earlier(store, onto, row.group, own, keys)
     if found is None:
         return Placing("new", row.split, seed, onto)
     earlier = why_placed(store, onto, found)
-    return Placing("inherited", row.split, seed, onto, found.row_id, said(found.value).key == own, earlier)
+    return Placing("inherited", row.split, seed, onto, found.row_id, _key(found) == own, earlier)
 
 
 def members(store: Store, snapshot: Digest, row: KeptRow) -> Iterator[KeptRow]:
@@ -110,13 +110,19 @@ def said(value: Mapping[str, Any]) -> Says:
     return says(Row(value["row_id"], origin, messages, {}, 1.0, "auto", tools=tools))
 
 
+def _key(row: KeptRow) -> bytes:
+    """Prompt and answer of a row: what an earlier snapshot's rows are recognised by."""
+    says = said(row.value)
+    return says.prompt + says.answer
+
+
 def _in_earlier(store: Store, onto: Digest, group: str, own: bytes, keys: set[bytes]) -> KeptRow | None:
     """Find the row, else one of its group, in the earlier snapshot; a group mostly keeps its name, so that is tried first."""
     name = group.encode()
     for worth in (lambda line: name in line, None):
         near: KeptRow | None = None
         for row in kept_rows(store, onto, worth=worth):
-            key = said(row.value).key
+            key = _key(row)
             if key == own:
                 return row
             if near is None and key in keys:

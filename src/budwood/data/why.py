@@ -19,12 +19,13 @@ from budwood.data.rows import KeptRow, RejectedRow, kept_rows, rejected_rows
 from budwood.data.trained import Use, trained_on
 from budwood.errors import DataError, StoreError
 from budwood.identity import Digest, short
-from budwood.prepare.dedupe import CONFLICT
 from budwood.store import Store
 
 AnyRow = KeptRow | RejectedRow
 NEIGHBOURS = 5
 """Rows that a story lists of a group, and of those that went for the row's sake."""
+CONFLICT = "conflict"
+"""The rule whose reasons need not name the rows that go together."""
 _ID = re.compile(r"[0-9a-f]{1,64}")
 _NAMED = re.compile(r"\brow ([0-9a-f]{16})\b")
 
