@@ -207,12 +207,12 @@ def plainly(before: Sequence[Line], after: Sequence[Line]) -> tuple[Counter[str]
     pairs: list[tuple[Line | None, Line | None]] = []
     for same in (_same_id, _same_text, _same_prompt):
         for one in list(left):
-            other = next((line for line in right if same(one, line)), None)
-            if other is not None:
+            twin = next((line for line in right if same(one, line)), None)
+            if twin is not None:
                 left.remove(one)
-                right.remove(other)
-                pairs.append((one, other))
-    pairs += [*((one, None) for one in left), *((None, other) for other in right)]
+                right.remove(twin)
+                pairs.append((one, twin))
+    pairs += [*((line, None) for line in left), *((None, line) for line in right)]
     kinds: Counter[str] = Counter()
     by: dict[tuple[str, str], Counter[str]] = {
         (kind, what): Counter() for kind in KINDS for what in ("source", "rule", "place")

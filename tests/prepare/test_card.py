@@ -70,6 +70,6 @@ def test_what_is_not_stated_is_a_warning_at_the_end(bench: Bench) -> None:
     events: list[Event] = []
     bench.write("rows.jsonl", ROWS)
     prepare(bench.recipe("rows.jsonl"), bench.store, token_length=None, context=0, report=events.append)
-    assert events[-2].message == "Not stated, and said so in the data card: rows.jsonl: origin, licence, labelling"
+    assert events[-2].message == "Not stated, as the data card says: rows.jsonl: origin, licence, labelling"
     prepare(bench.recipe({"path": "rows.jsonl", **STATED}), bench.store, token_length=None, context=0, report=events.append)
     assert not events[-2].message.startswith("Not stated")

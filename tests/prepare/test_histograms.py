@@ -68,7 +68,9 @@ def answers(*texts: str, declared: Sequence[str] = ()) -> dict[str, object] | No
 
 
 def test_a_closed_set_of_answers_is_listed_by_split() -> None:
-    rows: Rows = [(split, Sizes(1, 3, label), None) for split in SPLITS for label in ("yes", "yes", "no", "no")]
+    rows: Rows = []
+    for split in SPLITS:
+        rows += [(split, Sizes(1, 3, label), None) for label in ("yes", "yes", "no", "no")]
     assert counted(rows).as_body()["labels"] == {
         "different": 2,
         "rows": [["no", 2, 2, 2], ["yes", 2, 2, 2]],

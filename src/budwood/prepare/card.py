@@ -124,8 +124,8 @@ def _histogram(splits: Mapping[str, Sequence[tuple[int, int]]]) -> str:
     """Draw the bins of all splits, longest bar for the fullest."""
     bins: dict[int, dict[str, int]] = {}
     for split, counted in splits.items():
-        for low, rows in counted:
-            bins.setdefault(low, {})[split] = rows
+        for low, count in counted:
+            bins.setdefault(low, {})[split] = count
     totals = {low: sum(by.values()) for low, by in sorted(bins.items())}
     fullest = max(totals.values())
     rows = [

@@ -32,7 +32,7 @@ def warning(sources: Sequence[Mapping[str, Any]]) -> str:
     if not silent:
         return ""
     shown = "; ".join(f"{path}: {', '.join(words)}" for path, words in list(silent.items())[:3])
-    return f"Not stated, and said so in the data card: {shown}{'; …' if len(silent) > 3 else ''}"
+    return f"Not stated, as the data card says: {shown}{'; …' if len(silent) > 3 else ''}"
 
 
 def limits(body: Mapping[str, Any]) -> Iterator[str]:
