@@ -21,13 +21,14 @@ from budwood.prepare.rules.rule import Rule
 from budwood.prepare.rules.tool_turns import ToolTurns
 from budwood.prepare.separate import OPERATIONS, Separated, separate
 from budwood.prepare.snapshot import Contents, write_snapshot
+from budwood.prepare.stated import warning
 from budwood.recipe import PrepareSection, Recipe
 from budwood.text.near.walk import LONGEST
 
 if TYPE_CHECKING:
     from budwood.store import Store
 
-VERSION = 5
+VERSION = 6
 """Version of the stage: raise it when the same input would give another snapshot."""
 
 
@@ -79,6 +80,9 @@ def prepare(
     seconds = time.perf_counter() - started
     attestation = {"seconds": seconds, "rows_per_s": total / max(seconds, 1e-9), "near_duplicates_by": result.searched_by}
     digest = write_snapshot(store, contents, attestation=attestation)
+    unsaid = warning([facts.as_body() for facts in read.facts])
+    if unsaid:
+        report(Event("prepare", unsaid))
     summary = f"{len(result.placed):,} rows kept, {len(rejected):,} rejected"
     report(Event("prepare", summary, done=total, total=total, unit="rows"))
     return digest

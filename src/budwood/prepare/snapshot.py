@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from budwood.identity import Digest, digest_file
 from budwood.prepare.card import write_card
 from budwood.prepare.croissant import croissant
+from budwood.prepare.histograms import Histograms, measure
 from budwood.prepare.read import SourceFacts
 from budwood.prepare.row import SPLITS, Placed, Rejected, as_json, rejected_as_json
 from budwood.text.pii import redact
@@ -48,7 +49,7 @@ def write_snapshot(store: "Store", contents: Contents, *, attestation: Mapping[s
         rejected = sorted(contents.rejected, key=lambda row: _order(contents.sources, row))
         _write_lines(draft.folder / "rejected.jsonl", (rejected_as_json(row, _redacted) for row in rejected))
         (draft.folder / "card.md").write_text(write_card(body), encoding="utf-8", newline="\n")
-        files = {path.name: digest_file(path) for path in sorted(draft.folder.glob("*.jsonl"))}
+        files = {path.name: (digest_file(path), path.stat().st_size) for path in sorted(draft.folder.glob("*.jsonl"))}
         (draft.folder / "croissant.json").write_text(
             json.dumps(croissant(body, files), indent=2, ensure_ascii=False) + "\n", encoding="utf-8", newline="\n"
         )
@@ -69,6 +70,7 @@ def make_body(contents: Contents) -> dict[str, Any]:
         "sources": [facts.as_body() for facts in contents.sources],
         "groups": dict(contents.groups),
         "lengths": _lengths(contents.placed),
+        "histograms": _histograms(contents),
         "onto": contents.onto,
         "settings": dict(contents.settings),
     }
@@ -85,6 +87,13 @@ def _lengths(placed: Sequence[Placed]) -> dict[str, dict[str, int]]:
             quantiles = {name: tokens[round(share * last)] for name, share in shares.items()}
             lengths[split] = {"rows": len(tokens), "total": sum(tokens)} | quantiles
     return lengths
+
+
+def _histograms(contents: Contents) -> dict[str, Any]:
+    counted = Histograms(contents.settings["labels"])
+    for placed in contents.placed:
+        counted.add(placed.split, measure(placed.row.messages), placed.row.tokens)
+    return counted.as_body()
 
 
 def _write_lines(path: Path, values: Iterable[Mapping[str, Any]]) -> None:
