@@ -1,30 +1,31 @@
 """Small charts as inline SVG; colours come from the page's style."""
 
-from budwood.evaluate.page.markup import signed, text
-from budwood.stats import Interval
+from budwood.page.markup import signed, text
 
 WIDTH = 130
 HEIGHT = 18
 
 
-def interval_bar(interval: Interval, *, reach: float, better: bool | None) -> str:
+def interval_bar(mean: float, low: float, high: float, *, reach: float, better: bool | None) -> str:
     """Draw a difference with its bounds on an axis from -reach to reach, zero in the middle.
 
     Args:
-        interval: the difference.
+        mean: the difference.
+        low: its lower bound.
+        high: its upper bound.
         reach: end of the axis, above 0.
         better: True and False colour it; None: the interval holds zero.
     """
     kind = {True: "better", False: "worse", None: "open"}[better]
-    low, high, mean = (_place(value, reach) for value in (interval.low, interval.high, interval.mean))
+    start, end, dot = (_place(value, reach) for value in (low, high, mean))
     middle, centre = WIDTH / 2, HEIGHT / 2
-    label = f"{signed(interval.mean)}, between {signed(interval.low)} and {signed(interval.high)}"
+    label = f"{signed(mean)}, between {signed(low)} and {signed(high)}"
     return (
         f'<svg class="interval {kind}" width="{WIDTH}" height="{HEIGHT}" role="img" aria-label="{text(label)}">'
         f'<line class="axis" x1="0" x2="{WIDTH}" y1="{centre}" y2="{centre}"/>'
         f'<line class="zero" x1="{middle}" x2="{middle}" y1="0" y2="{HEIGHT}"/>'
-        f'<rect class="span" x="{low:.1f}" width="{max(high - low, 1.5):.1f}" y="{centre - 3}" height="6" rx="3"/>'
-        f'<circle class="mean" cx="{mean:.1f}" cy="{centre}" r="4.5"/></svg>'
+        f'<rect class="span" x="{start:.1f}" width="{max(end - start, 1.5):.1f}" y="{centre - 3}" height="6" rx="3"/>'
+        f'<circle class="mean" cx="{dot:.1f}" cy="{centre}" r="4.5"/></svg>'
     )
 
 
