@@ -29,16 +29,35 @@ def interval_bar(mean: float, low: float, high: float, *, reach: float, better: 
     )
 
 
-def share_bars(shares: list[tuple[str, float | None]]) -> str:
+def share_bars(shares: list[tuple[str, float | None]], *, width: int = 120) -> str:
     """Draw values of 0 to 1 as thin bars above each other; the class names who each is."""
     height = 6 * len(shares) + 2
     bars = "".join(
-        f'<rect class="track" x="0" y="{6 * place + 1}" width="120" height="4" rx="2"/>'
-        f'<rect class="{kind}" x="0" y="{6 * place + 1}" width="{120 * min(1.0, max(0.0, value)):.1f}" height="4" rx="2"/>'
+        f'<rect class="track" x="0" y="{6 * place + 1}" width="{width}" height="4" rx="2"/>'
+        f'<rect class="{kind}" x="0" y="{6 * place + 1}" width="{width * min(1.0, max(0.0, value)):.1f}" height="4" rx="2"/>'
         for place, (kind, value) in enumerate(shares)
         if value is not None
     )
-    return f'<svg class="shares" width="120" height="{height}" aria-hidden="true">{bars}</svg>'
+    return f'<svg class="shares" width="{width}" height="{height}" aria-hidden="true">{bars}</svg>'
+
+
+def legend(kinds: list[str]) -> str:
+    """Say which colour of `share_bars` is whose."""
+    items = "".join(
+        f'<span><svg class="shares" width="12" height="8" aria-hidden="true">'
+        f'<rect class="{kind}" width="12" height="8" rx="2"/></svg>{text(kind)}</span>'
+        for kind in kinds
+    )
+    return f'<p class="legend">{items}</p>'
+
+
+def stacked_bar(parts: list[tuple[str, float]]) -> str:
+    """Draw shares that add up to 1 as one bar as wide as the page allows; the class names what each is."""
+    start, pieces = 0.0, []
+    for kind, share in parts:
+        pieces.append(f'<rect class="{kind}" x="{1000 * start:.1f}" width="{1000 * share:.1f}" height="14"/>')
+        start += share
+    return f'<svg class="stacked" viewBox="0 0 1000 14" preserveAspectRatio="none" aria-hidden="true">{"".join(pieces)}</svg>'
 
 
 def _place(value: float, reach: float) -> float:
