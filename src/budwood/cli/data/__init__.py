@@ -2,16 +2,17 @@
 
 import typer
 
-from budwood.cli.data import diff, list_snapshots, why
+from budwood.cli.data import diff, list_snapshots, report, why
 
 
 def register(app: typer.Typer) -> None:
-    data = typer.Typer(
+    """Put the group and its commands into the tree."""
+    group = typer.Typer(
         name="data",
-        help="Ask what became of rows, compare snapshots, take rows out.",
+        help="Ask what became of rows, compare snapshots, choose rows, take rows out.",
         no_args_is_help=True,
         rich_markup_mode=None,
     )
-    for module in (list_snapshots, why, diff):
-        module.register(data)
-    app.add_typer(data)
+    for module in (list_snapshots, why, diff, report,):
+        module.register(group)
+    app.add_typer(group)
