@@ -13,8 +13,8 @@ def write_card(body: Mapping[str, Any]) -> str:
     counts = body["counts"]
     parts = [
         f"# Data card: {body['name']}",
-        f"{counts['read']:,} rows read = {counts['kept']:,} kept + {counts['rejected']:,} rejected. Every rejected row is "
-        "in `rejected.jsonl`, with rule and reason.",
+        f"{counts['read']:,} rows read = {counts['kept']:,} kept + {counts['rejected']:,} rejected{_forgotten(counts)}. Every "
+        "rejected row is in `rejected.jsonl`, with rule and reason.",
         "## Splits",
         _table(["split", "rows", "groups", "used for"], _splits(body)),
         _groups(body),
@@ -28,6 +28,11 @@ def write_card(body: Mapping[str, Any]) -> str:
         _personal_data(body["rules"]),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _forgotten(counts: Mapping[str, int]) -> str:
+    """Rows that were taken out on request, after this data had been prepared; see `budwood.data.forget`."""
+    return f" + {counts['forgotten']:,} removed on request since" if counts.get("forgotten") else ""
 
 
 def _splits(body: Mapping[str, Any]) -> Iterable[Sequence[object]]:
