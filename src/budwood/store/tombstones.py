@@ -42,6 +42,11 @@ class Tombstone:
         """Whether it is the one that the event of the removal speaks of; older events do not say which."""
         return bool(detail.get("tombstone", self.own_digest) == self.own_digest)
 
+    def line(self) -> str:
+        """Say in a line what was removed, why, and what stands in its place."""
+        instead = f" → {short(self.successor)}" if self.successor else ""
+        return f"{self.kind} {short(self.digest)}{instead}, on {self.at[:10]} by {self.who}: {self.reason}"
+
     def refusal(self) -> StoreError:
         """Say why the object cannot be read."""
         instead = f" In its place stands {short(self.successor)}…." if self.successor else ""

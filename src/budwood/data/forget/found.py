@@ -40,6 +40,7 @@ class InSnapshot:
         rows: train, validation, test, rejected → ids of the rows that go, where there are any.
         copies: how many of them were not looked for, but say the same as one that was.
         other_lines: other file → lines that name such a row or hold the text.
+        sources: source file → lines that the rows came from, where they still stand unless somebody took them out.
     """
 
     digest: Digest
@@ -47,6 +48,7 @@ class InSnapshot:
     rows: Mapping[str, tuple[str, ...]]
     copies: int
     other_lines: Mapping[str, int]
+    sources: Mapping[str, tuple[int, ...]]
 
     @property
     def ids(self) -> frozenset[str]:
@@ -123,6 +125,15 @@ class Survey:
         return {name: counts[name] for name in (*SPLITS, REJECTED)}
 
     @property
+    def sources(self) -> dict[str, list[int]]:
+        """Source file, as recipes name it → lines that the rows came from."""
+        lines: dict[str, set[int]] = {}
+        for one in self.snapshots:
+            for file, numbers in one.sources.items():
+                lines.setdefault(file, set()).update(numbers)
+        return {file: sorted(numbers) for file, numbers in sorted(lines.items())}
+
+    @property
     def is_empty(self) -> bool:
         """Whether there is nothing that could be taken out."""
         return not (self.snapshots or self.reports or self.releases or self.attachments)
@@ -138,6 +149,7 @@ class Survey:
                     "rows": {split: list(rows) for split, rows in one.rows.items()},
                     "copies": one.copies,
                     "other_lines": dict(one.other_lines),
+                    "sources": {file: list(lines) for file, lines in one.sources.items()},
                 }
                 for one in self.snapshots
             ],

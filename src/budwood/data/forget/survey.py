@@ -87,6 +87,7 @@ def _find_rows(store: Store, wanted: Wanted, snapshots: Sequence[Digest], tick: 
     found = _Rows()
     for digest in snapshots:
         rows: dict[str, list[str]] = {}
+        sources: dict[str, list[int]] = {}
         copies = 0
         prompts: list[list[str]] = []
         for split, row in _rows(store, digest, tick) if keys else ():
@@ -95,15 +96,16 @@ def _find_rows(store: Store, wanted: Wanted, snapshots: Sequence[Digest], tick: 
                 continue
             copies += not asked
             rows.setdefault(split, []).append(str(row["row_id"]))
+            sources.setdefault(str(row["source"]["file"]), []).append(int(row["source"]["line"]))
             if split in ("train", "validation"):
                 prompts.append(spoken(row)[:-1])
         ids = frozenset(row for listed in rows.values() for row in listed)
         other = _other_lines(store, digest, wanted, ids)
         if rows or other:
             name = str(store.manifest(digest).body.get("name", ""))
-            found.snapshots.append(
-                InSnapshot(digest, name, {split: tuple(listed) for split, listed in rows.items()}, copies, other)
-            )
+            listed_rows = {split: tuple(listed) for split, listed in rows.items()}
+            places = {file: tuple(lines) for file, lines in sources.items()}
+            found.snapshots.append(InSnapshot(digest, name, listed_rows, copies, other, places))
             found.prompts[digest] = prompts
     return found
 
