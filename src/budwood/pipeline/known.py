@@ -50,7 +50,8 @@ def prepared(job: Job) -> Digest | None:
 def earlier_snapshots(job: Job) -> list[Digest | None]:
     """Snapshots that releases of this name were made from, oldest first, after None for "from scratch".
 
-    Removed ones are left out, and said: a new snapshot can no longer keep its rows on the sides that they had there.
+    One that lost rows on request is what took its place, and it is said that its sources may bring them back. Removed ones
+    are left out, and said: a new snapshot can no longer keep its rows on the sides that they had there.
     """
     lost = "removed: splits are no longer inherited from there"
     for row in job.store.releases(job.recipe.name):
@@ -58,10 +59,18 @@ def earlier_snapshots(job: Job) -> list[Digest | None]:
             job.say("prepare", f"Release {row.name}@{row.version} was {lost}")
     found: list[Digest | None] = [None]
     for snapshot in _snapshots(job):
-        if job.store.tombstone_of(snapshot) is None:
-            found.append(snapshot)
-        else:
+        current = job.store.current(snapshot)
+        if job.store.tombstone_of(current) is not None:
             job.say("prepare", f"Snapshot {short(snapshot)} was {lost}")
+        elif current not in found:
+            found.append(current)
+            gone = int(job.store.manifest(current).body.get("counts", {}).get("forgotten", 0))
+            if gone:
+                rows = "1 row was" if gone == 1 else f"{gone:,} rows were"
+                job.say(
+                    "prepare",
+                    f"{rows} removed from snapshot {short(snapshot)} on request: sources that hold them bring them back",
+                )
     return found
 
 

@@ -26,8 +26,8 @@ def write_card(body: Mapping[str, Any]) -> str:
     counts = body["counts"]
     parts = [
         f"# Data card: {_plain(body['name'])}",
-        f"{counts['read']:,} rows read = {counts['kept']:,} kept + {counts['rejected']:,} rejected. Every rejected row is "
-        "in `rejected.jsonl`, with rule and reason.",
+        f"{counts['read']:,} rows read = {counts['kept']:,} kept + {counts['rejected']:,} rejected{_forgotten(counts)}. Every "
+        "rejected row is in `rejected.jsonl`, with rule and reason.",
         *_not_stated(body["sources"]),
         "## Splits",
         _table(["split", "rows", "groups", "used for"], _splits(body)),
@@ -56,6 +56,11 @@ def _not_stated(sources: Iterable[Mapping[str, Any]]) -> list[str]:
         "**Warning.** Nobody can answer for what is missing here; it is stated under `[[source]]` in the recipe.",
         "\n".join(silent),
     ]
+
+
+def _forgotten(counts: Mapping[str, int]) -> str:
+    """Rows that were taken out on request, after this data had been prepared; see `budwood.data.forget`."""
+    return f" + {counts['forgotten']:,} removed on request since" if counts.get("forgotten") else ""
 
 
 def _splits(body: Mapping[str, Any]) -> Iterable[Sequence[object]]:

@@ -2,7 +2,7 @@
 
 import typer
 
-from budwood.cli.data import diff, list_snapshots, report, why
+from budwood.cli.data import diff, forget, list_snapshots, report, why
 
 
 def register(app: typer.Typer) -> None:
@@ -13,6 +13,6 @@ def register(app: typer.Typer) -> None:
         no_args_is_help=True,
         rich_markup_mode=None,
     )
-    for module in (list_snapshots, why, diff, report,):
+    for module in (list_snapshots, why, diff, report, forget,):
         module.register(group)
     app.add_typer(group)
