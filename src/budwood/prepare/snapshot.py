@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from budwood.identity import Digest, digest_file
 from budwood.prepare.card import write_card
 from budwood.prepare.croissant import croissant
+from budwood.prepare.lengths import summarise_lengths
 from budwood.prepare.read import SourceFacts
 from budwood.prepare.row import SPLITS, Placed, Rejected, as_json, rejected_as_json
 from budwood.text.pii import redact
@@ -76,15 +77,8 @@ def make_body(contents: Contents) -> dict[str, Any]:
 
 def _lengths(placed: Sequence[Placed]) -> dict[str, dict[str, int]]:
     """Summarise token lengths by split; empty where they were not measured."""
-    lengths: dict[str, dict[str, int]] = {}
-    for split in SPLITS:
-        tokens = sorted(p.row.tokens for p in placed if p.split == split and p.row.tokens is not None)
-        if tokens:
-            last = len(tokens) - 1
-            shares = {"min": 0.0, "p50": 0.5, "p90": 0.9, "p99": 0.99, "max": 1.0}
-            quantiles = {name: tokens[round(share * last)] for name, share in shares.items()}
-            lengths[split] = {"rows": len(tokens), "total": sum(tokens)} | quantiles
-    return lengths
+    found = {split: [p.row.tokens for p in placed if p.split == split and p.row.tokens is not None] for split in SPLITS}
+    return {split: summarise_lengths(tokens) for split, tokens in found.items() if tokens}
 
 
 def _write_lines(path: Path, values: Iterable[Mapping[str, Any]]) -> None:
