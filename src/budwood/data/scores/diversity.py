@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 BATCH = 32
 """Rows that are looked at again together."""
+DIGITS = 12
+"""Decimals in which what two rows add has to differ."""
 STEP = 1000
 """Rows between two calls of `tick`."""
 
@@ -77,7 +79,8 @@ class _Cover:
         places = numpy.arange(ends[-1] if len(ends) else 0) + numpy.repeat(self._rows.starts[rows] - (ends - sizes), sizes)
         mass = self._mass[self._rows.pairs[places]]
         steps = numpy.log1p(numpy.repeat(1.0 / sizes, sizes) / (1.0 + mass))
-        return numpy.add.reduceat(steps, ends - sizes) if len(rows) else steps
+        # Sums of the same numbers in another order differ in their last digits, which must not tell equal rows apart.
+        return numpy.add.reduceat(steps, ends - sizes).round(DIGITS) if len(rows) else steps
 
     def take(self, row: int) -> None:
         own = self._rows.pairs[self._rows.starts[row] : self._rows.starts[row + 1]]
