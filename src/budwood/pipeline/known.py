@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from budwood.errors import TrainingError
+from budwood.errors import DataError, TrainingError
 from budwood.identity import Digest, digest_file, short
 from budwood.pipeline.job import Job
 
@@ -38,8 +38,33 @@ def _digest(path: Path) -> Digest | None:
         return None
 
 
+def given_snapshot(job: Job) -> Digest | None:
+    """The snapshot that the job was given to work on instead of preparing one.
+
+    Raises:
+        DataError: there is something else under those digits, or it was prepared for another recipe.
+    """
+    if not job.snapshot:
+        return None
+    digest = job.store.resolve(job.snapshot.removesuffix("…"))
+    manifest = job.store.manifest(digest)
+    if manifest.kind != "snapshot":
+        raise DataError(f"{short(digest)}… is no snapshot but a {manifest.kind}.", where="--snapshot", mend="Name a snapshot.")
+    name = manifest.body.get("name", job.recipe.name)
+    if name != job.recipe.name:
+        raise DataError(
+            f"Snapshot {short(digest)}… was prepared for {name!r}, the recipe is {job.recipe.name!r}.",
+            where="--snapshot",
+            mend="Use its recipe: what is held out there is not held out here.",
+        )
+    return digest
+
+
 def prepared(job: Job) -> Digest | None:
-    """The snapshot of this very recipe and these very files, if it has been made, fresh or onto an earlier one."""
+    """The snapshot to work on, if there is one: given, or made of this very recipe and files, fresh or onto an earlier one."""
+    given = given_snapshot(job)
+    if given is not None:
+        return given
     for onto in (None, *_snapshots(job)):
         done = job.store.done(prepare_key(job, onto))
         if done is not None:

@@ -101,12 +101,15 @@ def _without_data(job: Job) -> str:
 
 
 def prepare(job: Job) -> Digest:
-    """Make the snapshot, on top of an earlier one of the same name so that no row changes sides."""
+    """Make the snapshot, on top of an earlier one of the same name so that no row changes sides; or take the given one."""
     from budwood.prepare.run import prepare as run_prepare
 
     done = prepared(job)
     if done is not None:
-        job.say("prepare", f"Unchanged: snapshot {short(done)} is used again")
+        said = (
+            f"Snapshot {short(done)} is used as given" if job.snapshot else f"Unchanged: snapshot {short(done)} is used again"
+        )
+        job.say("prepare", said)
         return done
     onto = earlier_snapshots(job)[-1]
     if onto is not None:

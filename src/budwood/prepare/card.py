@@ -37,6 +37,7 @@ def write_card(body: Mapping[str, Any]) -> str:
         "## What was done",
         _table(["rule", "version", "options", "changed", "dropped", "flagged"], _rules(body["rules"])),
         "In the order in which rows passed them. Changed and flagged count kept rows; dropped counts rejected ones.",
+        *_selection(body.get("selection")),
         *_lengths(body),
         *_labels(body["histograms"]["labels"]),
         "## Known limits",
@@ -109,6 +110,27 @@ def _option(value: object) -> str:
     if isinstance(value, str):
         return value[:12] if len(value) == 64 else value or "none"
     return f"{value:g}" if isinstance(value, float) else "none" if value is None else str(value)
+
+
+def _selection(selection: Mapping[str, Any] | None) -> list[str]:
+    """How the train rows were chosen among those of an earlier snapshot; see `budwood.data.select`."""
+    if selection is None:
+        return []
+    text = (
+        f"{selection['kept']:,} of {selection['of']:,} train rows of snapshot {selection['parent'][:12]} were chosen by "
+        f"{selection['by']} (asked for: {selection['top']}). The others are in `rejected.jsonl` under the rule `select`, as "
+        "they were when they were kept. Validation and test are those of that snapshot."
+    )
+    figures = [("all", selection["scores"]), ("chosen", selection["scores_kept"])]
+    names = list(selection["scores"])
+    table = _table(["rows", *names], [[rows, *(found[name] for name in names)] for rows, found in figures])
+    notes = [f"{count:,} rows could not be scored: {why}." for why, count in selection["unscored"].items()]
+    if selection["by"] == "ifd":
+        done = "left out" if selection["without_mismatched"] else "chosen where their rank was high enough"
+        notes.append(
+            f"{selection['mismatched']:,} rows have an IFD of 1 or more, prompt and answer mismatched; they were {done}."
+        )
+    return ["## Selection", text, table, *notes]
 
 
 def _lengths(body: Mapping[str, Any]) -> list[str]:

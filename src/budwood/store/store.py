@@ -189,6 +189,10 @@ class Store:
             folder.mkdir(parents=True, exist_ok=True)
         return folder
 
+    def cached(self, name: str) -> list[Path]:
+        """All files of that name in caches, whichever object they are about."""
+        return sorted((self.root / "cache").glob(f"*/{name}"))
+
     def drop_work(self, key: str) -> None:
         rmtree(self.root / "work" / check_key(key), ignore_errors=True)
 

@@ -2,7 +2,7 @@
 
 import typer
 
-from budwood.cli.data import diff, forget, list_snapshots, report, why
+from budwood.cli.data import diff, forget, list_snapshots, report, score, select, why
 
 
 def register(app: typer.Typer) -> None:
@@ -13,6 +13,14 @@ def register(app: typer.Typer) -> None:
         no_args_is_help=True,
         rich_markup_mode=None,
     )
-    for module in (list_snapshots, why, diff, report, forget,):
+    for module in (
+        list_snapshots,
+        why,
+        diff,
+        report,
+        score,
+        select,
+        forget,
+    ):
         module.register(group)
     app.add_typer(group)
