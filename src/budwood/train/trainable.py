@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from budwood.engine.packed import PackedBatch
 
 FUSED = "fused layers"
-"""The way of layers that are one node each."""
+"""What the way of layers that are one node each begins with."""
 
 
 class Trainable(Protocol):
@@ -83,7 +83,8 @@ class AdapterTraining:
 
     @property
     def way(self) -> str:
-        return FUSED if self._fused else _way(self._model, _first(self._model).dtype, self._compiled)
+        way = _way(self._model, _first(self._model).dtype, self._compiled)
+        return f"{FUSED}, attention: {way}" if self._fused else way
 
     def loss_sum(self, batch: "PackedBatch", *, dropout: torch.Generator | None) -> Tensor:
         with self._bank.use(self._slot, dropout=dropout), compiling() if self._compiled else nullcontext():
