@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from budwood.engine.packed import PackedBatch
 
 FUSED = "fused layers"
-"""The way of layers that are one node each."""
+"""What the way of layers that are one node each begins with."""
 
 
 class Trainable(Protocol):
@@ -89,7 +89,8 @@ class AdapterTraining:
 
     @property
     def way(self) -> str:
-        return FUSED if self._fused else _way(self._model, _first(self._model).dtype, self._compiled)
+        way = _way(self._model, _first(self._model).dtype, self._compiled)
+        return f"{FUSED}, attention: {way}" if self._fused else way
 
     @property
     def multiple(self) -> int:
