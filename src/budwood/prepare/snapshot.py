@@ -10,9 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from budwood.identity import Digest, digest_file
-from budwood.prepare.card import write_card
-from budwood.prepare.croissant import croissant
+from budwood.identity import Digest
+from budwood.prepare.describe import describe
 from budwood.prepare.histograms import Histograms, measure
 from budwood.prepare.lengths import summarise_lengths
 from budwood.prepare.read import SourceFacts
@@ -49,11 +48,7 @@ def write_snapshot(store: "Store", contents: Contents, *, attestation: Mapping[s
             _write_lines(draft.folder / f"{split}.jsonl", rows)
         rejected = sorted(contents.rejected, key=lambda row: _order(contents.sources, row))
         _write_lines(draft.folder / "rejected.jsonl", (rejected_as_json(row, _redacted) for row in rejected))
-        (draft.folder / "card.md").write_text(write_card(body), encoding="utf-8", newline="\n")
-        files = {path.name: (digest_file(path), path.stat().st_size) for path in sorted(draft.folder.glob("*.jsonl"))}
-        (draft.folder / "croissant.json").write_text(
-            json.dumps(croissant(body, files), indent=2, ensure_ascii=False) + "\n", encoding="utf-8", newline="\n"
-        )
+        describe(draft.folder, body)
         return draft.commit(parents=[], body=body, attestation=dict(attestation))
 
 
