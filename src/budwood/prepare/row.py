@@ -4,7 +4,7 @@ Rows are immutable; a rule that changes one returns another. Anything that is ke
 ("2 e-mail addresses redacted"), never words of the row.
 """
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple, Protocol
 
@@ -47,8 +47,10 @@ class Message(NamedTuple):
     name: str = ""
 
     @property
-    def texts(self) -> Iterator[str]:
+    def texts(self) -> Iterable[str]:
         """Everything in it that somebody wrote."""
+        if not self.calls and not self.name:
+            return (self.content,)
         return strings((self.content, [call["function"] for call in self.calls], self.name))
 
     def mend(self, change: Callable[[str], str], *, arguments: bool = True) -> "Message":

@@ -13,15 +13,9 @@ and mean digits and word characters of every script. tests/text/test_linear.py h
 import re
 from typing import Any
 
-_ESCAPE = re.compile(r"\\(.)", re.DOTALL)
-_SPELT = {
-    "d": r"\p{Nd}",
-    "D": r"\P{Nd}",
-    "w": r"[\p{Alphabetic}\p{M}\p{Nd}\p{Pc}]",
-    "W": r"[^\p{Alphabetic}\p{M}\p{Nd}\p{Pc}]",
-    "s": r"[\p{White_Space}]",
-    "S": r"[^\p{White_Space}]",
-}
+_TOKEN = re.compile(r"\\(?P<escape>.)|(?P<open>\[\^?\]?)|(?P<close>\])", re.DOTALL)
+_WORD = r"\p{Alphabetic}\p{M}\p{Nd}\p{Pc}"
+_SPELT = {"d": r"\p{Nd}", "D": r"\P{Nd}", "s": r"\p{White_Space}", "S": r"\P{White_Space}"}
 LARGEST = 64 << 20
 """Bytes that a compiled pattern may take."""
 
@@ -34,7 +28,7 @@ class LinearPattern:
     """
 
     def __init__(self, pattern: str) -> None:
-        self._pattern = _ESCAPE.sub(lambda found: _SPELT.get(found[1], found[0]), pattern)
+        self._pattern = _spelt(pattern)
         self._validator = _compile(self._pattern, pattern)
 
     def search(self, text: str) -> bool:
@@ -52,6 +46,67 @@ class LinearPattern:
 
         changed = pl.Series([text], dtype=pl.String).str.replace_all(self._pattern, by.replace("$", "$$"))
         return str(changed[0])
+
+
+def gate(pattern: str) -> str:
+    r"""Give a pattern that can be searched in linear time and matches wherever a Python one does, and perhaps elsewhere.
+
+    Look-around and upper limits are taken out, a back-reference stands for anything short, and word boundaries are ASCII's,
+    which hold wherever Unicode's do beside an ASCII sign. So a text without a match needs no look with the exact pattern,
+    which costs a hundred times as much.
+    """
+    flags, rest = re.match(r"(\(\?[a-z]+\))?(.*)", pattern, re.DOTALL).groups()  # type: ignore[union-attr]  # it always matches
+    kept, position = [], 0
+    for found in re.finditer(r"\\.|\(\?<?[=!]", rest, re.DOTALL):
+        if found.start() < position or found[0].startswith("\\"):
+            continue
+        kept.append(rest[position : found.start()])
+        position = _end_of_group(rest, found.start())
+    bare = "".join([*kept, rest[position:]])
+    bare = re.sub(r"\\([b1-9])", lambda found: r"(?-u:\b)" if found[1] == "b" else ".{0,9}", bare)
+    bare = re.sub(r"\(\?P<\w+>", "(?:", bare)
+    bare = re.sub(r"\{(\d+),\d{2,}\}", r"{\1,}", bare)
+    return f"(?{flags[2:-1]}:{bare})" if flags else f"(?:{bare})"
+
+
+def _end_of_group(pattern: str, start: int) -> int:
+    depth, place, in_class = 0, start, False
+    while place < len(pattern):
+        sign = pattern[place]
+        if sign == "\\":
+            place += 1
+        elif in_class:
+            in_class = sign != "]"
+        elif sign == "[":
+            in_class = True
+            place += pattern[place + 1 : place + 2] == "]"
+        elif sign in "()":
+            depth += 1 if sign == "(" else -1
+            if depth == 0:
+                return place + 1
+        place += 1
+    raise ValueError(f"{pattern!r} has an open group")
+
+
+def _spelt(pattern: str) -> str:
+    """Spell out the classes that the two libraries read differently; one of them knows no class inside a class."""
+    kept, position, in_class = [], 0, False
+    for found in _TOKEN.finditer(pattern):
+        kept.append(pattern[position : found.start()])
+        position = found.end()
+        said = found[0]
+        if found["escape"] in ("w", "W"):
+            if in_class and found["escape"] == "W":
+                raise ValueError(rf"{pattern!r} has \W inside brackets: write the signs themselves")
+            said = _WORD if in_class else f"[{'^' if found['escape'] == 'W' else ''}{_WORD}]"
+        elif found["escape"]:
+            said = _SPELT.get(found["escape"], said)
+        elif found["open"] and not in_class:
+            in_class = True
+        elif found["close"]:
+            in_class = False
+        kept.append(said)
+    return "".join([*kept, pattern[position:]])
 
 
 def _compile(spelt: str, pattern: str) -> Any:

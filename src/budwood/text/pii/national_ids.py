@@ -32,7 +32,7 @@ class Form(NamedTuple):
 
 
 def _form(country: str, pattern: str, check: checks.Check, words: str = "") -> Form:
-    near = re.compile(rf"(?i)(?<![^\W\d_])(?:{words})(?![^\W\d_])") if words else None
+    near = re.compile(rf"(?i)\b(?:{words})\b") if words else None
     return Form(country, re.compile(START + pattern + END), check, near)
 
 

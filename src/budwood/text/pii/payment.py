@@ -10,7 +10,7 @@ START = r"(?<![\w/])(?<!\w[-.])"
 END = r"(?!-?\w)(?!\.\d)"
 
 CARD = re.compile(START + r"\d(?:[ -]?\d){12,18}" + END)
-IBAN = re.compile(r"\b[A-Z]{2}\d{2}(?: ?[A-Z0-9]){11,30}\b", re.IGNORECASE)
+IBAN = re.compile(r"\b[A-Z]{2}\d{2}(?:[ -]?[A-Z0-9]{4}){2,7}(?:[ -]?[A-Z0-9]{1,4})?\b|\b[a-z]{2}\d{2}[a-z0-9]{11,30}\b")
 
 _CARD_LENGTHS: Mapping[str, tuple[int, ...]] = {
     "2": (16,),  # Mastercard's newer range
@@ -40,7 +40,7 @@ def iban_length(found: str) -> int:
     # Words may follow an IBAN ("DE89 3704 ... 00 TO my account"): the longest prefix that passes is the number.
     ends = [i for i in range(15, len(found) + 1) if i == len(found) or not found[i].isalnum() or found[i - 1] != " "]
     for end in reversed(ends):
-        compact = found[:end].replace(" ", "")
+        compact = found[:end].replace(" ", "").replace("-", "")
         digits = sum(sign.isdigit() for sign in compact)
         if 15 <= len(compact) <= 34 and digits >= 10 and found[end - 1] != " " and mod97(compact):
             return end

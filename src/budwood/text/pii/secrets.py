@@ -6,16 +6,6 @@ so (`password = …`) and it looks like one: letters with digits or signs, and n
 
 import re
 
-HINTS = (
-    "sk-", "akia", "asia", "ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat_", "glpat-", "xox", "hf_", "aiza", "k_live_",
-    "k_test_", "whsec_", "eyj", "-----begin", "npm_", "pypi-", "sg.", "gocspx-", "ya29.", "dop_v1_", "shpat_", "hooks.slack",
-    "accountkey=", "bearer ", ":aa", "lin_api_", "nvapi-", "xapp-", "sq0",
-)  # fmt: skip
-"""In lower case: a text without any of them and of NAMES holds no secret that is looked for."""
-NAMES = (
-    "passw", "pwd", "secret", "token", "key", "passphrase", "credential", "://", "contraseñ", "kennwort", "mot de passe",
-)  # fmt: skip
-
 MARKED = re.compile(
     r"-----BEGIN [A-Z0-9 ]{0,30}PRIVATE KEY(?: BLOCK)?-----[\s\S]{1,8000}?-----END [A-Z0-9 ]{0,30}PRIVATE KEY(?: BLOCK)?-----"
     r"|\bsk-(?=[A-Za-z_-]{0,60}\d)(?:[A-Za-z]{1,12}-){0,2}[A-Za-z0-9_-]{20,250}"
@@ -32,7 +22,7 @@ MARKED = re.compile(
     r"|\beyJ[A-Za-z0-9_-]{10,2000}\.eyJ[A-Za-z0-9_-]{10,4000}\.[A-Za-z0-9_-]{10,1000}"
 )
 
-_NAMED = re.compile(
+NAMED = re.compile(
     r"(?i)(?:"
     r"\b(?:[a-z0-9]{1,20}[_-]){0,4}(?:passwo?r?d|passwd|pwd|passphrase|secret|token"
     r"|(?:api|access|auth|secret|private|account)[_ -]?key"
@@ -41,7 +31,7 @@ _NAMED = re.compile(
     r"|\bauthorization: ?(?:basic|bearer) |\bbearer "
     r")[\"'`]?(?P<value>[^\s\"'`,;<>()\[\]{}]{6,256})"
 )
-_IN_URL = re.compile(r"(?i)\b[a-z][a-z0-9+.-]{1,20}://[^\s/:@\"'<>]{1,64}:(?P<value>[^\s/@\"'<>]{3,128})@(?=[\w.-])")
+IN_ADDRESS = re.compile(r"(?i)\b[a-z][a-z0-9+.-]{1,20}://[^\s/:@\"'<>]{1,64}:(?P<value>[^\s/@\"'<>]{3,128})@(?=[\w.-])")
 _NO_SECRET = re.compile(
     r"(?i)[$%*<\[{]|x{4,}|\.{3}|https?:|os\.|env\.|process\.|getenv|[a-z_]+\.[a-z_.]+$|[a-z_]+\("
     r"|(?:your|my|the|some|example|sample|dummy|placeholder|changeme|redacted|none|null|true|false)(?:[_ -]|$)"
@@ -50,7 +40,7 @@ _NO_SECRET = re.compile(
 
 def named(text: str, position: int = 0) -> tuple[int, int] | None:
     """Find the next value whose name calls it a secret; its place without the name, or None."""
-    while match := _NAMED.search(text, position):
+    while match := NAMED.search(text, position):
         value = match["value"].rstrip(".!?:")
         if _looks_secret(value):
             start = match.start("value")
@@ -61,9 +51,9 @@ def named(text: str, position: int = 0) -> tuple[int, int] | None:
 
 def in_address(text: str, position: int = 0) -> tuple[int, int] | None:
     """Find the next password inside an address (scheme://name:password@host)."""
-    match = _IN_URL.search(text, position)
+    match = IN_ADDRESS.search(text, position)
     while match and _NO_SECRET.match(match["value"]):
-        match = _IN_URL.search(text, match.end())
+        match = IN_ADDRESS.search(text, match.end())
     return match.span("value") if match else None
 
 

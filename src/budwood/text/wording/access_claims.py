@@ -36,7 +36,8 @@ def claim(answer: str, prompt: str = "") -> str:
     """Say what an answer claims to have opened, in our words; empty for an answer that claims nothing of the kind."""
     known = phrases("access_claims")
     head = answer[:READ]
-    if not known["cues"].search(head.casefold()):
+    folded = head.casefold()
+    if not known["cues"].search(folded) or not known["voices"].search(folded):
         return ""
     spoken = plain(head)
     if known["foreign"].search(spoken):

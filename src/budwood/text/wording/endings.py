@@ -53,7 +53,8 @@ def _ends_in_a_mark(text: str) -> bool:
 
 
 def _unfinished_block(text: str) -> CutOff | None:
-    fences = sum(1 for line in text.splitlines() if line.lstrip().startswith(("```", "~~~")))
+    fenced = "```" in text or "~~~" in text
+    fences = sum(1 for line in text.splitlines() if line.lstrip().startswith(("```", "~~~"))) if fenced else 0
     if fences % 2:
         return CutOff("a block of code is left open", certain=True)
     if fences and text.endswith(("```", "~~~")):

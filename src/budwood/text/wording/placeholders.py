@@ -76,11 +76,15 @@ def _kind(text: str, prompt: str) -> Placeholder | None:
         inner = " ".join(re.sub(r"[_\-]+", " ", shaped["inner"]).strip(_OUTER).split())
         if any(known[name].search(inner) for name in ("bracketed", "slot", "means_none", "may_mean_none")):
             return Placeholder("an unfilled slot")
-    if not words or _offers(prompt, words):
-        return None
+    found = _in_words(words, rest.strip()) if words else None
+    return None if found is None or _offers(prompt, words) else found
+
+
+def _in_words(words: str, rest: str) -> Placeholder | None:
+    known = phrases("placeholders")
     if known["field_name"].search(words):
         return Placeholder("the name of a field")
-    if known["means_none"].search(words) or known["means_none"].search(rest.strip()):
+    if known["means_none"].search(words) or known["means_none"].search(rest):
         return Placeholder("a word for no answer")
     if known["slot"].search(words):
         return Placeholder("an unfilled slot")
