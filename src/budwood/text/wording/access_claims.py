@@ -21,10 +21,7 @@ READ = 1500
 HEAD = 600
 """Characters in which an answer says what it goes by; later "the page" is mostly its own subject."""
 
-_NOT_YET = re.compile(
-    r"\b(if|once|when|whenever|until|unless|suppose|imagine|pretend|as though|as soon as|before|wish|where|how|what)"
-    r" (?=i\b|we\b)"
-)
+_NOT_YET = re.compile(r"\b(if|once|whenever|until|unless|suppose|imagine|pretend|as though|as soon as|wish) (?=i\b|we\b)")
 _LETTER = re.compile(
     r"\W*(?:subject ?:|dear [\w\[]|to whom|(?:hi|hello|hey) (?:\[|team\b|all\b|everyone\b|[A-Z][a-z]+,\s*\n)"
     r"|betreff ?:|objet ?:|asunto ?:|sehr geehrte|madame|estimad)",
@@ -37,11 +34,13 @@ def claim(answer: str, prompt: str = "") -> str:
     known = phrases("access_claims")
     head = answer[:READ]
     folded = head.casefold()
-    if not known["cues"].search(folded) or not known["voices"].search(folded):
+    if not known["cues"].search(folded):
+        return ""
+    if known["foreign"].search(folded) or (len(prompt) < EMPTY_HANDED and known["foreign_shown"].search(folded)):
+        return "to have opened, seen or looked up something"
+    if not known["voices"].search(folded):
         return ""
     spoken = plain(head)
-    if known["foreign"].search(spoken):
-        return "to have opened or looked up something"
     asked = plain(prompt[:4000])
     strict = known["strictly_of_files"].search(asked)
     if _LETTER.match(head) or (not strict and known["composing"].search(asked)):
@@ -58,11 +57,12 @@ def _english(spoken: str, prompt_length: int, *, strict: bool, asked_of_files: b
     bound = asked_of_files and (strict or prompt_length < EMPTY_HANDED)
     handed_nothing = strict or prompt_length < EMPTY_HANDED
     opened = known["opened_hard"].search(spoken) or (handed_nothing and known["opened_tied"].search(spoken))
+    opened = opened or (handed_nothing and known["opened_shown"].search(spoken))
     if opened or (bound and known["opened_bare"].search(spoken)):
         return "to have opened a link, attachment or file"
     if known["spoken_hard_tied"].search(head):
         return "to know what a link, attachment or file shows"
-    if handed_nothing and known["spoken_soft_tied"].search(head):
+    if handed_nothing and (known["spoken_soft_tied"].search(head) or known["goes_by_shown"].search(head)):
         return "to know what a file or page shows"
     if bound and any(known[name].search(head) for name in ("spoken_hard_bare", "spoken_soft_bare", "pictured_bare")):
         return "to know what a link, attachment or file shows"

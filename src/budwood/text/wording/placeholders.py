@@ -18,7 +18,8 @@ LONGEST = 160
 """Characters: no placeholder but filler text is longer."""
 
 _OUTER = "\"'()[]{}<>%$#|\\/=:;,.!?-–—_~*…•·`→@ \t\n"
-_MARKS = re.compile(r"[.…\-–—_*#?~\s·•=]{2,}|[….\-_–—*#?•]")
+_QUOTES = "\"'“”‘’`´«»"
+_MARKS = re.compile(r"[\[(<{]{0,2}[.…\-–—_*#?~\s·•=]{2,}[\])>}]{0,2}|[….\-_–—*#?•]")
 _BRACKETS = re.compile(
     r"(?:\[{1,3}|<{1,3}|\{{1,3}|\({1,2}|\$\{|%{1,2}|<!--|__|@@|##)\s*(?P<inner>[^\n]{1,110}?)\s*"
     r"(?:\]{1,3}|>{1,3}|\}{1,3}|\){1,2}|%{1,2}|/>|-->|__|@@|##)[.:!]?"
@@ -33,6 +34,8 @@ _TEMPLATE_TAG = re.compile(
     r"(?:###? ?|<\|?/?|\[/?)(?:assistant|response|answer|output|inst|im_start|im_end|user|system|completion)s?[|>\] :]*"
 )
 _FILLER = re.compile(r"lorem ipsum|dolor sit amet|consectetur adipi")
+_WORDS = re.compile(r"[^\W\d_]{3,}(?: [^\W\d_]+){0,5}")
+_SLOT_WORDS = ("slot_words_only", "has_slot_noun", "has_slot_mark")
 _OF_TAGS = re.compile(r"(?i)\b(?:html|xml|tags?|elements?|markup|svg|jsx)\b")
 _REDACTED = re.compile(r"\[(?:EMAIL|PHONE|CARD|IBAN|IP|SECRET|NATIONAL_ID)\]")
 
@@ -56,6 +59,8 @@ def placeholder(answer: str, prompt: str = "") -> Placeholder | None:
         return _filler(text, prompt) if "orem" in text or "olor" in text else None
     if not text:
         return None
+    if not text.strip(_QUOTES):
+        return Placeholder("nothing but quotation marks", certain=False)
     if _MARKS.fullmatch(text):
         return None if text in prompt and len(text) < 3 else Placeholder("nothing but marks", len(text) > 1 or text in "-…._–—")
     return _kind(text, prompt) or _filler(text, prompt)
@@ -76,6 +81,8 @@ def _kind(text: str, prompt: str) -> Placeholder | None:
         inner = " ".join(re.sub(r"[_\-]+", " ", shaped["inner"]).strip(_OUTER).split())
         if any(known[name].search(inner) for name in ("bracketed", "slot", "means_none", "may_mean_none")):
             return Placeholder("an unfilled slot")
+        if text[0] in "[<" and _WORDS.fullmatch(inner):
+            return Placeholder("words in brackets and nothing else", certain=False)
     found = _in_words(words, rest.strip()) if words else None
     return None if found is None or _offers(prompt, words) else found
 
@@ -86,7 +93,7 @@ def _in_words(words: str, rest: str) -> Placeholder | None:
         return Placeholder("the name of a field")
     if known["means_none"].search(words) or known["means_none"].search(rest):
         return Placeholder("a word for no answer")
-    if known["slot"].search(words):
+    if known["slot"].search(words) or all(known[name].search(words) for name in _SLOT_WORDS):
         return Placeholder("an unfilled slot")
     return Placeholder("a word for no answer", certain=False) if known["may_mean_none"].search(words) else None
 
