@@ -15,9 +15,8 @@ def prepare_key(job: Job, onto: Digest | None) -> str:
     files = {source.path: _digest(recipe.path(source.path)) for source in recipe.source}
     absent = [f"absent: {path}" for path, digest in files.items() if digest is None]
     inputs = absent or [digest for digest in files.values() if digest is not None]
-    schema = _digest(recipe.path(recipe.prepare.answer_schema)) if recipe.prepare.answer_schema else None
-    if schema is not None:
-        inputs.append(schema)
+    beside = (_digest(recipe.path(name)) for name in recipe.prepare.files)
+    inputs += [digest for digest in beside if digest is not None]
     slice_read = {
         "name": recipe.name,
         "source": [source.model_dump(mode="json") for source in recipe.source],

@@ -16,7 +16,7 @@ from budwood.identity import Digest
 from budwood.prepare.inherit import load_inheritance
 from budwood.prepare.read import STEP, read_sources
 from budwood.prepare.row import Drop, Rejected, Row, TokenLength
-from budwood.prepare.rules.build import build_rules
+from budwood.prepare.rules.build import OF_RULES, build_rules
 from budwood.prepare.rules.rule import Rule
 from budwood.prepare.rules.tool_turns import ToolTurns
 from budwood.prepare.separate import OPERATIONS, Separated, separate
@@ -90,7 +90,7 @@ def prepare(
 
 def _settings(section: PrepareSection) -> dict[str, Any]:
     """What a snapshot says of how it was made; what came later is left out where it changes nothing, so that names stay."""
-    values = section.model_dump(mode="json", exclude={"rules", "answer_schema", "strict"})
+    values = section.model_dump(mode="json", exclude={"rules", "answer_schema", "strict", *OF_RULES})
     if values["supervise"] == "all":
         del values["supervise"]
     return values

@@ -1,13 +1,16 @@
 """What every rule has in common."""
 
-from typing import Any, ClassVar, Protocol
+from typing import Any, Protocol
 
 from budwood.prepare.row import Drop, Row
 
 
 class Rule(Protocol):
-    name: ClassVar[str]
-    version: ClassVar[int]
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def version(self) -> int: ...
 
     def options(self) -> dict[str, Any]:
         """Give the settings that its decisions depend on, as JSON values."""
