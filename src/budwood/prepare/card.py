@@ -23,6 +23,7 @@ def write_card(body: Mapping[str, Any]) -> str:
         "## What was done",
         _table(["rule", "version", "changed", "dropped", "flagged"], _rules(body["rules"])),
         "Changed and flagged count kept rows; dropped counts rejected ones.",
+        *_benchmarks(body),
         *_lengths(body["lengths"]),
         "## Personal data",
         _personal_data(body["rules"]),
@@ -63,6 +64,27 @@ def _source(source: Mapping[str, Any]) -> str:
 
 def _rules(rules: Iterable[Mapping[str, Any]]) -> Iterable[Sequence[object]]:
     return [tuple(rule[key] for key in ("name", "version", "changed", "dropped", "flagged")) for rule in rules]
+
+
+def _benchmarks(body: Mapping[str, Any]) -> list[str]:
+    """Say of each file that must not be trained on how much of it stood in the sources."""
+    if "benchmarks" not in body:
+        return []
+    rule = next(rule for rule in body["rules"] if rule["name"] == "contamination")
+    options = rule["options"]
+    names = ["file", "rows", "touched", "by 13 words in a row", "by coverage", "by likeness", "rows dropped", "rows flagged"]
+    rows = []
+    for one in body["benchmarks"]:
+        touched = [f"{one['touched'][kind]:,}" for kind in ("any", "run", "coverage", "alike")]
+        name = f"{one['name']} (published test file)" if one["published"] else one["name"]
+        rows.append([name, f"{one['rows']:,}", *touched, f"{one['dropped']:,}", f"{one['flagged']:,}"])
+    return [
+        "## Benchmarks and test files that must not be trained on",
+        _table(names, rows),
+        f"Touched: rows of the file of whose prompt or answer a source's row held a share of {options['coverage']:g}"
+        f"{', or 13 words in a row' if options['run'] else ''}, or whose short prompt it nearly repeats. Rows that repeat one "
+        'of a published test file are counted as "leak" above.',
+    ]
 
 
 def _lengths(lengths: Mapping[str, Mapping[str, int]]) -> list[str]:

@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING, Any
 from budwood.errors import DataError
 from budwood.events import Event, Reporter, silent
 from budwood.identity import Digest
+from budwood.prepare.guard import tally
 from budwood.prepare.inherit import load_inheritance
 from budwood.prepare.read import STEP, read_sources
 from budwood.prepare.row import Drop, Rejected, Row, TokenLength
 from budwood.prepare.rules.build import build_rules
+from budwood.prepare.rules.contamination import Contamination
 from budwood.prepare.rules.rule import Rule
 from budwood.prepare.rules.tool_turns import ToolTurns
 from budwood.prepare.separate import OPERATIONS, Separated, separate
@@ -27,7 +29,7 @@ from budwood.text.near.walk import LONGEST
 if TYPE_CHECKING:
     from budwood.store import Store
 
-VERSION = 5
+VERSION = 6
 """Version of the stage: raise it when the same input would give another snapshot."""
 
 
@@ -56,7 +58,7 @@ def prepare(
     """
     started = time.perf_counter()
     section = recipe.prepare
-    rules = build_rules(section, folder=recipe.folder, token_length=token_length, context=context)
+    rules = build_rules(section, folder=recipe.folder, token_length=token_length, context=context, sources=recipe.source)
     inheritance = load_inheritance(store, onto)
     read = read_sources(recipe.source, folder=recipe.folder, section=section, report=report)
     total = len(read.rows) + len(read.rejected)
@@ -75,6 +77,7 @@ def prepare(
         groups=result.groups | {"by": section.group_by} | {"notes": _notes(result, section)},
         onto=inheritance.snapshot,
         settings=_settings(section),
+        benchmarks=_benchmarks(rules, result, rejected),
     )
     seconds = time.perf_counter() - started
     attestation = {"seconds": seconds, "rows_per_s": total / max(seconds, 1e-9), "near_duplicates_by": result.searched_by}
@@ -89,7 +92,19 @@ def _settings(section: PrepareSection) -> dict[str, Any]:
     values = section.model_dump(mode="json", exclude={"rules", "answer_schema", "strict"})
     if values["supervise"] == "all":
         del values["supervise"]
+    if not section.benchmarks:
+        values = {key: value for key, value in values.items() if key != "benchmarks" and "contamination" not in key}
     return values
+
+
+def _benchmarks(rules: Sequence[Rule], result: Separated, rejected: Sequence[Rejected]) -> list[dict[str, Any]]:
+    """Count by benchmark what its rule found."""
+    guarding = next((rule for rule in rules if isinstance(rule, Contamination)), None)
+    if guarding is None:
+        return []
+    dropped = (row.reason for row in rejected if row.rule == guarding.name)
+    flagged = (touch.reason for placed in result.placed for touch in placed.row.touched if touch.rule == guarding.name)
+    return tally(guarding.guard.benchmarks, dropped, flagged)
 
 
 def _clean(rows: Sequence[Row], rules: Sequence[Rule], report: Reporter) -> tuple[list[Row], list[Rejected]]:

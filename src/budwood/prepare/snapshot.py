@@ -36,6 +36,7 @@ class Contents:
     groups: Mapping[str, Any]
     onto: str
     settings: Mapping[str, Any]
+    benchmarks: Sequence[Mapping[str, Any]] = ()
 
 
 def write_snapshot(store: "Store", contents: Contents, *, attestation: Mapping[str, Any]) -> Digest:
@@ -71,6 +72,7 @@ def make_body(contents: Contents) -> dict[str, Any]:
         "lengths": _lengths(contents.placed),
         "onto": contents.onto,
         "settings": dict(contents.settings),
+        **({"benchmarks": [dict(one) for one in contents.benchmarks]} if contents.benchmarks else {}),
     }
 
 
