@@ -8,7 +8,7 @@ from budwood.pipeline.job import Job
 
 
 def prepare_key(job: Job, onto: Digest | None) -> str:
-    """Ask by what prepare reads: sources as declared, their bytes and those of benchmarks, [prepare], and how the base counts tokens."""
+    """Ask by what prepare reads: sources as declared, their and benchmarks' bytes, [prepare], how the base counts tokens."""
     from budwood.prepare.run import VERSION
 
     recipe = job.recipe

@@ -23,6 +23,7 @@ def write_card(body: Mapping[str, Any]) -> str:
         "## What was done",
         _table(["rule", "version", "changed", "dropped", "flagged"], _rules(body["rules"])),
         "Changed and flagged count kept rows; dropped counts rejected ones.",
+        *_conflicts(body),
         *_benchmarks(body),
         *_lengths(body["lengths"]),
         "## Personal data",
@@ -64,6 +65,23 @@ def _source(source: Mapping[str, Any]) -> str:
 
 def _rules(rules: Iterable[Mapping[str, Any]]) -> Iterable[Sequence[object]]:
     return [tuple(rule[key] for key in ("name", "version", "changed", "dropped", "flagged")) for rule in rules]
+
+
+def _conflicts(body: Mapping[str, Any]) -> list[str]:
+    if "conflicts" not in body:
+        return []
+    figures = body["conflicts"]
+    policy = {
+        "majority": "the majority's answer stays, and none where there is no majority",
+        "drop": "all of them are dropped",
+        "keep": "all of them stay",
+    }.get(body["settings"]["conflicts"], "the stage would have stopped")
+    return [
+        "## One prompt, different answers",
+        f"{figures['listed']:,} prompts, {figures['of_labels']:,} of them with labels that disagree; all are listed in "
+        f"`conflicts.jsonl`. {figures['rows']:,} among rows: {policy}. {figures['test_rows']:,} within published test files, "
+        f"which are flagged and stay. {figures['rows_and_test_rows']:,} between rows and a published test file: its rows stay.",
+    ]
 
 
 def _benchmarks(body: Mapping[str, Any]) -> list[str]:
