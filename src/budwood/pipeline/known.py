@@ -8,11 +8,12 @@ from budwood.pipeline.job import Job
 
 
 def prepare_key(job: Job, onto: Digest | None) -> str:
-    """Ask by what prepare reads: sources as declared, their bytes, [prepare], and how the base counts tokens."""
+    """Ask by what prepare reads: sources as declared, their and benchmarks' bytes, [prepare], how the base counts tokens."""
     from budwood.prepare.run import VERSION
 
     recipe = job.recipe
-    files = {source.path: _digest(recipe.path(source.path)) for source in recipe.source}
+    read = [*(source.path for source in recipe.source), *(benchmark.path for benchmark in recipe.prepare.benchmarks)]
+    files = {path: _digest(recipe.path(path)) for path in read}
     absent = [f"absent: {path}" for path, digest in files.items() if digest is None]
     inputs = absent or [digest for digest in files.values() if digest is not None]
     beside = (_digest(recipe.path(name)) for name in recipe.prepare.files)

@@ -6,6 +6,8 @@ It says what is in the manifest's body and nothing else; what a source does not 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from budwood.prepare.card_decisions import benchmarks, conflicts, selection
+from budwood.prepare.card_table import plain, table
 from budwood.prepare.histograms import EDGES
 from budwood.prepare.row import SPLITS
 from budwood.prepare.stated import limits, personal_data, unstated
@@ -25,19 +27,21 @@ _MEASURED = {
 def write_card(body: Mapping[str, Any]) -> str:
     counts = body["counts"]
     parts = [
-        f"# Data card: {_plain(body['name'])}",
+        f"# Data card: {plain(body['name'])}",
         f"{counts['read']:,} rows read = {counts['kept']:,} kept + {counts['rejected']:,} rejected{_forgotten(counts)}. Every "
         "rejected row is in `rejected.jsonl`, with rule and reason.",
         *_not_stated(body["sources"]),
         "## Splits",
-        _table(["split", "rows", "groups", "used for"], _splits(body)),
+        table(["split", "rows", "groups", "used for"], _splits(body)),
         _groups(body),
         "## Sources",
         *map(_source, body["sources"]),
         "## What was done",
-        _table(["rule", "version", "options", "changed", "dropped", "flagged"], _rules(body["rules"])),
+        table(["rule", "version", "options", "changed", "dropped", "flagged"], _rules(body["rules"])),
         "In the order in which rows passed them. Changed and flagged count kept rows; dropped counts rejected ones.",
-        *_selection(body.get("selection")),
+        *conflicts(body),
+        *benchmarks(body),
+        *selection(body),
         *_lengths(body),
         *_labels(body["histograms"]["labels"]),
         "## Known limits",
@@ -49,7 +53,7 @@ def write_card(body: Mapping[str, Any]) -> str:
 
 
 def _not_stated(sources: Iterable[Mapping[str, Any]]) -> list[str]:
-    silent = [f"* {_plain(source['path'])}: {', '.join(words)}" for source in sources if (words := unstated(source))]
+    silent = [f"* {plain(source['path'])}: {', '.join(words)}" for source in sources if (words := unstated(source))]
     if not silent:
         return []
     return [
@@ -94,7 +98,7 @@ def _source(source: Mapping[str, Any]) -> str:
         ("labelling assumptions", source["labelling"] or NOT_STATED),
         ("left out (nested values)", ", ".join(source["left_out"])),
     ]
-    return "\n".join([f"### {_plain(source['path'])}\n", *(f"* {name}: {_plain(value)}" for name, value in facts if value)])
+    return "\n".join([f"### {plain(source['path'])}\n", *(f"* {name}: {plain(value)}" for name, value in facts if value)])
 
 
 def _rules(rules: Iterable[Mapping[str, Any]]) -> Iterable[Sequence[object]]:
@@ -112,33 +116,12 @@ def _option(value: object) -> str:
     return f"{value:g}" if isinstance(value, float) else "none" if value is None else str(value)
 
 
-def _selection(selection: Mapping[str, Any] | None) -> list[str]:
-    """How the train rows were chosen among those of an earlier snapshot; see `budwood.data.select`."""
-    if selection is None:
-        return []
-    text = (
-        f"{selection['kept']:,} of {selection['of']:,} train rows of snapshot {selection['parent'][:12]} were chosen by "
-        f"{selection['by']} (asked for: {selection['top']}). The others are in `rejected.jsonl` under the rule `select`, as "
-        "they were when they were kept. Validation and test are those of that snapshot."
-    )
-    figures = [("all", selection["scores"]), ("chosen", selection["scores_kept"])]
-    names = list(selection["scores"])
-    table = _table(["rows", *names], [[rows, *(found[name] for name in names)] for rows, found in figures])
-    notes = [f"{count:,} rows could not be scored: {why}." for why, count in selection["unscored"].items()]
-    if selection["by"] == "ifd":
-        done = "left out" if selection["without_mismatched"] else "chosen where their rank was high enough"
-        notes.append(
-            f"{selection['mismatched']:,} rows have an IFD of 1 or more, prompt and answer mismatched; they were {done}."
-        )
-    return ["## Selection", text, table, *notes]
-
-
 def _lengths(body: Mapping[str, Any]) -> list[str]:
     parts = ["## Lengths"]
     if body["lengths"]:
         names = ["rows", "total", "min", "p50", "p90", "p99", "max"]
         rows = [[split, *(f"{figures[name]:,}" for name in names)] for split, figures in body["lengths"].items()]
-        parts += ["In tokens after the base's template:", _table(["split", *names], rows)]
+        parts += ["In tokens after the base's template:", table(["split", *names], rows)]
     else:
         parts.append("Not measured: no tokenizer was given.")
     for measured, title in _MEASURED.items():
@@ -159,7 +142,7 @@ def _histogram(splits: Mapping[str, Sequence[tuple[int, int]]]) -> str:
         [_range(low), *(f"{bins[low].get(split, 0):,}" for split in SPLITS), "█" * -(-total * BAR // fullest)]
         for low, total in totals.items()
     ]
-    return _table(["length", *SPLITS, ""], rows)
+    return table(["length", *SPLITS, ""], rows)
 
 
 def _range(low: int) -> str:
@@ -177,14 +160,4 @@ def _labels(labels: Mapping[str, Any] | None) -> list[str]:
     others = labels["others"]
     more = f" Not listed: {others['labels']:,}, with {others['rows']:,} rows." if others["labels"] else ""
     parts = ["## Labels", f"{labels['different']:,} different answers.{more}"]
-    return [*parts, _table(["answer", *SPLITS], rows)] if rows else parts
-
-
-def _table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    lines = [" | ".join(head), " | ".join("---" for _ in head), *(" | ".join(map(_plain, row)) for row in rows)]
-    return "\n".join(f"| {line} |" for line in lines)
-
-
-def _plain(value: object) -> str:
-    """Keep what a recipe or an answer says from becoming layout of the card."""
-    return " ".join(str(value).replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;").split())
+    return [*parts, table(["answer", *SPLITS], rows)] if rows else parts

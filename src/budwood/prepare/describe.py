@@ -11,6 +11,7 @@ from typing import Any
 from budwood.identity import digest_file
 from budwood.prepare.card import write_card
 from budwood.prepare.croissant import croissant
+from budwood.prepare.row import SPLITS
 
 CARD, CROISSANT = "card.md", "croissant.json"
 
@@ -18,6 +19,7 @@ CARD, CROISSANT = "card.md", "croissant.json"
 def describe(folder: Path, body: Mapping[str, Any]) -> None:
     """Write both into a snapshot's folder."""
     (folder / CARD).write_text(write_card(body), encoding="utf-8", newline="\n")
-    files = {path.name: (digest_file(path), path.stat().st_size) for path in sorted(folder.glob("*.jsonl"))}
+    rows = [folder / f"{name}.jsonl" for name in sorted((*SPLITS, "rejected"))]
+    files = {path.name: (digest_file(path), path.stat().st_size) for path in rows}
     text = json.dumps(croissant(body, files), indent=2, ensure_ascii=False) + "\n"
     (folder / CROISSANT).write_text(text, encoding="utf-8", newline="\n")

@@ -10,10 +10,11 @@ Published test rows are looked at first, so that what leaks into them is found a
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from budwood.errors import DataError
 from budwood.identity import short
+from budwood.prepare.conflicts import Judged, lines
 from budwood.prepare.dedupe import (
     CONFLICT,
     EXACT,
@@ -27,6 +28,7 @@ from budwood.prepare.dedupe import (
     find_exact,
     find_leaks,
     find_near,
+    place_of,
     says,
 )
 from budwood.prepare.groups import Groups
@@ -50,6 +52,8 @@ class Separated:
         groups: figures for the snapshot's body.
         crowded: rows that had more look-alikes than the search compares with each.
         searched_by: what looked for near-duplicates; of no influence on the result.
+        conflicts: every one, as `conflicts.jsonl` holds it.
+        looks_alone: prompts of which answers differ in case or punctuation alone.
     """
 
     placed: list[Placed] = field(default_factory=list)
@@ -58,6 +62,8 @@ class Separated:
     groups: dict[str, int] = field(default_factory=dict)
     crowded: int = 0
     searched_by: str = ""
+    conflicts: list[dict[str, Any]] = field(default_factory=list)
+    looks_alone: int = 0
 
 
 def separate(rows: Sequence[Row], inheritance: Inheritance, section: PrepareSection, tick: Callable[[int], None]) -> Separated:
@@ -92,12 +98,14 @@ class _Work:
         self.out: dict[int, Fault] = {}
         self.flags: dict[int, list[Fault]] = defaultdict(list)
         self.twins: dict[int, Twin] = {}
+        self.judged = Judged((), 0)
         self.crowded = 0
         self.searched_by = ""
 
     def find_duplicates(self, tick: Callable[[int], None]) -> None:
         self._take(find_leaks(self.rows, self.said))
-        self._take(find_conflicts(self.rows, self.said, self.section.conflicts, self.out))
+        self.judged = find_conflicts(self.rows, self.said, self.section.conflicts, self.section.labels, self.out)
+        self._take({i: Fault(CONFLICT, conflict.reason) for conflict in self.judged.conflicts for i in conflict.out})
         self._take(find_exact(self.rows, self.said, self.out))
         left = [i for i in range(len(self.all_said)) if i not in self.out]
         prompts: dict[str, int] = {}
@@ -133,7 +141,8 @@ class _Work:
             )
 
     def place_groups(self) -> Separated:
-        result = Separated(crowded=self.crowded, searched_by=self.searched_by)
+        result = Separated(crowded=self.crowded, searched_by=self.searched_by, looks_alone=self.judged.looks_alone)
+        result.conflicts = list(lines(self.judged.conflicts, lambda i: place_of(self.rows[i])))
         placed: dict[int, Placed] = {}
         sizes: Counter[str] = Counter()
         shares = Shares(self.section.validation, self.section.test, self.section.split_seed)

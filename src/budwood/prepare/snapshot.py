@@ -25,6 +25,10 @@ if TYPE_CHECKING:
 _ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False)
 
 
+CONFLICTS = "conflicts.jsonl"
+"""Lists every prompt with different answers, where there is one; a line each, rows by id and place."""
+
+
 @dataclass(frozen=True)
 class Contents:
     """All that a snapshot is made of."""
@@ -37,6 +41,8 @@ class Contents:
     groups: Mapping[str, Any]
     onto: str
     settings: Mapping[str, Any]
+    benchmarks: Sequence[Mapping[str, Any]] = ()
+    conflicts: Sequence[Mapping[str, Any]] = ()
 
 
 def write_snapshot(store: "Store", contents: Contents, *, attestation: Mapping[str, Any]) -> Digest:
@@ -45,9 +51,11 @@ def write_snapshot(store: "Store", contents: Contents, *, attestation: Mapping[s
     with store.draft("snapshot") as draft:
         for split in SPLITS:
             rows = (as_json(placed) for placed in contents.placed if placed.split == split)
-            _write_lines(draft.folder / f"{split}.jsonl", rows)
+            write_lines(draft.folder / f"{split}.jsonl", rows)
         rejected = sorted(contents.rejected, key=lambda row: _order(contents.sources, row))
-        _write_lines(draft.folder / "rejected.jsonl", (rejected_as_json(row, _redacted) for row in rejected))
+        write_lines(draft.folder / "rejected.jsonl", (rejected_as_json(row, _redacted) for row in rejected))
+        if contents.conflicts:
+            write_lines(draft.folder / CONFLICTS, contents.conflicts)
         describe(draft.folder, body)
         return draft.commit(parents=[], body=body, attestation=dict(attestation))
 
@@ -69,6 +77,19 @@ def make_body(contents: Contents) -> dict[str, Any]:
         "histograms": _histograms(contents),
         "onto": contents.onto,
         "settings": dict(contents.settings),
+        **({"conflicts": _conflicts(contents.conflicts)} if contents.conflicts else {}),
+        **({"benchmarks": [dict(one) for one in contents.benchmarks]} if contents.benchmarks else {}),
+    }
+
+
+def _conflicts(listed: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+    between = Counter(one["between"] for one in listed)
+    return {
+        "listed": len(listed),
+        "of_labels": sum(one["kind"] == "label" for one in listed),
+        "rows": between["rows"],
+        "test_rows": between["test rows"],
+        "rows_and_test_rows": between["rows and test rows"],
     }
 
 
@@ -85,7 +106,7 @@ def _histograms(contents: Contents) -> dict[str, Any]:
     return counted.as_body()
 
 
-def _write_lines(path: Path, values: Iterable[Mapping[str, Any]]) -> None:
+def write_lines(path: Path, values: Iterable[Mapping[str, Any]]) -> None:
     with path.open("w", encoding="utf-8", newline="\n") as file:
         for value in values:
             file.write(_ENCODER.encode(value) + "\n")

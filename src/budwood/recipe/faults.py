@@ -70,7 +70,7 @@ def _model_at(loc: tuple[int | str, ...]) -> type[BaseModel]:
 
 def _model_in(annotation: Any) -> type[BaseModel] | None:
     """The section that a key holds, or holds a list of; None for other keys."""
-    kinds = [annotation, *get_args(annotation)]
+    kinds = [annotation, *(getattr(kind, "__origin__", kind) for kind in get_args(annotation))]
     return next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)), None)
 
 

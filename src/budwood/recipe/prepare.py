@@ -4,6 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
+from budwood.recipe.benchmark import Benchmark
 from budwood.recipe.section import LARGEST_SEED, Names, Section, check_known
 from budwood.recipe.user_rule import UserRuleSection
 
@@ -79,6 +80,16 @@ class PrepareSection(Section):
         description="same prompt, different answers: keep the majority's, drop all, stop, or keep all of them",
     )
     near_duplicate: float = Field(default=0.8, gt=0, le=1, description="true Jaccard above which rows are one group")
+    benchmarks: tuple[Benchmark, ...] = Field(
+        default=(), strict=False, description="files that must not be trained on: paths, or tables with path, name and columns"
+    )
+    contamination: Literal["drop", "flag", "stop"] = Field(
+        default="drop", description="a row that holds text of a benchmark: reject it, flag it, or stop"
+    )
+    contamination_coverage: float = Field(
+        default=0.5, gt=0, le=1, description="share of a benchmark row's prompt or answer that is too much in one row"
+    )
+    contamination_run: bool = Field(default=True, description="whether 13 words in a row, shared with a benchmark, are enough")
     group_by: str = Field(default="", description="a column whose equal values must lie in one split")
     validation: float = Field(default=0.1, ge=0, lt=0.9, description="share of groups for choices made during training")
     test: float = Field(default=0.1, ge=0, lt=0.9, description="share of groups for the gate alone")

@@ -4,7 +4,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from budwood.errors import RecipeError
+from budwood.prepare.benchmarks import read_benchmarks
+from budwood.prepare.guard import make_guard
 from budwood.prepare.row import TokenLength
+from budwood.prepare.rules.contamination import Contamination
 from budwood.prepare.rules.control_characters import ControlCharacters
 from budwood.prepare.rules.empty_answer import EmptyAnswer
 from budwood.prepare.rules.false_access import FalseAccess
@@ -23,7 +26,7 @@ from budwood.prepare.rules.truncated import Truncated
 from budwood.prepare.rules.unicode import Unicode
 from budwood.prepare.rules.user import user_rule
 from budwood.prepare.rules.whitespace import Whitespace
-from budwood.recipe import PrepareSection
+from budwood.recipe import PrepareSection, SourceSection
 from budwood.text.pii import KINDS
 
 OF_RULES = frozenset(
@@ -33,7 +36,14 @@ OF_RULES = frozenset(
 """Keys that a rule's own options record: a snapshot's settings need not say them again."""
 
 
-def build_rules(section: PrepareSection, *, folder: Path, token_length: TokenLength | None, context: int) -> tuple[Rule, ...]:
+def build_rules(
+    section: PrepareSection,
+    *,
+    folder: Path,
+    token_length: TokenLength | None,
+    context: int,
+    sources: Sequence[SourceSection] = (),
+) -> tuple[Rule, ...]:
     """Make the rules in the recipe's order.
 
     Args:
@@ -41,9 +51,11 @@ def build_rules(section: PrepareSection, *, folder: Path, token_length: TokenLen
         folder: where the schema's path starts.
         token_length: length of a row in tokens; None leaves lengths unmeasured.
         context: the base's context, which no limit may pass.
+        sources: the recipe's; those that are published test files are guarded.
 
     Raises:
-        RecipeError: a schema that cannot be used, or max_tokens over the context.
+        DataError: a benchmark that cannot be read.
+        RecipeError: a schema that cannot be used, max_tokens over the context, or benchmarks that contradict each other.
     """
     if section.max_tokens > context > 0:
         raise RecipeError(
@@ -58,6 +70,13 @@ def build_rules(section: PrepareSection, *, folder: Path, token_length: TokenLen
     rules = [rule for name in names[:place] for rule in makers[name]()]
     rules.append(ToolTurns())
     rules += [rule for name in names[place:] for rule in makers[name]()]
+    guarded = read_benchmarks(section, sources, folder=folder)
+    if guarded:
+        # Redacted or cut texts would no longer be recognised.
+        later = [i for i, rule in enumerate(rules) if rule.name in (Pii.name, Length.name)]
+        guard = make_guard(guarded, section)
+        rule = Contamination(guard, action=section.contamination, near_duplicate=section.near_duplicate)
+        rules.insert(min(later, default=len(rules)), rule)
     if EmptyAnswer.name not in names:
         rules.append(EmptyAnswer(no_target=section.no_target, placeholders=False))
     return tuple(rules)
