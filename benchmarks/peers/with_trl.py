@@ -136,5 +136,7 @@ def _loss(trainer: Any, data: Any) -> float:
 
     features = [{key: data[index][key] for key in ("input_ids", "labels")} for index in range(min(CHECKED, len(data)))]
     batch = trainer.data_collator(features)
+    # bitsandbytes packs a CPU's weights for inference, for good and without a way back, once it sees them outside of training.
+    trainer.model.train()
     with torch.no_grad(), trainer.compute_loss_context_manager():
         return float(trainer.compute_loss(trainer.model, batch))

@@ -1,5 +1,7 @@
 """Rows laid end to end, and which rows share a pass."""
 
+from random import Random
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -21,6 +23,25 @@ def test_rows_lie_end_to_end() -> None:
     # Token 8 is the first of its row: nothing before it could predict it.
     assert batch.supervised.tolist() == [0, 1, 3]
     assert batch.targets.tolist() == [6, 7, 9]
+
+
+@given(LENGTHS.filter(bool), st.integers(1, 40), st.randoms(use_true_random=False))
+@settings(max_examples=40, deadline=None)
+def test_what_rounds_a_length_up_stands_behind_the_rows_and_is_never_a_target(
+    lengths: list[int], multiple: int, random: Random
+) -> None:
+    rows = [Encoded(tuple(range(n)), tuple(random.random() < 0.4 for _ in range(n))) for n in lengths]
+    plain, rounded = pack(rows), pack(rows, multiple=multiple)
+    total = sum(lengths)
+    assert len(rounded.input_ids) == total + -total % multiple
+    assert (rounded.tokens, plain.tokens) == (total, total)
+    assert rounded.input_ids[:total].equal(plain.input_ids)
+    assert rounded.cu_seqlens.tolist() == plain.cu_seqlens.tolist() + [len(rounded.input_ids)] * bool(total % multiple)
+    assert rounded.supervised.equal(plain.supervised)
+    assert rounded.targets.equal(plain.targets)
+    count = len(plain.supervised)
+    assert rounded.asked[:count].equal(plain.supervised)
+    assert len(set(rounded.asked.tolist())) == len(rounded.asked) == count + -count % multiple
 
 
 @given(LENGTHS.filter(bool))

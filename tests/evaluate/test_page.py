@@ -16,7 +16,6 @@ from budwood.errors import EvaluationError
 from budwood.evaluate.compare import compare
 from budwood.evaluate.page import render_page
 from budwood.evaluate.page.cases import BUDGET_BYTES
-from budwood.evaluate.page.markup import LONGEST, clipped, marked, signed, text
 from budwood.evaluate.report import Report
 from budwood.evaluate.suite import Case
 from budwood.identity import Digest
@@ -197,15 +196,3 @@ def test_unknown_cases_are_warned_of(report_of: Make) -> None:
     gap = {**candidate.cases[5], "scores": {**candidate.cases[5]["scores"], "exact": None}}
     page = page_of(replace(candidate, cases=[*candidate.cases[:5], gap, *candidate.cases[6:]]), base)
     assert "No exact score on both sides, so no evidence: 1 of 12." in page
-
-
-def test_markup() -> None:
-    assert text('<a b="c">') == "&lt;a b=&quot;c&quot;&gt;"
-    assert text("\x1b\x9b\ufeff") == "␛⟨U+009B⟩⟨U+FEFF⟩"
-    assert text("naïve 👩‍🚀 中文\n") == "naïve 👩‍🚀 中文\n"
-    assert clipped("") == '<span class="more">(empty)</span>'
-    assert clipped("x" * (LONGEST + 1200)).endswith("… 1,200 more characters</span>")
-    assert marked("a <b> c", "a <b> d", "wrong") == 'a &lt;b&gt; <mark class="wrong">c</mark>'
-    assert marked("same", "same", "wrong") == "same"
-    assert signed(-0.25) == "\u22120.250"
-    assert signed(-0.0001) == "0.000"

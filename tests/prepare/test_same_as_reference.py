@@ -16,12 +16,12 @@ from budwood.identity import Digest
 from budwood.prepare.run import prepare
 from budwood.store import Store, open_store
 
-FILES = ("train.jsonl", "validation.jsonl", "test.jsonl", "rejected.jsonl", "card.md", "croissant.json")
 WORDS = [f"{a}{b}{c}" for a in ("par", "ket", "mo", "sil") for b in ("cel", "tle", "na", "ver") for c in ("", "s", "ing", "é")]
 
 
 def files_of(store: Store, digest: Digest) -> dict[str, str]:
-    return {name: store.file(digest, name).read_text(encoding="utf-8") for name in FILES}
+    folder = store.folder(digest)
+    return {path.name: path.read_text(encoding="utf-8") for path in folder.iterdir() if path.name != "manifest.json"}
 
 
 def assert_same(bench: Any, tmp_path: Path, *sources: Any, processes: int = 1, onto: Any = None, **section: Any) -> Digest:
@@ -31,8 +31,8 @@ def assert_same(bench: Any, tmp_path: Path, *sources: Any, processes: int = 1, o
     with open_store(tmp_path / "plain") as store:
         if onto is not None:
             with store.draft("snapshot") as draft:
-                for name in FILES:
-                    (draft.folder / name).write_bytes(bench.store.file(onto, name).read_bytes())
+                for name, text in files_of(bench.store, onto).items():
+                    (draft.folder / name).write_text(text, encoding="utf-8", newline="\n")
                 assert draft.commit(body=bench.store.manifest(onto).body) == onto
         plain = prepare_plainly(recipe, store, token_length=None, context=0, onto=onto)
         assert files_of(bench.store, made) == files_of(store, plain)

@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from budwood.errors import DataError
 from budwood.events import Event
 from budwood.identity import digest_file, digest_json
-from budwood.prepare.croissant import CONFORMS_TO
 from budwood.prepare.run import prepare
 from budwood.store import open_store
 
@@ -143,36 +142,6 @@ def test_lengths_are_measured_by_the_function_that_is_handed_in(bench: Any) -> N
     assert snapshot.reasons()[21] == ("length", "250 tokens, the limit is 100")
     with pytest.raises(DataError, match="250 tokens long, the limit is 100"):
         bench.prepare("rows.jsonl", token_length=characters, context=100, too_long="error")
-
-
-def test_the_card_says_what_was_declared_and_what_was_not(bench: Any) -> None:
-    name = bench.write("rows.jsonl", ROWS)
-    snapshot = bench.prepare({"path": name, "origin": "our | <b>desk</b>", "licence": "CC0-1.0"})
-    card = bench.store.file(snapshot.digest, "card.md").read_text(encoding="utf-8")
-    assert "21 rows read = 20 kept + 1 rejected." in card
-    assert "* licence, as declared: CC0-1.0" in card
-    assert "* origin: our \\| &lt;b>desk&lt;/b>" in card
-    assert "* labelled: not stated" in card
-    assert "| pii | 1 | 20 | 0 | 0 |" in card
-    assert "Not measured: no tokenizer was given." in card
-
-
-def test_the_croissant_names_the_files_by_digest(bench: Any) -> None:
-    name = bench.write("rows.jsonl", ROWS)
-    snapshot = bench.prepare({"path": name, "licence": "CC0-1.0"})
-    croissant = json.loads(bench.store.file(snapshot.digest, "croissant.json").read_text(encoding="utf-8"))
-    assert croissant["@type"] == "sc:Dataset"
-    assert croissant["conformsTo"] == CONFORMS_TO
-    assert croissant["license"] == ["CC0-1.0"]
-    files = {entry["@id"]: entry["sha256"] for entry in croissant["distribution"]}
-    assert files == {
-        f"{split}.jsonl": digest_file(bench.store.file(snapshot.digest, f"{split}.jsonl"))
-        for split in ("rejected", "test", "train", "validation")
-    }
-    prefixes = {key for key in croissant["@context"] if not key.startswith("@")}
-    for records in croissant["recordSet"]:
-        assert {field["source"]["fileObject"]["@id"] for field in records["field"]} <= files.keys()
-        assert all(field["dataType"].split(":")[0] in prefixes for field in records["field"])
 
 
 def test_too_few_groups_for_a_split_is_said(bench: Any) -> None:

@@ -252,6 +252,36 @@ def test_calls_of_functions_that_are_not_listed_drop_the_row() -> None:
     assert isinstance(ToolTurns().apply(row(Q, C)), Row)
 
 
+def finding(**parameters: Any) -> dict[str, Any]:
+    return {"type": "function", "function": {"name": "find", "parameters": parameters}}
+
+
+@pytest.mark.parametrize(
+    ("parameters", "fault"),
+    [
+        ({"type": "object", "properties": {"id": {"type": "integer"}}}, ""),
+        ({}, ""),
+        ({"type": "object", "properties": {"id": {"type": "string"}}}, '"type" at id'),
+        ({"type": "object", "required": ["city"]}, '"required" at the top'),
+        ({"type": "object", "properties": {"city": {}}, "additionalProperties": False}, '"additionalProperties" at the top'),
+        ({"properties": {"id": {"$ref": "#/$defs/small"}}, "$defs": {"small": {"maximum": 6}}}, '"maximum" at id'),
+    ],
+)
+def test_arguments_that_break_their_schema_drop_the_row(parameters: dict[str, Any], fault: str) -> None:
+    given = row(Q, C, R, A, tools=(finding(**parameters),))
+    expected = Drop(f"message 2 calls a function with arguments that break its schema: {fault}") if fault else given
+    assert ToolTurns().apply(given) == expected
+
+
+@pytest.mark.parametrize(
+    "parameters", [{"type": "dict"}, {"$ref": "https://example.org/elsewhere.json"}, {"type": "object", "$id": 3}]
+)
+def test_parameters_that_are_no_schema_are_said_to_be_unchecked(parameters: dict[str, Any]) -> None:
+    outcome = ToolTurns().apply(row(Q, C, R, A, tools=(finding(**parameters),)))
+    assert isinstance(outcome, Row)
+    assert outcome.touched == (("tool_turns", "flagged", "parameters of 1 called functions are no JSON Schema: not checked"),)
+
+
 def test_what_is_asked_of_answers_is_not_asked_of_calls() -> None:
     given = row(Q, C)
     assert Label(labels=("yes",)).apply(given) is given
@@ -370,7 +400,7 @@ def test_rows_of_an_earlier_snapshot_are_recognised(bench: Any) -> None:
     splits = {json.dumps(row["messages"]): row["split"] for row in again.kept}
     assert len(first.kept) == 30
     # What is read back from a snapshot says what the row said that was written.
-    known = {says(ancestor(json.dumps(kept).encode())) for kept in first.kept}
+    known = {says(ancestor(kept)) for kept in first.kept}
     contents = [convert(chat(n), "messages", {}) for n in range(30)]
     assert known == {says(row(*content.messages, tools=content.tools)) for content in contents}
     assert all(splits[json.dumps(row["messages"])] == row["split"] for row in first.kept)

@@ -100,7 +100,7 @@ def test_a_section_that_is_none() -> None:
         ({"alpha": 1.0}, 'Unknown key "alpha". It belongs to [train] or [gate].'),
         ({"serve": {"rank": 1}}, 'Unknown key "serve.rank". It belongs to [train].'),
         ({"licence": "MIT"}, 'Unknown key "licence". It belongs to [[source]].'),
-        ({"evaluate": {"forbidden": []}}, 'Unknown key "evaluate.forbidden". It belongs to [evaluate.policy].'),
+        ({"evaluate": {"forbidden": []}}, 'Unknown key "evaluate.forbidden". It belongs to [prepare] or [evaluate.policy].'),
         ({"train": {"seed": 1}}, 'Unknown key "train.seed". It belongs to the top, above all sections.'),
         ({"a\x1b[2J": 1}, """Unknown key "'a\\x1b[2J'". Known keys: name, seed,"""),
         ({"a" * 9000: 1}, f"""Unknown key "{"a" * 120}… (9,000 characters)"."""),

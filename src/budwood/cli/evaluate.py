@@ -2,7 +2,7 @@
 
 import typer
 
-from budwood.cli.options import DEFAULT_STORE, JsonOption, RecipeArgument, RunOption, StoreOption
+from budwood.cli.options import DEFAULT_STORE, JsonOption, RecipeArgument, RunOption, SnapshotOption, StoreOption, on_snapshot
 from budwood.cli.output import print_json, print_next, print_table
 from budwood.cli.stage import job_of
 
@@ -14,12 +14,16 @@ def register(app: typer.Typer) -> None:
         epilog="Example: budwood evaluate support.toml",
     )
     def evaluate(
-        recipe: RecipeArgument, store: StoreOption = DEFAULT_STORE, run: RunOption = "", as_json: JsonOption = False
+        recipe: RecipeArgument,
+        store: StoreOption = DEFAULT_STORE,
+        run: RunOption = "",
+        snapshot: SnapshotOption = "",
+        as_json: JsonOption = False,
     ) -> None:
         """Answer every test case with the base and with the result, and compare case by case."""
         from budwood import pipeline
 
-        with job_of(recipe, store, run=run) as job:
+        with job_of(recipe, store, run=run, snapshot=snapshot) as job:
             evaluated = pipeline.evaluate(job)
         if as_json:
             print_json(evaluated.as_dict())
@@ -42,7 +46,7 @@ def register(app: typer.Typer) -> None:
             f"{len(compared.regressed):,} regressed."
         )
         typer.echo(f"Report: {evaluated.page}")
-        print_next(f"budwood release {recipe} --store {store}")
+        print_next(f"budwood release {recipe}{on_snapshot(snapshot)} --store {store}")
 
 
 def _figure(value: float | None) -> str:

@@ -15,6 +15,7 @@ import typer
 from budwood.cli import (
     ask,
     compose,
+    data,
     evaluate,
     history,
     lineage,
@@ -59,7 +60,7 @@ def build_app() -> typer.Typer:
     )
     for module in (run, plan, prepare, train, evaluate, release, promote, rollback, serve, ask, merge, compose):
         module.register(app)
-    for module in (status, history, lineage, verify, recipe):
+    for module in (status, history, lineage, data, verify, recipe):
         module.register(app)
     return app
 

@@ -37,7 +37,19 @@ RunOption = Annotated[
     str, typer.Option("--run", help="judge this run, e.g. of `budwood compose`, instead of training", show_default=False)
 ]
 
+SnapshotOption = Annotated[
+    str,
+    typer.Option(
+        "--snapshot", help="work on this snapshot, e.g. of `budwood data select`, instead of preparing", show_default=False
+    ),
+]
+
 DEFAULT_STORE = Path(".budwood")
+
+
+def on_snapshot(snapshot: str) -> str:
+    """The option again, for a command that goes on from this one."""
+    return f" --snapshot {snapshot}" if snapshot else ""
 
 
 def open_here(store: Path, *, create: bool = False) -> "Store":

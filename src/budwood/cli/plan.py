@@ -2,7 +2,7 @@
 
 import typer
 
-from budwood.cli.options import DEFAULT_STORE, JsonOption, RecipeArgument, StoreOption
+from budwood.cli.options import DEFAULT_STORE, JsonOption, RecipeArgument, SnapshotOption, StoreOption, on_snapshot
 from budwood.cli.output import print_json, print_next, print_table
 from budwood.cli.stage import job_of
 
@@ -11,11 +11,13 @@ def register(app: typer.Typer) -> None:
     @app.command(
         name="plan", short_help="Predict memory and time, and choose the method.", epilog="Example: budwood plan support.toml"
     )
-    def plan(recipe: RecipeArgument, store: StoreOption = DEFAULT_STORE, as_json: JsonOption = False) -> None:
+    def plan(
+        recipe: RecipeArgument, store: StoreOption = DEFAULT_STORE, snapshot: SnapshotOption = "", as_json: JsonOption = False
+    ) -> None:
         """Predict memory and time for LoRA, QLoRA and full fine-tuning, and choose when the recipe says auto."""
         from budwood import pipeline
 
-        with job_of(recipe, store, with_data=False) as job:
+        with job_of(recipe, store, with_data=False, snapshot=snapshot) as job:
             made = pipeline.plan(job)
         if as_json:
             print_json(made.as_dict())
@@ -36,7 +38,7 @@ def register(app: typer.Typer) -> None:
             typer.echo(line)
         for warning in made.warnings:
             typer.echo(f"Note: {warning}")
-        print_next(f"budwood run {recipe} --store {store}")
+        print_next(f"budwood run {recipe}{on_snapshot(snapshot)} --store {store}")
 
 
 def _minutes(seconds: float | None) -> str:

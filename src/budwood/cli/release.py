@@ -5,7 +5,16 @@ from typing import TYPE_CHECKING, Literal
 
 import typer
 
-from budwood.cli.options import DEFAULT_STORE, JsonOption, ReasonOption, RecipeArgument, RunOption, StoreOption, WhoOption
+from budwood.cli.options import (
+    DEFAULT_STORE,
+    JsonOption,
+    ReasonOption,
+    RecipeArgument,
+    RunOption,
+    SnapshotOption,
+    StoreOption,
+    WhoOption,
+)
 from budwood.cli.output import print_json, print_next, print_pairs
 from budwood.cli.stage import job_of
 from budwood.identity import short
@@ -24,6 +33,7 @@ def register(app: typer.Typer) -> None:
         recipe: RecipeArgument,
         store: StoreOption = DEFAULT_STORE,
         run: RunOption = "",
+        snapshot: SnapshotOption = "",
         who: WhoOption = "",
         reason: ReasonOption = "",
         as_json: JsonOption = False,
@@ -31,7 +41,7 @@ def register(app: typer.Typer) -> None:
         """Make the release with its golden probes and let the gate judge it. Exit code: 0 PROMOTE, 1 REJECT, 2 INCONCLUSIVE."""
         from budwood import pipeline
 
-        with job_of(recipe, store, who=who, reason=reason, run=run) as job:
+        with job_of(recipe, store, who=who, reason=reason, run=run, snapshot=snapshot) as job:
             released = pipeline.release(job)
         if as_json:
             print_json(released.as_dict())

@@ -10,6 +10,7 @@ from budwood.cli.options import (
     ProcessesOption,
     ReasonOption,
     RecipeArgument,
+    SnapshotOption,
     StoreOption,
     TrackOption,
     WhoOption,
@@ -33,6 +34,7 @@ def register(app: typer.Typer) -> None:
         reason: ReasonOption = "",
         track: TrackOption = None,
         processes: ProcessesOption = 1,
+        snapshot: SnapshotOption = "",
         as_json: JsonOption = False,
     ) -> None:
         """Walk plan, prepare, train, evaluate and release; promote when the gate says PROMOTE.
@@ -41,7 +43,7 @@ def register(app: typer.Typer) -> None:
         """
         from budwood import pipeline
 
-        with job_of(recipe, store, who=who, reason=reason, track=track or (), processes=processes) as job:
+        with job_of(recipe, store, who=who, reason=reason, track=track or (), processes=processes, snapshot=snapshot) as job:
             released = pipeline.run(job, promote=promote)
         if as_json:
             print_json(released.as_dict())

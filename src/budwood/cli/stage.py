@@ -23,16 +23,17 @@ def job_of(
     track: Sequence[str] = (),
     processes: int = 1,
     run: str = "",
+    snapshot: str = "",
 ) -> Iterator["Job"]:
     """Read the recipe and look at its sources first, so that a mistake touches nothing; then open the store, draw progress.
 
-    `with_data`: whether the stage needs the sources.
+    `with_data`: whether the stage needs the sources; with a snapshot given, none does.
     """
     from budwood.pipeline import Job, check_sources
     from budwood.recipe import load_recipe
 
     checked = load_recipe(recipe)
-    if with_data:
+    if with_data and not snapshot:
         check_sources(checked)
     with display() as report:
         yield Job(
@@ -44,4 +45,5 @@ def job_of(
             trackers=tuple(track),
             processes=processes,
             run=run,
+            snapshot=snapshot,
         )

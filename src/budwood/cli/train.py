@@ -2,7 +2,16 @@
 
 import typer
 
-from budwood.cli.options import DEFAULT_STORE, JsonOption, ProcessesOption, RecipeArgument, StoreOption, TrackOption
+from budwood.cli.options import (
+    DEFAULT_STORE,
+    JsonOption,
+    ProcessesOption,
+    RecipeArgument,
+    SnapshotOption,
+    StoreOption,
+    TrackOption,
+    on_snapshot,
+)
 from budwood.cli.output import print_json, print_next, print_pairs
 from budwood.cli.stage import job_of
 from budwood.identity import short
@@ -17,6 +26,7 @@ def register(app: typer.Typer) -> None:
     def train(
         recipe: RecipeArgument,
         store: StoreOption = DEFAULT_STORE,
+        snapshot: SnapshotOption = "",
         track: TrackOption = None,
         processes: ProcessesOption = 1,
         as_json: JsonOption = False,
@@ -24,7 +34,7 @@ def register(app: typer.Typer) -> None:
         """Train; prepares first when that has not been done. Interrupted training goes on from its last checkpoint."""
         from budwood import pipeline
 
-        with job_of(recipe, store, track=track or (), processes=processes) as job:
+        with job_of(recipe, store, track=track or (), processes=processes, snapshot=snapshot) as job:
             digest = pipeline.train(job)
             body = job.store.manifest(digest).body
             folder = job.store.folder(body["result"])
@@ -40,7 +50,7 @@ def register(app: typer.Typer) -> None:
                 ("result", f"{short(body['result'])} in {folder}"),
             ]
         )
-        print_next(f"budwood evaluate {recipe} --store {store}")
+        print_next(f"budwood evaluate {recipe}{on_snapshot(snapshot)} --store {store}")
 
 
 def _loss(value: float | None) -> str:

@@ -1,12 +1,13 @@
 """`budwood verify`: hash everything again and check the chain."""
 
+from dataclasses import asdict
 from typing import Annotated
 
 import typer
 
 from budwood.cli.display import display
 from budwood.cli.options import DEFAULT_STORE, JsonOption, StoreOption, WhoOption, acting, open_here
-from budwood.cli.output import print_json
+from budwood.cli.output import for_terminal, print_json
 
 
 def register(app: typer.Typer) -> None:
@@ -27,12 +28,15 @@ def register(app: typer.Typer) -> None:
             found = opened.verify(report)
         if as_json:
             counts = {"ok": found.ok, "objects": found.objects, "events": found.events}
-            print_json({**counts, "problems": list(found.problems), "accepted": list(found.accepted)})
+            lists = {"problems": list(found.problems), "accepted": list(found.accepted)}
+            print_json({**counts, **lists, "removed": [asdict(stone) for stone in found.forgotten]})
         else:
             for problem in found.problems:
                 typer.echo(f"  {problem}")
             for fault in found.accepted:
                 typer.echo(f"  accepted: {fault}")
+            for stone in found.forgotten:
+                typer.echo(f"  removed: {for_terminal(stone.line())}")
             state = (
                 "everything is whole"
                 if found.ok

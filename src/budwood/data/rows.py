@@ -5,7 +5,7 @@ for row in rejected_rows(store, digest): print(row.row_id, row.rule, row.reason)
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,14 +62,26 @@ class RejectedRow:
     value: Mapping[str, Any]
 
 
-def kept_rows(store: Store, snapshot: Digest, splits: tuple[str, ...] = SPLITS) -> Iterator[KeptRow]:
+LineFilter = Callable[[bytes], bool]
+"""A row's line as stored → whether it is worth parsing: looking for a few rows among millions must not cost parsing all."""
+
+
+def kept_rows(
+    store: Store, snapshot: Digest, splits: tuple[str, ...] = SPLITS, *, worth: LineFilter | None = None
+) -> Iterator[KeptRow]:
     """Read the rows of some splits, in the order of the files.
+
+    Args:
+        store: the store.
+        snapshot: a snapshot object.
+        splits: files to read, in order.
+        worth: which lines to parse; None: all of them.
 
     Raises:
         StoreError: not a snapshot, its bytes are gone, or a row that cannot be read.
     """
     for split in splits:
-        for value in _lines(store, snapshot, split):
+        for value in _lines(store, snapshot, split, worth):
             source = value["source"]
             touched = tuple(Touched(one["rule"], one["kind"], one["reason"]) for one in value.get("touched", ()))
             yield KeptRow(
@@ -84,25 +96,27 @@ def kept_rows(store: Store, snapshot: Digest, splits: tuple[str, ...] = SPLITS) 
             )
 
 
-def rejected_rows(store: Store, snapshot: Digest) -> Iterator[RejectedRow]:
-    """Read the rows that a snapshot's preparation rejected, by source and line.
+def rejected_rows(store: Store, snapshot: Digest, *, worth: LineFilter | None = None) -> Iterator[RejectedRow]:
+    """Read the rows that a snapshot's preparation rejected, by source and line; `worth` as in `kept_rows`.
 
     Raises:
         StoreError: as `kept_rows`.
     """
-    for value in _lines(store, snapshot, REJECTED):
+    for value in _lines(store, snapshot, REJECTED, worth):
         source = value["source"]
         yield RejectedRow(
             value["row_id"], value["rule"], value["reason"], source["file"], source["sha256"], source["line"], value
         )
 
 
-def _lines(store: Store, snapshot: Digest, name: str) -> Iterator[dict[str, Any]]:
+def _lines(store: Store, snapshot: Digest, name: str, worth: LineFilter | None) -> Iterator[dict[str, Any]]:
     manifest = store.manifest(snapshot)
     if manifest.kind != "snapshot":
         raise StoreError(f"{short(snapshot)}… is a {manifest.kind}, not a snapshot.", mend="Give the digest of a snapshot.")
     with store.file(snapshot, f"{name}.jsonl").open("rb") as lines:
         for number, line in enumerate(lines, start=1):
+            if worth is not None and not worth(line):
+                continue
             try:
                 value = json.loads(line)
                 value["row_id"], value["source"]["file"], value["source"]["sha256"], value["source"]["line"]

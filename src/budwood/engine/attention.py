@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from budwood.engine.attention_kernels import Case, Choice, chosen
 from budwood.engine.attention_products import product_attention
 from budwood.engine.families import head_width
-from budwood.engine.native.attention import fits, native_attention
+from budwood.engine.native.attention import attention_kernel, fits, native_attention
 from budwood.engine.native.build import Missing, kernels
 from budwood.engine.packed import Layout
 from budwood.errors import BaseError
@@ -126,7 +126,7 @@ def packed_attention_way(device: torch.device, dtype: torch.dtype, config: Any) 
     if device.type != "cpu" or dtype != torch.bfloat16:
         return "torch"
     found = kernels()
-    return f"products, or torch for long rows: {found.reason}" if isinstance(found, Missing) else "native"
+    return f"products, or torch for long rows: {found.reason}" if isinstance(found, Missing) else attention_kernel()
 
 
 def _library_kernel(device: torch.device, dtype: torch.dtype, width: int, capped: bool) -> Choice:

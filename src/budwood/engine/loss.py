@@ -13,6 +13,7 @@ from torch import Tensor
 
 from budwood.engine.native.build import Missing, kernels
 from budwood.engine.native.elementwise import cross_entropy
+from budwood.engine.product_lengths import ROUNDED_TO, rounded_up
 
 WORKSPACE = 1 << 24
 """Logits that are alive at once, in numbers: 64 MiB in float32."""
@@ -121,15 +122,22 @@ class _NativeLoss(torch.autograd.Function):
         rows = _Rows.of(ids, values, hidden.dtype)
         grad_hidden = torch.empty_like(hidden)
         losses = torch.empty(len(targets), dtype=torch.float32)
-        logits = hidden.new_empty(min(chunk, len(targets)), len(head))
+        chunk = max(ROUNDED_TO, chunk - chunk % ROUNDED_TO)
+        logits = hidden.new_empty(min(chunk, rounded_up(len(targets), ROUNDED_TO)), len(head))
         for start in range(0, len(targets), chunk):
             piece = hidden[start : start + chunk]
-            scores = torch.mm(piece, head.T, out=logits[: len(piece)])
+            count = len(piece)
+            padded = _padded(piece)
+            made = torch.mm(padded, head.T, out=logits[: len(padded)])
+            scores = made[:count]
             if rows is not None:
                 rows.put(scores, piece)
             cross_entropy(scores, targets[start : start + chunk], losses[start : start + chunk])
             own = None if rows is None else rows.take(scores, piece)
-            torch.mm(scores, head, out=grad_hidden[start : start + chunk])
+            if len(padded) == count:
+                torch.mm(made, head, out=grad_hidden[start : start + chunk])
+            else:
+                grad_hidden[start : start + chunk] = (made @ head)[:count]
             if own is not None:
                 grad_hidden[start : start + chunk] += own
         ctx.save_for_backward(grad_hidden, None if rows is None else rows.gradient)
@@ -140,6 +148,12 @@ class _NativeLoss(torch.autograd.Function):
         grad_hidden, grad_rows = ctx.saved_tensors
         factor: Tensor = grads[0]
         return grad_hidden * factor.to(grad_hidden.dtype), None, None, None, _times(grad_rows, factor), None
+
+
+def _padded(piece: Tensor) -> Tensor:
+    """(m, d), with zeros behind it where m is no rounded length."""
+    missing = rounded_up(len(piece), ROUNDED_TO) - len(piece)
+    return torch.cat([piece, piece.new_zeros(missing, piece.shape[1])]) if missing else piece
 
 
 class _SupervisedLoss(torch.autograd.Function):

@@ -1,6 +1,7 @@
 """Rows laid end to end: what one forward pass takes, and which rows share a pass.
 
-No padding token exists in a batch. Attention alone needs rectangles: rows of similar length are gathered into small ones
+No row is padded. Where products want rounded lengths (`product_lengths`), a few tokens that nobody reads follow the last row,
+as a row of their own. Attention alone needs rectangles: rows of similar length are gathered into small ones
 (`Layout`), so that one batched product serves many short rows; what hangs over the end of a row is masked by causality and
 thrown away.
 """
@@ -13,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from budwood.engine.product_lengths import rounded_up
 from budwood.errors import DataError
 
 if TYPE_CHECKING:
@@ -57,12 +59,14 @@ class PackedBatch:
     """T tokens of S rows, end to end.
 
     Args:
-        input_ids: (T,) int64.
+        input_ids: (T,) int64; after the rows' own tokens, those that round the length up.
         position_ids: (T,) int64, from 0 in every row.
         cu_seqlens: (S + 1,) int32, from 0 to T.
         max_length: longest row.
+        tokens: of the rows.
         supervised: (N,) int64: positions whose output predicts a supervised token.
         targets: (N,) int64: the tokens they have to predict.
+        asked: (M,) int64: the supervised positions, then others that nobody reads, which round the number up.
         layout: for attention.
     """
 
@@ -70,15 +74,22 @@ class PackedBatch:
     position_ids: Tensor
     cu_seqlens: Tensor
     max_length: int
+    tokens: int
     supervised: Tensor
     targets: Tensor
+    asked: Tensor
     layout: Layout
 
 
-def pack(rows: Sequence[Encoded], device: torch.device | str = "cpu") -> PackedBatch:
+def pack(rows: Sequence[Encoded], device: torch.device | str = "cpu", *, multiple: int = 1) -> PackedBatch:
     """Lay rows end to end on a device. A row's first token is never a target: nothing precedes it.
 
     On the way to a GPU they are copied from pinned memory, so that nobody waits for the copy.
+
+    Args:
+        rows: in order.
+        device: where the batch lies.
+        multiple: what the numbers of tokens and of positions asked for are rounded up to, as far as there are positions.
 
     Raises:
         DataError: no rows, or a row without tokens.
@@ -87,6 +98,10 @@ def pack(rows: Sequence[Encoded], device: torch.device | str = "cpu") -> PackedB
     if empty is not None or not rows:
         what = "There are no rows to pack." if empty is None else f"Row {empty} of the batch has no tokens."
         raise DataError(what, where="a packed batch", mend="Drop such rows before they are packed.")
+    tokens = sum(len(row.ids) for row in rows)
+    filling = rounded_up(tokens, multiple) - tokens
+    if filling:
+        rows = [*rows, Encoded((0,) * filling, (False,) * filling)]
     lengths = np.array([len(row.ids) for row in rows], dtype=np.int64)
     ends = np.cumsum(lengths)
     starts = ends - lengths
@@ -102,10 +117,19 @@ def pack(rows: Sequence[Encoded], device: torch.device | str = "cpu") -> PackedB
         position_ids=_put(positions, place),
         cu_seqlens=layout.cu_seqlens,
         max_length=int(lengths.max()),
+        tokens=tokens,
         supervised=_put(targets - 1, place),
         targets=_put(ids[targets], place),
+        asked=_put(_rounded(targets - 1, len(ids), multiple), place),
         layout=layout,
     )
+
+
+def _rounded(positions: "NDArray[np.int64]", tokens: int, multiple: int) -> "NDArray[np.int64]":
+    """Positions, and the first of the others behind them."""
+    missing = rounded_up(len(positions), multiple) - len(positions)
+    others = np.setdiff1d(np.arange(tokens), positions, assume_unique=True)[:missing]
+    return np.concatenate([positions, others])
 
 
 def _put(values: "NDArray[Any]", device: torch.device) -> Tensor:

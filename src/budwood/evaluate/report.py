@@ -1,4 +1,4 @@
-"""A stored report, read back."""
+"""A stored report: how its files are written, and read back."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -50,6 +50,13 @@ class Report:
     @cached_property
     def by_id(self) -> Mapping[str, Mapping[str, Any]]:
         return {case["case_id"]: case for case in self.cases}
+
+
+def encode(value: object, *, indent: int | None = None) -> bytes:
+    """Write a case as its line in `cases.jsonl`, or `summary.json`."""
+    # A model may answer with half a surrogate pair; it is kept as it came.
+    text = json.dumps(value, ensure_ascii=False, sort_keys=True, allow_nan=False, indent=indent)
+    return text.encode("utf-8", "surrogatepass") + b"\n"
 
 
 def load_report(store: "Store", digest: Digest) -> Report:

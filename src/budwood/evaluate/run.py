@@ -1,6 +1,5 @@
 """The stage: a subject answers a suite → a report object."""
 
-import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -9,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from budwood.errors import EvaluationError
 from budwood.evaluate.answering import Answer
+from budwood.evaluate.report import encode
 from budwood.evaluate.score import AnswerRecord, score_case
 from budwood.evaluate.suite import Suite
 from budwood.evaluate.summary import summarise
@@ -85,19 +85,13 @@ def evaluate(
     summary = summarise(records)
     with store.draft("report") as draft:
         with (draft.folder / "cases.jsonl").open("wb") as lines:
-            lines.writelines(_encode(record) for record in records)
-        (draft.folder / "summary.json").write_bytes(_encode(summary, indent=1))
+            lines.writelines(encode(record) for record in records)
+        (draft.folder / "summary.json").write_bytes(encode(summary, indent=1))
         return draft.commit(
             parents=[snapshot, subject.digest],
             body={**body, "metrics": summary["metrics"]},
             attestation=_attestation(answers, seconds),
         )
-
-
-def _encode(value: object, *, indent: int | None = None) -> bytes:
-    # A model may answer with half a surrogate pair; it is kept as it came.
-    text = json.dumps(value, ensure_ascii=False, sort_keys=True, allow_nan=False, indent=indent)
-    return text.encode("utf-8", "surrogatepass") + b"\n"
 
 
 def _attestation(answers: Sequence[AnswerRecord], seconds: float) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """One recipe on one store, and the base that it names."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -27,6 +27,7 @@ class Job:
         trackers: names of who gets a training's figures besides.
         processes: how many train together.
         run: first digits of a run that is judged and released instead of training; empty: train.
+        snapshot: first digits of a snapshot to work on, e.g. of `budwood data select`; empty: the one that is prepared.
     """
 
     recipe: Recipe
@@ -37,11 +38,18 @@ class Job:
     trackers: tuple[str, ...] = ()
     processes: int = 1
     run: str = ""
+    snapshot: str = ""
 
     @cached_property
     def base(self) -> "OpenBase":
         """The base's identity and chat template; its weights are hashed but not loaded."""
         return open_base(self)
+
+    def on(self, snapshot: Digest) -> "Job":
+        """The same job on another snapshot; the base is not looked at again."""
+        job = replace(self, snapshot=snapshot)
+        job.__dict__["base"] = self.base
+        return job
 
     def say(self, stage: str, message: str) -> None:
         self.report(Event(stage, message))

@@ -2,22 +2,22 @@
 
 from pathlib import Path
 
-from budwood.errors import TrainingError
+from budwood.errors import DataError, TrainingError
 from budwood.identity import Digest, digest_file, short
 from budwood.pipeline.job import Job
 
 
 def prepare_key(job: Job, onto: Digest | None) -> str:
-    """Ask by what prepare reads: sources as declared, their bytes, [prepare], and how the base counts tokens."""
+    """Ask by what prepare reads: sources as declared, their and benchmarks' bytes, [prepare], how the base counts tokens."""
     from budwood.prepare.run import VERSION
 
     recipe = job.recipe
-    files = {source.path: _digest(recipe.path(source.path)) for source in recipe.source}
+    read = [*(source.path for source in recipe.source), *(benchmark.path for benchmark in recipe.prepare.benchmarks)]
+    files = {path: _digest(recipe.path(path)) for path in read}
     absent = [f"absent: {path}" for path, digest in files.items() if digest is None]
     inputs = absent or [digest for digest in files.values() if digest is not None]
-    schema = _digest(recipe.path(recipe.prepare.answer_schema)) if recipe.prepare.answer_schema else None
-    if schema is not None:
-        inputs.append(schema)
+    beside = (_digest(recipe.path(name)) for name in recipe.prepare.files)
+    inputs += [digest for digest in beside if digest is not None]
     slice_read = {
         "name": recipe.name,
         "source": [source.model_dump(mode="json") for source in recipe.source],
@@ -38,8 +38,33 @@ def _digest(path: Path) -> Digest | None:
         return None
 
 
+def given_snapshot(job: Job) -> Digest | None:
+    """The snapshot that the job was given to work on instead of preparing one.
+
+    Raises:
+        DataError: there is something else under those digits, or it was prepared for another recipe.
+    """
+    if not job.snapshot:
+        return None
+    digest = job.store.resolve(job.snapshot.removesuffix("…"))
+    manifest = job.store.manifest(digest)
+    if manifest.kind != "snapshot":
+        raise DataError(f"{short(digest)}… is no snapshot but a {manifest.kind}.", where="--snapshot", mend="Name a snapshot.")
+    name = manifest.body.get("name", job.recipe.name)
+    if name != job.recipe.name:
+        raise DataError(
+            f"Snapshot {short(digest)}… was prepared for {name!r}, the recipe is {job.recipe.name!r}.",
+            where="--snapshot",
+            mend="Use its recipe: what is held out there is not held out here.",
+        )
+    return digest
+
+
 def prepared(job: Job) -> Digest | None:
-    """The snapshot of this very recipe and these very files, if it has been made, fresh or onto an earlier one."""
+    """The snapshot to work on, if there is one: given, or made of this very recipe and files, fresh or onto an earlier one."""
+    given = given_snapshot(job)
+    if given is not None:
+        return given
     for onto in (None, *_snapshots(job)):
         done = job.store.done(prepare_key(job, onto))
         if done is not None:
@@ -50,7 +75,8 @@ def prepared(job: Job) -> Digest | None:
 def earlier_snapshots(job: Job) -> list[Digest | None]:
     """Snapshots that releases of this name were made from, oldest first, after None for "from scratch".
 
-    Removed ones are left out, and said: a new snapshot can no longer keep its rows on the sides that they had there.
+    One that lost rows on request is what took its place, and it is said that its sources may bring them back. Removed ones
+    are left out, and said: a new snapshot can no longer keep its rows on the sides that they had there.
     """
     lost = "removed: splits are no longer inherited from there"
     for row in job.store.releases(job.recipe.name):
@@ -58,10 +84,18 @@ def earlier_snapshots(job: Job) -> list[Digest | None]:
             job.say("prepare", f"Release {row.name}@{row.version} was {lost}")
     found: list[Digest | None] = [None]
     for snapshot in _snapshots(job):
-        if job.store.tombstone_of(snapshot) is None:
-            found.append(snapshot)
-        else:
+        current = job.store.current(snapshot)
+        if job.store.tombstone_of(current) is not None:
             job.say("prepare", f"Snapshot {short(snapshot)} was {lost}")
+        elif current not in found:
+            found.append(current)
+            gone = int(job.store.manifest(current).body.get("counts", {}).get("forgotten", 0))
+            if gone:
+                rows = "1 row was" if gone == 1 else f"{gone:,} rows were"
+                job.say(
+                    "prepare",
+                    f"{rows} removed from snapshot {short(snapshot)} on request: sources that hold them bring them back",
+                )
     return found
 
 

@@ -101,7 +101,7 @@ def _without_data(job: Job) -> str:
 
 
 def prepare(job: Job, *, processes: int = 0) -> Digest:
-    """Make the snapshot, on top of an earlier one of the same name so that no row changes sides.
+    """Make the snapshot, on top of an earlier one of the same name so that no row changes sides; or take the given one.
 
     `processes`: how many work on it; 0: one for each core. The snapshot is the same.
     """
@@ -110,7 +110,10 @@ def prepare(job: Job, *, processes: int = 0) -> Digest:
 
     done = prepared(job)
     if done is not None:
-        job.say("prepare", f"Unchanged: snapshot {short(done)} is used again")
+        said = (
+            f"Snapshot {short(done)} is used as given" if job.snapshot else f"Unchanged: snapshot {short(done)} is used again"
+        )
+        job.say("prepare", said)
         return done
     onto = earlier_snapshots(job)[-1]
     if onto is not None:

@@ -1,33 +1,71 @@
 """The data card: what a person should know of a snapshot before training on it, in Markdown.
 
-It says what is in the manifest's body and nothing else; what a source does not state is called "not stated".
+It says what is in the manifest's body and nothing else; what a source does not state is called "not stated", and listed.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from budwood.prepare.card_decisions import benchmarks, conflicts, selection
+from budwood.prepare.card_table import plain, table
+from budwood.prepare.histograms import EDGES
+from budwood.prepare.row import SPLITS
+from budwood.prepare.stated import limits, personal_data, unstated
+
 SPLIT_USE = {"train": "learning", "validation": "choices during training", "test": "the gate alone"}
+ROLES = {"auto": "split by hash", "train": "never test", "test": "published test file"}
+NOT_STATED = "not stated"
+BAR = 24
+"""Characters of the longest bar."""
+_MEASURED = {
+    "tokens": "Rows, in tokens after the base's template",
+    "prompt_characters": "Prompts, in characters",
+    "answer_characters": "Answers, in characters",
+}
 
 
 def write_card(body: Mapping[str, Any]) -> str:
     counts = body["counts"]
     parts = [
-        f"# Data card: {body['name']}",
-        f"{counts['read']:,} rows read = {counts['kept']:,} kept + {counts['rejected']:,} rejected. Every rejected row is "
-        "in `rejected.jsonl`, with rule and reason.",
+        f"# Data card: {plain(body['name'])}",
+        f"{counts['read']:,} rows read = {counts['kept']:,} kept + {counts['rejected']:,} rejected{_forgotten(counts)}. Every "
+        "rejected row is in `rejected.jsonl`, with rule and reason.",
+        *_not_stated(body["sources"]),
         "## Splits",
-        _table(["split", "rows", "groups", "used for"], _splits(body)),
+        table(["split", "rows", "groups", "used for"], _splits(body)),
         _groups(body),
         "## Sources",
         *map(_source, body["sources"]),
         "## What was done",
-        _table(["rule", "version", "changed", "dropped", "flagged"], _rules(body["rules"])),
-        "Changed and flagged count kept rows; dropped counts rejected ones.",
-        *_lengths(body["lengths"]),
+        table(["rule", "version", "options", "changed", "dropped", "flagged"], _rules(body["rules"])),
+        "In the order in which rows passed them. Changed and flagged count kept rows; dropped counts rejected ones.",
+        *conflicts(body),
+        *benchmarks(body),
+        *selection(body),
+        *_lengths(body),
+        *_labels(body["histograms"]["labels"]),
+        "## Known limits",
+        "\n".join(f"* {said}" for said in limits(body)),
         "## Personal data",
-        _personal_data(body["rules"]),
+        personal_data(body["rules"]),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _not_stated(sources: Iterable[Mapping[str, Any]]) -> list[str]:
+    silent = [f"* {plain(source['path'])}: {', '.join(words)}" for source in sources if (words := unstated(source))]
+    if not silent:
+        return []
+    return [
+        "## What is not stated",
+        "**Warning.** Nobody can answer for what is missing here; it is stated under `[[source]]` in the recipe.",
+        "\n".join(silent),
+    ]
+
+
+def _forgotten(counts: Mapping[str, int]) -> str:
+    """Rows that were taken out on request, after this data had been prepared; see `budwood.data.forget`."""
+    return f" + {counts['forgotten']:,} removed on request since" if counts.get("forgotten") else ""
 
 
 def _splits(body: Mapping[str, Any]) -> Iterable[Sequence[object]]:
@@ -47,48 +85,79 @@ def _groups(body: Mapping[str, Any]) -> str:
 
 
 def _source(source: Mapping[str, Any]) -> str:
+    licence = f"declared: {source['licence'] or NOT_STATED}; verified: {source['licence_verified'] or 'not verified'}"
     facts = [
         ("rows", f"{source['rows']:,}, of which {source['malformed']:,} could not be read"),
         ("read as", f"{source['layout']}, {source['shape']}, {source['encoding']}"),
         ("sha256", f"`{source['sha256']}`"),
-        ("role", {"auto": "split by hash", "train": "never test", "test": "published test file"}[source["split"]]),
-        ("origin", source["origin"] or "not stated"),
-        ("licence, as declared", source["licence"] or "not stated"),
-        ("cleaned before", source["cleaning"] or "not stated"),
-        ("labelled", source["labelling"] or "not stated"),
+        ("role", ROLES[source["split"]]),
+        ("weight", f"{source['weight']:g}" if source["weight"] != 1 else ""),
+        ("origin", source["origin"] or NOT_STATED),
+        ("licence", licence),
+        ("cleaned before", source["cleaning"] or NOT_STATED),
+        ("labelling assumptions", source["labelling"] or NOT_STATED),
         ("left out (nested values)", ", ".join(source["left_out"])),
     ]
-    return "\n".join([f"### {_plain(source['path'])}\n", *(f"* {name}: {_plain(value)}" for name, value in facts if value)])
+    return "\n".join([f"### {plain(source['path'])}\n", *(f"* {name}: {plain(value)}" for name, value in facts if value)])
 
 
 def _rules(rules: Iterable[Mapping[str, Any]]) -> Iterable[Sequence[object]]:
-    return [tuple(rule[key] for key in ("name", "version", "changed", "dropped", "flagged")) for rule in rules]
+    for rule in rules:
+        options = ", ".join(f"{name} = {_option(value)}" for name, value in rule["options"].items())
+        yield rule["name"], rule["version"], options, *(f"{rule[key]:,}" for key in ("changed", "dropped", "flagged"))
 
 
-def _lengths(lengths: Mapping[str, Mapping[str, int]]) -> list[str]:
-    if not lengths:
-        return ["## Lengths", "Not measured: no tokenizer was given."]
-    names = ["rows", "total", "min", "p50", "p90", "p99", "max"]
-    rows = [[split, *(f"{figures[name]:,}" for name in names)] for split, figures in lengths.items()]
-    return ["## Lengths, in tokens after the base's template", _table(["split", *names], rows)]
+def _option(value: object) -> str:
+    """A setting in a cell: digests by their first digits, long lists by their length."""
+    if isinstance(value, list):
+        return f"{len(value)} values" if len(value) > 8 else ", ".join(map(_option, value)) or "none"
+    if isinstance(value, str):
+        return value[:12] if len(value) == 64 else value or "none"
+    return f"{value:g}" if isinstance(value, float) else "none" if value is None else str(value)
 
 
-def _personal_data(rules: Iterable[Mapping[str, Any]]) -> str:
-    rule = next((rule for rule in rules if rule["name"] == "pii"), None)
-    if rule is None:
-        return "Kept rows were not looked through for personal data. Rejected rows are redacted."
-    done = {"redact": "redacted", "drop": "dropped with their rows", "flag": "flagged and left in"}[rule["options"]["action"]]
-    return (
-        f"Patterns for e-mail addresses, phone numbers, payment cards, IBANs, IP addresses and access keys: what they found "
-        f"was {done}. Names and street addresses are not looked for. Rejected rows are redacted in any case."
-    )
+def _lengths(body: Mapping[str, Any]) -> list[str]:
+    parts = ["## Lengths"]
+    if body["lengths"]:
+        names = ["rows", "total", "min", "p50", "p90", "p99", "max"]
+        rows = [[split, *(f"{figures[name]:,}" for name in names)] for split, figures in body["lengths"].items()]
+        parts += ["In tokens after the base's template:", table(["split", *names], rows)]
+    else:
+        parts.append("Not measured: no tokenizer was given.")
+    for measured, title in _MEASURED.items():
+        if measured in body["histograms"]:
+            parts += [f"### {title}", _histogram(body["histograms"][measured])]
+    return parts
 
 
-def _table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    lines = [" | ".join(head), " | ".join("---" for _ in head), *(" | ".join(map(_plain, row)) for row in rows)]
-    return "\n".join(f"| {line} |" for line in lines)
+def _histogram(splits: Mapping[str, Sequence[tuple[int, int]]]) -> str:
+    """Draw the bins of all splits, longest bar for the fullest."""
+    bins: dict[int, dict[str, int]] = {}
+    for split, counted in splits.items():
+        for low, count in counted:
+            bins.setdefault(low, {})[split] = count
+    totals = {low: sum(by.values()) for low, by in sorted(bins.items())}
+    fullest = max(totals.values())
+    rows = [
+        [_range(low), *(f"{bins[low].get(split, 0):,}" for split in SPLITS), "█" * -(-total * BAR // fullest)]
+        for low, total in totals.items()
+    ]
+    return table(["length", *SPLITS, ""], rows)
 
 
-def _plain(value: object) -> str:
-    """Keep what a recipe says from becoming layout of the card."""
-    return " ".join(str(value).replace("|", "\\|").replace("<", "&lt;").split())
+def _range(low: int) -> str:
+    place = EDGES.index(low)
+    high = EDGES[place + 1] - 1 if place + 1 < len(EDGES) else None
+    if high is None:
+        return f"{low:,} and more"
+    return f"{low:,}" if high == low else f"{low:,} to {high:,}"
+
+
+def _labels(labels: Mapping[str, Any] | None) -> list[str]:
+    if labels is None:
+        return []
+    rows = [[label or "(empty)", *(f"{count:,}" for count in counts)] for label, *counts in labels["rows"]]
+    others = labels["others"]
+    more = f" Not listed: {others['labels']:,}, with {others['rows']:,} rows." if others["labels"] else ""
+    parts = ["## Labels", f"{labels['different']:,} different answers.{more}"]
+    return [*parts, table(["answer", *SPLITS], rows)] if rows else parts

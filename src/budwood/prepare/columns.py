@@ -59,6 +59,7 @@ class Batch:
         tokens: −1 where not measured, (N,).
         touched: bit k: touched in the way `touches[k]`, (N,).
         touches: (rule, kind) of the bits.
+        sizes: characters of prompt and answer, and the answer's place in `labels` or −1, (N, 3).
         live: whether a record is a row that is still in, (R,).
         lengths: bytes of a row's two halves in `lines`, or of a rejected record's line and 0, (R, 2).
         lines: where they lie, in order.
@@ -67,6 +68,8 @@ class Batch:
         near: entries.
         rows: N, also when the columns have been taken out.
         dropped: rule → records that it rejected.
+        labels: answers that may be labels.
+        told: reasons of the rule that guards benchmarks: the row that it flagged, or −1 for a record that is out.
         malformed: line and reason of the first few that could not be read.
         slices, left_out: names in order of appearance.
         columns: names of slices among rows that are still in.
@@ -83,6 +86,7 @@ class Batch:
     tokens: "NDArray[int32]"
     touched: "NDArray[uint64]"
     touches: Sequence[tuple[str, str]]
+    sizes: "NDArray[int32]"
     live: "NDArray[bool_]"
     lengths: "NDArray[uint32]"
     lines: Place
@@ -92,6 +96,8 @@ class Batch:
     split: "NDArray[int8]"
     rows: int
     dropped: Counter[str] = field(default_factory=Counter)
+    labels: Sequence[str] = ()
+    told: Sequence[tuple[int, str]] = ()
     malformed: Sequence[tuple[int, str]] = ()
     slices: Sequence[str] = ()
     left_out: Sequence[str] = ()

@@ -11,7 +11,7 @@ from budwood.errors import DataError
 from budwood.identity import Digest, short
 from budwood.prepare.files import BLOCK_BYTES
 from budwood.prepare.records import whole_lines
-from budwood.prepare.row import SPLITS, Split
+from budwood.prepare.row import SPLITS
 from budwood.prepare.unpack import chunks
 
 if TYPE_CHECKING:
@@ -32,11 +32,11 @@ def check_onto(store: "Store", onto: Digest | None) -> None:
         raise DataError(f"{short(onto)} is a {kind}, not a snapshot.", mend="Name the snapshot to build on.")
 
 
-def earlier_rows(store: "Store", onto: Digest | None) -> Iterator[tuple[bytes, Split]]:
-    """The earlier snapshot's rows, some whole lines at a time, with the split in which they are."""
-    for split in SPLITS if onto is not None else ():
+def earlier_rows(store: "Store", onto: Digest | None) -> Iterator[tuple[bytes]]:
+    """The earlier snapshot's rows, some whole lines at a time; its rejected ones too, of which some have a split."""
+    for name in (*SPLITS, "rejected") if onto is not None else ():
         assert onto is not None
-        with store.file(onto, f"{split}.jsonl").open("rb") as file:
+        with store.file(onto, f"{name}.jsonl").open("rb") as file:
             for _, lines in whole_lines(chunks(file, BLOCK_BYTES), longest=None):
                 assert isinstance(lines, bytes)
-                yield lines, split
+                yield (lines,)

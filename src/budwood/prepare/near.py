@@ -4,13 +4,13 @@ Published rows are looked at first, then those that an earlier snapshot placed, 
 what came before it, and what goes is not compared with again.
 """
 
-from bisect import bisect_right
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from budwood.prepare.columns import Table
 from budwood.prepare.spool import Shelf
+from budwood.prepare.texts import Texts
 from budwood.text.near.entries import Entries, join_entries
 from budwood.text.near.scheme import Scheme, make_scheme
 from budwood.text.near.search import Terms, find_repeats
@@ -61,6 +61,7 @@ def find_near(
     parent: "NDArray[int64]",
     threshold: float,
     shelf: Shelf,
+    texts: Texts,
     tick: Callable[[int, int], None],
 ) -> Twins:
     """Join what is near, and name for each row that may go (or be flagged) the first one before it that it repeats.
@@ -71,7 +72,8 @@ def find_near(
         roles: of all rows.
         parent: groups, joined along the way.
         threshold: [prepare] near_duplicate.
-        shelf: where the rows' texts and band keys are read.
+        shelf: where the band keys are read.
+        texts: reads what rows ask.
         tick: called with the number of rows done, and how many there are.
     """
     import numpy
@@ -90,7 +92,7 @@ def find_near(
     found = find_repeats(
         _entries(table, order, make_scheme(threshold), shelf),
         terms,
-        _Texts(table, order, shelf),
+        lambda place: texts.turns(int(order[place])),
         parent,
         tick=lambda done: tick(done, len(order)),
     )
@@ -115,18 +117,3 @@ def _entries(table: Table, order: "NDArray[int64]", scheme: Scheme, shelf: Shelf
         return numpy.concatenate([getattr(one, name) for one in near])
 
     return join_entries(scheme, joined("kind"), joined("sketch"), joined("number"), joined("is_short"), band_keys, order)
-
-
-class _Texts:
-    """Reads what a row asks, in the order of the search."""
-
-    def __init__(self, table: Table, order: "NDArray[int64]", shelf: Shelf) -> None:
-        self._batches, self._first = table.batches, table.first.tolist()
-        self._order, self._shelf = order, shelf
-
-    def __call__(self, place: int) -> str:
-        row = int(self._order[place])
-        number = bisect_right(self._first, row) - 1
-        batch, within = self._batches[number], row - self._first[number]
-        start, end = batch.text_ends[within : within + 2].tolist()
-        return self._shelf.read(batch.texts.name, batch.texts.start + start, end - start).decode("utf-8")

@@ -46,6 +46,7 @@ class SourceFacts:
     weight: float
     origin: str
     licence: str
+    licence_verified: str
     cleaning: str
     labelling: str
     slices: tuple[str, ...]
@@ -89,7 +90,9 @@ class Found:
             raise DataError(f"The source {path!r} holds no rows.", mend="Give a file with rows, or take it out.")
         if self.malformed > allowed * self.rows:
             raise self._too_malformed(allowed)
-        declared = self.source.model_dump(include={"split", "weight", "origin", "licence", "cleaning", "labelling"})
+        declared = self.source.model_dump(
+            include={"split", "weight", "origin", "licence", "licence_verified", "cleaning", "labelling"}
+        )
         return SourceFacts(
             path=path,
             sha256=self.file.sha256,

@@ -4,7 +4,7 @@ Rows are immutable; a rule that changes one returns another. Anything that is ke
 ("2 e-mail addresses redacted"), never words of the row.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
@@ -57,11 +57,11 @@ class Message(NamedTuple):
     name: str = ""
 
     @property
-    def texts(self) -> Iterator[str]:
+    def texts(self) -> Iterable[str]:
         """Everything in it that somebody wrote."""
-        yield self.content
-        if self.calls or self.name:
-            yield from strings(([call["function"] for call in self.calls], self.name))
+        if not self.calls and not self.name:
+            return (self.content,)
+        return strings((self.content, [call["function"] for call in self.calls], self.name))
 
     def mend(self, change: Callable[[str], str], *, arguments: bool = True) -> "Message":
         """Change its text and, unless told otherwise, the texts of its calls' arguments; names stay."""
@@ -153,7 +153,15 @@ class Row:
 
     def mend(self, rule: str, reason: str, mend: Callable[[str], str], *, arguments: bool = True) -> "Row":
         """Pass every message's text, and those of its calls' arguments, through `mend`; the same row where nothing changes."""
-        messages = tuple([message.mend(mend, arguments=arguments) for message in self.messages])
+        return self.mend_at(range(len(self.messages)), rule, reason, mend, arguments=arguments)
+
+    def mend_at(
+        self, at: Collection[int], rule: str, reason: str, mend: Callable[[str], str], *, arguments: bool = True
+    ) -> "Row":
+        """Do the same to the messages at these places alone."""
+        messages = tuple(
+            message.mend(mend, arguments=arguments) if place in at else message for place, message in enumerate(self.messages)
+        )
         if messages == self.messages:
             return self
         places = [place for place, message in enumerate(self.messages) if messages[place] != message]

@@ -9,7 +9,7 @@ nothing depends on how many processes there are.
 
 import time
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,17 +17,22 @@ from budwood.errors import DataError
 from budwood.events import Event, Reporter, silent
 from budwood.identity import Digest
 from budwood.prepare.columns import READ, Batch, Table, join_batches
+from budwood.prepare.conflicts import Conflicting
 from budwood.prepare.crew import Crew, count_cores
+from budwood.prepare.describe import describe
 from budwood.prepare.finish import Fates, sizes_of
+from budwood.prepare.guard import tally as tally_benchmarks
 from budwood.prepare.inherit import check_onto, earlier_rows
 from budwood.prepare.read import Found, SourceFacts, check_declared, read_sources
 from budwood.prepare.row import SPLITS, TokenLength, Touch
-from budwood.prepare.rules.build import build_rules
+from budwood.prepare.rules.build import OF_RULES, build_rules
+from budwood.prepare.rules.contamination import Contamination
 from budwood.prepare.rules.rule import Rule
 from budwood.prepare.rules.tool_turns import ToolTurns
 from budwood.prepare.separate import OPERATIONS, Separated, Sources, separate
-from budwood.prepare.snapshot import Tally, make_body, tally, write_cards
+from budwood.prepare.snapshot import CONFLICTS, Tally, count_lengths, list_conflicts, make_body, tally
 from budwood.prepare.spool import Shelf
+from budwood.prepare.stated import warning
 from budwood.prepare.verdicts import RULES, Fault
 from budwood.prepare.work import Order, Work
 from budwood.recipe import PrepareSection, Recipe
@@ -38,7 +43,7 @@ if TYPE_CHECKING:
     from budwood.store import Store
     from budwood.store.draft import Draft
 
-VERSION = 6
+VERSION = 7
 """Version of the stage: raise it when the same input would give another snapshot."""
 SMALL_BYTES = 4 << 20
 """Of sources that one process has done before others would have begun."""
@@ -73,11 +78,11 @@ def prepare(
     """
     started = time.perf_counter()
     section = recipe.prepare
-    rules = build_rules(section, folder=recipe.folder, token_length=token_length, context=context)
+    rules = build_rules(section, folder=recipe.folder, token_length=token_length, context=context, sources=recipe.source)
     check_declared(recipe.source, section)
     check_onto(store, onto)
     with store.draft("snapshot") as draft:
-        order = Order(section, recipe.folder, token_length, context, draft.scratch, draft.folder)
+        order = Order(section, recipe.source, recipe.folder, token_length, context, draft.scratch, draft.folder)
         for name in (*SPLITS, "rejected"):
             (draft.folder / f"{name}.jsonl").touch()
         # Compiled once, before several processes would do it side by side.
@@ -85,19 +90,27 @@ def prepare(
         with Crew(Work, (order,), processes or _processes(recipe)) as crew:
             work = _Stage(recipe, crew, draft, report)
             work.read(store, onto)
-            separated = work.separate(onto or "")
+            try:
+                separated = work.separate(onto or "")
+            except Conflicting as fault:
+                raise fault.listed_in(_listed(store, recipe.name, fault.lines)) from None
             tallied = work.check(separated)
             work.write(separated)
         body = _body(recipe, work, separated, tallied, rules, onto or "")
-        write_cards(draft.folder, body)
+        if separated.conflicts:
+            list_conflicts(draft.folder / CONFLICTS, separated.conflicts)
+        describe(draft.folder, body)
         seconds = time.perf_counter() - started
         attestation = {
-            "seconds": seconds,
-            "rows_per_s": work.total / max(seconds, 1e-9),
+            "seconds": round(seconds, 3),
+            "rows_per_s": round(work.total / max(seconds, 1e-9), 1),
             "near_duplicates_by": separated.searched_by,
             "phases": work.seconds,
         }
         digest = draft.commit(parents=[], body=body, attestation=attestation)
+    unsaid = warning(body["sources"])
+    if unsaid:
+        report(Event("prepare", unsaid))
     summary = f"{tallied.kept:,} rows kept, {tallied.out:,} rejected"
     report(Event("prepare", summary, done=work.total, total=work.total, unit="rows"))
     return digest
@@ -142,7 +155,7 @@ class _Stage:
         self._close_before(len(self._recipe.source))
         earlier = list(self._crew.each("ancestors", earlier_rows(store, onto)))
         self._table = join_batches(self.batches, earlier)
-        self.seconds["read"] = time.perf_counter() - begun
+        self.seconds["read"] = round(time.perf_counter() - begun, 3)
 
     def _close_before(self, number: int) -> None:
         """Check the sources that have come to their end: one of too many faults stops before the next is gone through."""
@@ -168,7 +181,7 @@ class _Stage:
             separated = separate(self._table, self._recipe.prepare, sources, shelf, tick)
         finally:
             shelf.close()
-        self.seconds["separate"] = time.perf_counter() - begun
+        self.seconds["separate"] = round(time.perf_counter() - begun, 3)
         return separated
 
     def check(self, separated: Separated) -> Tally:
@@ -195,7 +208,7 @@ class _Stage:
                 rejected.write(lines)
                 done += batch.records
                 self._tell("Writing", done, self.total)
-        self.seconds["write"] = time.perf_counter() - begun
+        self.seconds["write"] = round(time.perf_counter() - begun, 3)
 
     def _tell(self, message: str, done: int, total: int | None = None) -> None:
         self._report(Event("prepare", message, done=done, total=total, unit="rows"))
@@ -246,17 +259,43 @@ def _body(
         tallied=tallied,
         rules=_account(_at_work(rules, work.batches), tallied, section),
         groups=dict(separated.groups) | {"by": section.group_by} | {"notes": _notes(separated, tallied, section)},
+        histograms=count_lengths(work.batches, separated.split, section.labels),
         onto=onto,
         settings=_settings(section),
+        conflicts=separated.conflicts,
+        benchmarks=_benchmarks(rules, work.batches, separated),
     )
 
 
 def _settings(section: PrepareSection) -> dict[str, Any]:
     """What a snapshot says of how it was made; what came later is left out where it changes nothing, so that names stay."""
-    values = section.model_dump(mode="json", exclude={"rules", "answer_schema", "strict"})
+    values = section.model_dump(mode="json", exclude={"rules", "answer_schema", "strict", *OF_RULES})
     if values["supervise"] == "all":
         del values["supervise"]
+    if not section.benchmarks:
+        values = {key: value for key, value in values.items() if key != "benchmarks" and "contamination" not in key}
     return values
+
+
+def _benchmarks(rules: Sequence[Rule], batches: Sequence[Batch], separated: Separated) -> list[dict[str, Any]]:
+    """Count by benchmark what its rule found."""
+    guarding = next((rule for rule in rules if isinstance(rule, Contamination)), None)
+    if guarding is None:
+        return []
+    dropped, flagged = [], []
+    begin = 0
+    for batch in batches:
+        dropped += [reason for row, reason in batch.told if row < 0]
+        flagged += [reason for row, reason in batch.told if row >= 0 and separated.split[begin + row] >= 0]
+        begin += len(batch)
+    return tally_benchmarks(guarding.guard.benchmarks, dropped, flagged)
+
+
+def _listed(store: "Store", name: str, lines: Sequence[Mapping[str, Any]]) -> str:
+    """Write all conflicts into the work folder, where a person may look at them; gives the path."""
+    path = store.work(store.action("conflicts", VERSION, {"name": name}, [], 0)) / CONFLICTS
+    list_conflicts(path, lines)
+    return str(path)
 
 
 def _refuse_empty(tallied: Tally, total: int) -> None:
@@ -305,6 +344,11 @@ def _notes(result: Separated, tallied: Tally, section: PrepareSection) -> list[s
         notes.append("No group fell into validation: there are too few groups for its share.")
     if section.test and not splits["test"]:
         notes.append("No group fell into test: there are too few groups for its share.")
+    if result.looks_alone:
+        notes.append(
+            f"{result.looks_alone:,} prompts have answers that differ in case or punctuation alone: they are no conflicts, "
+            "and all of them stay."
+        )
     if result.crowded:
         notes.append(
             f"{result.crowded:,} rows have so many look-alikes that they were compared with the nearest {LONGEST} of a kind "

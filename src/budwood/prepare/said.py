@@ -28,13 +28,17 @@ class Says:
     answer: bytes
     meaning: bytes
 
+    @property
+    def key(self) -> bytes:
+        return self.prompt + self.answer
+
 
 def says(row: Row) -> Says:
     *before, last = row.messages
-    turns = [_said(message) for message in before if message.role != "system"]
-    system = [_said(message) for message in before if message.role == "system"]
+    turns = [said_by(message) for message in before if message.role != "system"]
+    system = [said_by(message) for message in before if message.role == "system"]
     offered = [canonical_text(row.tools)] if row.tools else []
-    answer = key(_said(last))
+    answer = key(said_by(last))
     first = row.messages[0]
     around = key(normalise(first.content)) if first.role == "system" else b""
     if row.tools:
@@ -47,6 +51,7 @@ def key(text: str) -> bytes:
     return blake2b(text.encode("utf-8"), digest_size=16).digest()
 
 
-def _said(message: Message) -> str:
+def said_by(message: Message) -> str:
+    """A message's text, normalised, and its calls as they are compared."""
     text = normalise(message.content)
     return f"{text} {written(message.calls)}".strip() if message.calls else text

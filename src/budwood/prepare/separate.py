@@ -9,11 +9,12 @@ Everything is arithmetic on columns; texts are read for the few rows whose liken
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from budwood.errors import DataError
 from budwood.identity import short
 from budwood.prepare.columns import Table
+from budwood.prepare.conflicts import Judged, lines
 from budwood.prepare.duplicates import Sayings, find_conflicts, find_copies, find_leaks, sayings
 from budwood.prepare.groups import join_same, roots
 from budwood.prepare.near import Roles, Twins, find_near
@@ -21,6 +22,7 @@ from budwood.prepare.row import SPLITS, Declared
 from budwood.prepare.same import first_among, first_same
 from budwood.prepare.split import FREE, TEST, Members, Placed, Shares, place_groups
 from budwood.prepare.spool import Shelf
+from budwood.prepare.texts import Texts
 from budwood.prepare.verdicts import (
     ALIKE,
     CONFLICT,
@@ -56,6 +58,8 @@ class Separated:
         groups: figures for the snapshot's body.
         crowded: rows that had more look-alikes than the search compares with each.
         searched_by: what looked for near-duplicates; of no influence on the result.
+        conflicts: every one, as `conflicts.jsonl` holds it.
+        looks_alone: prompts of which answers differ in case or punctuation alone.
     """
 
     split: "NDArray[int8]"
@@ -65,6 +69,8 @@ class Separated:
     groups: Mapping[str, int]
     crowded: int
     searched_by: str
+    conflicts: Sequence[Mapping[str, Any]]
+    looks_alone: int
 
 
 @dataclass(frozen=True)
@@ -110,19 +116,20 @@ def separate(
     verdicts = no_verdicts(len(table))
     words = Wording(table, verdicts, sources.paths)
     find_leaks(said, published, new, verdicts)
-    find_conflicts(said, published, new, verdicts, section.conflicts, words)
+    texts = Texts(table, shelf)
+    judged = find_conflicts(said, published, verdicts, section, words, texts)
     find_copies(said, published, new, verdicts)
     left = numpy.flatnonzero(verdicts.is_in & (new | absent))
     parent = numpy.arange(len(table))
     parent[left] = first_among(said.turns, _mask(left, len(table)))[said.turns[left]]
     roles = Roles(published, ~published & (fixed != FREE), new)
-    found = find_near(table, left, roles, parent, section.near_duplicate, shelf, tick)
+    found = find_near(table, left, roles, parent, section.near_duplicate, shelf, texts, tick)
     twins = _twins(found, published, verdicts)
     if section.group_by:
         _check_column(section.group_by, sources.columns, rows)
         parent = _join_column(table, parent, verdicts.is_in & ~twins & (new | absent))
     members = _Members(table, left, roots(parent), fixed, published, _is_declared(table, sources, "train"))
-    return _placed(table, members, verdicts, twins, found, section, words, sources.onto)
+    return _placed(table, members, verdicts, twins, found, section, words, sources.onto, judged)
 
 
 def _inherited(table: Table, said: Sayings) -> "tuple[NDArray[int8], NDArray[bool_]]":
@@ -235,6 +242,7 @@ def _placed(
     section: PrepareSection,
     words: Wording,
     onto: str,
+    judged: Judged,
 ) -> Separated:
     import numpy
 
@@ -254,7 +262,8 @@ def _placed(
     names[held.rows[kept]] = name[group[kept]]
     counts = {which: int(((placed.split == place) & (sizes > 0)).sum()) for place, which in enumerate(SPLITS)}
     figures = {"count": sum(counts.values()), "largest": int(sizes.max(initial=0))} | counts
-    return Separated(split, names, verdicts, words, figures, found.crowded, found.by)
+    conflicts = list(lines(judged.conflicts, words.place_of))
+    return Separated(split, names, verdicts, words, figures, found.crowded, found.by, conflicts, judged.looks_alone)
 
 
 def _put_out_leaks(held: _Members, placed: Placed, verdicts: Verdicts, words: Wording) -> None:

@@ -3,17 +3,15 @@
 Nothing in it depends on the clock, the machine or the folder.
 """
 
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from budwood.identity import digest_file
-from budwood.prepare.card import write_card
 from budwood.prepare.columns import Batch
-from budwood.prepare.croissant import croissant
+from budwood.prepare.encode import encode
+from budwood.prepare.histograms import Histograms
 from budwood.prepare.read import SourceFacts
 from budwood.prepare.row import SPLITS
 from budwood.prepare.separate import Separated
@@ -22,6 +20,10 @@ from budwood.prepare.verdicts import IN, RULES
 if TYPE_CHECKING:
     from numpy import int8
     from numpy.typing import NDArray
+
+
+CONFLICTS = "conflicts.jsonl"
+"""Lists every prompt with different answers, where there is one."""
 
 
 @dataclass(frozen=True)
@@ -95,8 +97,11 @@ def make_body(
     tallied: Tally,
     rules: Sequence[Mapping[str, Any]],
     groups: Mapping[str, Any],
+    histograms: Histograms,
     onto: str,
     settings: Mapping[str, Any],
+    conflicts: Sequence[Mapping[str, Any]],
+    benchmarks: Sequence[Mapping[str, Any]],
 ) -> dict[str, Any]:
     """Give the figures of a snapshot: what the manifest holds and the card prints."""
     kept, out = tallied.kept, tallied.out
@@ -108,14 +113,40 @@ def make_body(
         "sources": [facts.as_body() for facts in sources],
         "groups": dict(groups),
         "lengths": dict(tallied.lengths),
+        "histograms": histograms.as_body(),
         "onto": onto,
         "settings": dict(settings),
+        **({"conflicts": _conflicts(conflicts)} if conflicts else {}),
+        **({"benchmarks": [dict(one) for one in benchmarks]} if benchmarks else {}),
     }
 
 
-def write_cards(folder: Path, body: Mapping[str, Any]) -> None:
-    """Put card and croissant beside the row files."""
-    (folder / "card.md").write_text(write_card(body), encoding="utf-8", newline="\n")
-    files = {path.name: digest_file(path) for path in sorted(folder.glob("*.jsonl"))}
-    text = json.dumps(croissant(body, files), indent=2, ensure_ascii=False) + "\n"
-    (folder / "croissant.json").write_text(text, encoding="utf-8", newline="\n")
+def _conflicts(listed: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+    between = Counter(one["between"] for one in listed)
+    return {
+        "listed": len(listed),
+        "of_labels": sum(one["kind"] == "label" for one in listed),
+        "rows": between["rows"],
+        "test_rows": between["test rows"],
+        "rows_and_test_rows": between["rows and test rows"],
+    }
+
+
+def count_lengths(batches: Sequence[Batch], split: "NDArray[int8]", labels: Sequence[str]) -> Histograms:
+    """Count how long kept rows are, and which answers they give."""
+    counted = Histograms(labels)
+    begin = 0
+    for batch in batches:
+        mine = split[begin : begin + len(batch)]
+        begin += len(batch)
+        for place, which in enumerate(SPLITS):
+            kept = mine == place
+            if kept.any():
+                counted.add_many(which, batch.sizes[kept], batch.labels, batch.tokens[kept])
+    return counted
+
+
+def list_conflicts(path: Path, conflicts: Sequence[Mapping[str, Any]]) -> None:
+    """Write every prompt with different answers, a line each, rows by id and place."""
+    with path.open("w", encoding="utf-8", newline="\n") as file:
+        file.writelines(f"{encode(one)}\n" for one in conflicts)

@@ -79,6 +79,10 @@ class Wording:
     def place(self, row: int) -> str:
         return f"{self.paths[self.table.source[row]]} line {int(self.table.line[row]):,}"
 
+    def place_of(self, row: int) -> tuple[str, str, int]:
+        """A row's id, the file that it is from, and its line there."""
+        return self.row_id(row), self.paths[self.table.source[row]], int(self.table.line[row])
+
     def reason(self, row: int, fault: Fault) -> str:
         words: dict[int, Callable[[], str]] = {
             SAME_PROMPT: lambda: f"same prompt as test row {self.row_id(fault.other)}",

@@ -9,7 +9,7 @@ Nothing that it gives depends on which process did it, but the names of the spoo
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,15 +19,17 @@ from budwood.prepare.columns import KEY_BYTES, KINDS_OF_TOUCH, VALUE_BYTES, Batc
 from budwood.prepare.convert import row_of
 from budwood.prepare.encode import encode_rejected, encode_row
 from budwood.prepare.finish import Fates, Finisher
+from budwood.prepare.histograms import measure
 from budwood.prepare.piece import Piece
 from budwood.prepare.records import Record, read_records
-from budwood.prepare.row import SPLITS, Message, Origin, Rejected, Row, Split, TokenLength
+from budwood.prepare.row import SPLITS, Message, Origin, Rejected, Row, TokenLength
 from budwood.prepare.rules.build import build_rules
+from budwood.prepare.rules.contamination import Contamination
 from budwood.prepare.said import Says, key, says
 from budwood.prepare.shapes import left_out_keys
 from budwood.prepare.split import name_of, spot_of
 from budwood.prepare.spool import Place, Spool
-from budwood.recipe import PrepareSection
+from budwood.recipe import PrepareSection, SourceSection
 from budwood.text.near.pack import pack_texts
 from budwood.text.near.scheme import make_scheme
 from budwood.text.near.sign import sign_pack
@@ -48,6 +50,7 @@ class Order:
 
     Args:
         section: the recipe's [prepare].
+        sources: the recipe's.
         folder: the recipe's.
         token_length: see `prepare`; goes to other processes as it is.
         context: see `prepare`.
@@ -56,6 +59,7 @@ class Order:
     """
 
     section: PrepareSection
+    sources: Sequence[SourceSection]
     folder: Path
     token_length: TokenLength | None
     context: int
@@ -68,7 +72,13 @@ class Work:
 
     def __init__(self, order: Order, name: str) -> None:
         self._section = order.section
-        self._rules = build_rules(order.section, folder=order.folder, token_length=order.token_length, context=order.context)
+        self._rules = build_rules(
+            order.section,
+            folder=order.folder,
+            token_length=order.token_length,
+            context=order.context,
+            sources=order.sources,
+        )
         self._scheme = make_scheme(order.section.near_duplicate)
         self._lines = Spool(order.scratch, f"lines-{name}")
         self._texts = Spool(order.scratch, f"texts-{name}")
@@ -101,6 +111,8 @@ class Work:
         batch.lines = self._lines.add(b"".join(lines))
         batch.tokens = _tokens(rows)
         batch.touched, batch.touches = _touches(rows)
+        batch.told = _told(outcomes, {rule.name for rule in self._rules if isinstance(rule, Contamination)})
+        batch.sizes, batch.labels = _sizes(rows)
         batch.dropped = Counter(row.rule for row in outcomes if isinstance(row, Rejected))
         broken = [row for row in read if isinstance(row, Rejected)]
         batch.malformed = [(row.origin.line, row.reason) for row in broken[:SHOWN_FAULTS]]
@@ -119,13 +131,15 @@ class Work:
         batch.calls_tools = any(row.calls_tools for row, _ in whole)
         return batch
 
-    def ancestors(self, lines: bytes, split: Split) -> Batch:
+    def ancestors(self, lines: bytes) -> Batch:
         """Key and sign rows of an earlier snapshot, given as it holds them."""
         import numpy
 
-        rows = list(map(ancestor, lines.splitlines()))
+        # A rejected row has a split only where a selection left it out later: it keeps its side.
+        values = [value for value in map(json.loads, lines.splitlines()) if value.get("split") is not None]
+        rows = list(map(ancestor, values))
         batch = self._batch(rows, [says(row) for row in rows], EARLIER)
-        batch.split = numpy.full(len(rows), SPLITS.index(split), numpy.int8)
+        batch.split = numpy.array([SPLITS.index(value["split"]) for value in values], numpy.int8)
         return batch
 
     def _batch(self, rows: Sequence[Row], said: Sequence[Says], source: int) -> Batch:
@@ -154,6 +168,7 @@ class Work:
             touches=(),
             live=_flags([]),
             lengths=numpy.empty((0, 2), numpy.uint32),
+            sizes=numpy.empty((0, 3), numpy.int32),
             lines=Place("", 0, 0),
             text_ends=pack.ends,
             texts=self._texts.add(pack.blob),
@@ -213,6 +228,31 @@ def _touches(rows: Sequence[Row]) -> "tuple[NDArray[Any], list[tuple[str, str]]]
     return masks, list(bits)
 
 
+def _told(outcomes: Sequence[Row | Rejected], rules: Container[str]) -> list[tuple[int, str]]:
+    """Reasons of some rules: each with the row that it flagged, or −1 for one that is out."""
+    told: list[tuple[int, str]] = []
+    number = 0
+    for outcome in outcomes:
+        if isinstance(outcome, Rejected):
+            told += [(-1, outcome.reason)] if outcome.rule in rules else []
+            continue
+        told += [(number, touch.reason) for touch in outcome.touched if touch.rule in rules]
+        number += 1
+    return told
+
+
+def _sizes(rows: Sequence[Row]) -> "tuple[NDArray[Any], list[str]]":
+    """Characters of prompt and answer, and the answer's place among the labels or −1, (N, 3); and the labels."""
+    import numpy
+
+    labels: dict[str, int] = {}
+    sizes = numpy.empty((len(rows), 3), numpy.int32)
+    for place, row in enumerate(rows):
+        prompt, answer, label = measure(row.messages)
+        sizes[place] = prompt, answer, -1 if label is None else labels.setdefault(label, len(labels))
+    return sizes, list(labels)
+
+
 def _numbers(data: bytes, width: int = 0) -> "NDArray[Any]":
     """Bytes as numbers that sort as they do."""
     import numpy
@@ -227,9 +267,8 @@ def _flags(values: Sequence[bool]) -> "NDArray[Any]":
     return numpy.array(values, numpy.bool_)
 
 
-def ancestor(line: bytes) -> Row:
+def ancestor(value: Mapping[str, Any]) -> Row:
     """Read a row as a snapshot holds it."""
-    value = json.loads(line)
     messages = tuple(map(Message.from_json, value["messages"]))
     origin, tools = Origin(**value["source"]), tuple(value.get("tools", ()))
     return Row(value["row_id"], origin, messages, value["slices"], value["weight"], "auto", tools=tools)

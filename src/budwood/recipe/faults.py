@@ -2,7 +2,7 @@
 
 import difflib
 from collections.abc import Iterator, Sequence
-from typing import Any, get_args
+from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic_core import ErrorDetails
@@ -55,7 +55,8 @@ def _sections(model: type[BaseModel], title: str) -> Iterator[tuple[str, type[Ba
     for name, field in model.model_fields.items():
         inner = _model_in(field.annotation)
         if inner is not None:
-            nested = f"{title}.{name}" if title else f"[{name}]" if name == "source" else name
+            path = f"{title}.{name}" if title else name
+            nested = f"[{path}]" if get_origin(field.annotation) is tuple else path
             yield from _sections(inner, nested)
 
 
@@ -69,7 +70,7 @@ def _model_at(loc: tuple[int | str, ...]) -> type[BaseModel]:
 
 def _model_in(annotation: Any) -> type[BaseModel] | None:
     """The section that a key holds, or holds a list of; None for other keys."""
-    kinds = [annotation, *get_args(annotation)]
+    kinds = [annotation, *(getattr(kind, "__origin__", kind) for kind in get_args(annotation))]
     return next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)), None)
 
 

@@ -35,5 +35,8 @@ class SourceSection(Section):
     weight: float = Field(default=1.0, gt=0, description="how often the sampler takes its rows, against other sources")
     origin: str = Field(default="", description="where the rows come from; goes into the data card")
     licence: str = Field(default="", description="licence as declared by the source; goes into the data card")
+    licence_verified: str = Field(
+        default="", description="who checked that licence, where and when; goes into the data card; empty: not verified"
+    )
     cleaning: str = Field(default="", description="what was done to the rows before Budwood saw them")
     labelling: str = Field(default="", description="who or what wrote the answers, under which assumptions")

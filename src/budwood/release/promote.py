@@ -5,7 +5,7 @@ The move itself is the store's compare-and-swap; here it is decided whether it m
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from budwood.errors import ReleaseError
@@ -131,7 +131,12 @@ def rollback(
         ReleaseError: nothing was live before, `to` never was, or its bytes are gone. There is no fallback to the base.
     """
     store.check_known(name)
-    moves = [event for event in store.history(name) if event.kind in MOVES and event.alias == alias and event.to]
+    moves = [
+        # Back to one that was replaced since, to lose a golden probe, is back to what took its place.
+        replace(event, to=store.current(event.to))
+        for event in store.history(name)
+        if event.kind in MOVES and event.alias == alias and event.to
+    ]
     # Where it is and where it was are read in one go; that it is still there is for the move to find out.
     now = moves[-1].to if moves else None
     if now is None:
@@ -139,7 +144,8 @@ def rollback(
             f'{name} has no alias "{alias}": nothing is live that could be rolled back.',
             mend=f"Read `budwood history {name}`.",
         )
-    target = store.find_release(to if "@" in to else f"{name}@{to}").digest if to else _previous(moves)
+    wanted = store.find_release(to if "@" in to else f"{name}@{to}").digest if to else _previous(moves)
+    target = None if wanted is None else store.current(wanted)
     if target is None:
         raise ReleaseError(
             f"Nothing was live as {name}@{alias} before {short(now)}…: there is nothing to roll back to.",

@@ -14,6 +14,7 @@ asks what a snapshot or a release means. All errors are `StoreError`. sqlalchemy
 from budwood.store.history import HistoryEvent
 from budwood.store.manifest import KINDS, FileEntry, Kind, Manifest
 from budwood.store.names import check_alias, check_digest, check_name
+from budwood.store.removals import Removal
 from budwood.store.rows import ANY, AliasRow, Anything, ObservedRow, ReleaseRow, ServerRow
 from budwood.store.store import Store, open_store
 from budwood.store.tombstones import Tombstone
@@ -30,6 +31,7 @@ __all__ = [
     "Manifest",
     "ObservedRow",
     "ReleaseRow",
+    "Removal",
     "ServerRow",
     "Store",
     "Tombstone",

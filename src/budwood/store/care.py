@@ -3,7 +3,7 @@
 Both run while the gate is held alone, so no writer is between two steps.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -32,13 +32,18 @@ def doomed(
         tombstone = objects.tombstone(digest)
         if tombstone is not None:
             buried.add(digest)
-        parents[digest] = tombstone.parents if tombstone else objects.manifest(digest).parents
+        parents[digest] = _kept_by(tombstone) if tombstone else objects.manifest(digest).parents
     limit = now - timedelta(seconds=older_than_s)
 
     def is_young(digest: Digest) -> bool:
         return digest in buried or _last_made(objects, attestations, digest) > limit
 
     return unreferenced(parents, roots, is_young)
+
+
+def _kept_by(tombstone: Tombstone) -> tuple[Digest, ...]:
+    """What stands in the place of an object that releases were made from is as little litter as that was."""
+    return (*tombstone.parents, *([tombstone.successor] if tombstone.successor else []))
 
 
 def remove(
@@ -68,20 +73,18 @@ def bury(
     objects: Objects,
     attestations: Attestations,
     ledger: Ledger,
-    aliases: Sequence[AliasRow],
     wanted: Tombstone,
     scratch: Callable[[], Path],
 ) -> Tombstone:
     """Mark, put on record, delete; whatever step a crash comes after, running it again finishes it.
 
     Raises:
-        StoreError: the object is live, or its tombstone is not the one on record.
+        StoreError: its tombstone is not the one on record.
     """
     digest = wanted.digest
     tombstone = objects.tombstone(digest)
     marked = False
     if tombstone is None:
-        _refuse_live(objects, aliases, digest)
         tombstone = wanted
         path = scratch()
         write_file(path, tombstone.encode())
@@ -114,7 +117,9 @@ def _delete(objects: Objects, attestations: Attestations, stone: Tombstone) -> N
     attestations.drop(stone.digest, attachments_only=True)
 
 
-def make_tombstone(objects: Objects, digest: Digest, *, who: str, reason: str, now: datetime) -> Tombstone:
+def make_tombstone(
+    objects: Objects, digest: Digest, *, who: str, reason: str, now: datetime, successor: Digest | None = None
+) -> Tombstone:
     """Write down what stays of an object, or give the tombstone that it has."""
     if not reason.strip():
         raise StoreError("A removal needs a reason.", mend="Say why in a few words; it stays on record.")
@@ -122,13 +127,30 @@ def make_tombstone(objects: Objects, digest: Digest, *, who: str, reason: str, n
     if existing is not None:
         return existing
     manifest = objects.manifest(digest)
-    return Tombstone(digest, manifest.kind, manifest.parents, reason, who, iso(now))
+    return Tombstone(digest, manifest.kind, manifest.parents, reason, who, iso(now), successor)
 
 
-def _refuse_live(objects: Objects, aliases: Sequence[AliasRow], digest: Digest) -> None:
+def check_removable(objects: Objects, aliases: Sequence[AliasRow], held: Container[str], digest: Digest) -> None:
+    """Refuse to remove what is live or in use; what carries its tombstone already may always be finished.
+
+    Args:
+        objects: of the store.
+        aliases: where they point.
+        held: what other living processes work with.
+        digest: of what is to go.
+    """
+    if objects.tombstone(digest) is not None:
+        return
     kind = objects.manifest(digest).kind
+    if digest in held:
+        raise StoreError(
+            f"The {kind} {short(digest)}… is in use: a command that is running works with it.",
+            mend="Nothing was changed. Let that command end, or stop it; then run this again.",
+        )
+    # To answer, a release needs itself, its base and what is put on it; not the data and reports that it came from.
+    served = kind in ("base", "adapter", "model")
     for row in aliases:
-        needed = {row.digest, *objects.manifest(row.digest).parents} if kind != "snapshot" else {row.digest}
+        needed = {row.digest, *objects.manifest(row.digest).parents} if served else {row.digest}
         if digest in needed:
             raise StoreError(
                 f"The {kind} {short(digest)}… is live: {row.name}@{row.alias} is at release {short(row.digest)}….",

@@ -77,12 +77,12 @@ def sweep(tmp: Path) -> list[str]:
     return sorted(dead)
 
 
-def leased_digests(tmp: Path) -> set[str]:
-    """Collect the objects that live processes hold; the gate must be held alone."""
+def leased_digests(tmp: Path, *, but: Path | None = None) -> set[str]:
+    """Collect the objects that live processes hold, those of the lease `but` left out; the gate must be held alone."""
     held: set[str] = set()
     for name in os.listdir(tmp):
         digests = tmp / name / DIGESTS
-        if digests.is_file() and _is_alive(tmp / name):
+        if tmp / name != but and digests.is_file() and _is_alive(tmp / name):
             held.update(digests.read_text().split())
     return held
 

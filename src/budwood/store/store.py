@@ -13,7 +13,7 @@ Each method says in its own name what it does; the work is in the neighbouring m
 """
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,13 +23,15 @@ from typing import Any, Literal, Self
 from budwood.errors import StoreError
 from budwood.events import Reporter, silent
 from budwood.identity import Digest, digest_json, short
+from budwood.new_folder import sync
 from budwood.store.draft import Draft
 from budwood.store.durable import replace_file, storing
 from budwood.store.history import HistoryEvent, iso, live_at
 from budwood.store.leases import gate, leased_digests, sweep
 from budwood.store.manifest import Kind, Manifest
-from budwood.store.names import check_digest, check_key
+from budwood.store.names import check_digest, check_key, check_paths
 from budwood.store.parts import Parts, Settings
+from budwood.store.removals import BEGUN, ENDED, Removal, read_removal, unfinished
 from budwood.store.rows import ANY, AliasRow, Anything, ObservedRow, ReleaseRow, ServerRow
 from budwood.store.tombstones import Tombstone
 from budwood.store.verify import VerifyReport, verify
@@ -187,6 +189,10 @@ class Store:
             folder.mkdir(parents=True, exist_ok=True)
         return folder
 
+    def cached(self, name: str) -> list[Path]:
+        """All files of that name in caches, whichever object they are about."""
+        return sorted((self.root / "cache").glob(f"*/{name}"))
+
     def drop_work(self, key: str) -> None:
         rmtree(self.root / "work" / check_key(key), ignore_errors=True)
 
@@ -195,8 +201,9 @@ class Store:
         return digest_json({"stage": stage, "version": version, "slice": dict(slice), "inputs": list(inputs), "seed": seed})
 
     def done(self, key: str) -> Digest | None:
-        """The result of an action, if it is still here; it is held for as long as this store is open."""
-        found = self._parts.index.result(check_digest(key))
+        """The result of an action, or what stands in its place, if it is here; held for as long as this store is open."""
+        made = self._parts.index.result(check_digest(key))
+        found = None if made is None else self.current(made)
         if found is None or not self._objects.exists(found):
             return None
         if not self.read_only:
@@ -288,7 +295,7 @@ class Store:
 
     def add_event(self, event: HistoryEvent) -> HistoryEvent:
         """Put something on record that moves no alias, e.g. that a gate judged."""
-        if event.kind in {"promoted", "rolled_back", "released", "forgotten", "repaired"}:
+        if event.kind in {"promoted", "rolled_back", "released", "forgotten", "repaired", BEGUN, ENDED}:
             raise StoreError(f'"{event.kind}" events are written by the move itself.', mend="Call that instead.")
         with self._parts.ledger.transaction() as entry:
             return entry.append(event)
@@ -329,21 +336,54 @@ class Store:
                 self._drop_caches()
         return found
 
-    def tombstone(self, digest: str, *, who: str, reason: str) -> Tombstone:
+    def tombstone(self, digest: str, *, who: str, reason: str, successor: Digest | None = None) -> Tombstone:
         """Remove the bytes of an object for good, and leave a mark that says why. Again on the same object: finishes.
 
-        Raises:
-            StoreError: an alias points to this release, or to one made directly from it: move the alias first. A snapshot
-                may always go.
-        """
-        from budwood.store.care import bury, make_tombstone
+        `successor` is what stands in its place from now on.
 
+        Raises:
+            StoreError: another process works with it, or an alias needs it: it points to this release, or to one that
+                answers with this base, adapter or model. Data and reports that a live release came from may go.
+        """
         with self._at_gate("a tombstone", alone=True):
-            stone = make_tombstone(self._objects, check_digest(digest), who=who, reason=reason, now=self._clock())
-            ledger, aliases = self._parts.ledger, self.aliases()
-            # Before the object: a removal for good that is cut short must not leave the tokens.
-            self._drop_cache(digest)
-            return bury(self._objects, self._attestations, ledger, aliases, stone, self._parts.scratch)
+            self._check_removable([check_digest(digest)])
+            return self._bury(check_digest(digest), successor, who=who, reason=reason)
+
+    def remove(self, removal: Removal, *, who: str, reason: str) -> None:
+        """Remove several objects for good, and files beside others, as one; on record before and after.
+
+        Raises:
+            StoreError: one of them is live or in use (see `tombstone`); nothing was changed then.
+        """
+        with self._at_gate("a removal", alone=True):
+            self._check_removable(removal.objects)
+            with self._parts.ledger.transaction() as entry:
+                begun = entry.append(HistoryEvent(0, "", BEGUN, who, reason=reason, detail=removal.as_detail()))
+            self._carry_out(begun)
+
+    def unfinished_removals(self) -> list[HistoryEvent]:
+        """The removals that began and have not ended: those that were cut short, and one that is being carried out."""
+        return unfinished(self._parts.ledger.events())
+
+    def finish_removals(self) -> int:
+        """Carry out what is left of removals that were cut short; return how many there were."""
+        with self._at_gate("a removal", alone=True):
+            found = self.unfinished_removals()
+            for begun in found:
+                self._carry_out(begun)
+        return len(found)
+
+    def current(self, digest: str) -> Digest:
+        """What stands in the place of an object: itself, or the last of those that replaced it one after the other."""
+        found = check_digest(digest)
+        while (stone := self._objects.tombstone(found)) is not None and stone.successor is not None:
+            found = stone.successor
+        return found
+
+    def held_elsewhere(self) -> set[Digest]:
+        """The objects that other living processes work with at this moment."""
+        with self._at_gate("a look at who is at work", alone=True):
+            return self._held_elsewhere()
 
     def tombstones(self) -> list[Tombstone]:
         found = [self._objects.tombstone(digest) for digest in self._objects.digests()]
@@ -353,6 +393,40 @@ class Store:
         return self._objects.tombstone(digest)
 
     # --- inside ---
+
+    def _held_elsewhere(self) -> set[Digest]:
+        return {Digest(digest) for digest in leased_digests(self._tmp, but=self._parts.lease.folder)}
+
+    def _check_removable(self, digests: Iterable[Digest]) -> None:
+        from budwood.store.care import check_removable
+
+        held, aliases = self._held_elsewhere(), self.aliases()
+        for digest in digests:
+            check_removable(self._objects, aliases, held, digest)
+
+    def _carry_out(self, begun: HistoryEvent) -> None:
+        """Do what a removal on record says, or what is left of it, and put on record that it is done."""
+        removal = read_removal(begun)
+        for digest, successor in removal.objects.items():
+            self._bury(digest, successor, who=begun.who, reason=begun.reason)
+        files = [self._attestations.attachment(digest, name) for digest, name in removal.attachments]
+        check_paths({f"{check_key(key)}/{name}" for key, name in removal.work}, kept=(), where=f"event {begun.seq}")
+        files += [self.root / "work" / key / name for key, name in removal.work]
+        for file in files:
+            with suppress(FileNotFoundError):
+                file.unlink()
+                sync(file.parent)
+        with self._parts.ledger.transaction() as entry:
+            detail = {"of": begun.seq, "facts": dict(removal.facts)}
+            entry.append(HistoryEvent(0, "", ENDED, begun.who, reason=begun.reason, detail=detail))
+
+    def _bury(self, digest: Digest, successor: Digest | None, *, who: str, reason: str) -> Tombstone:
+        from budwood.store.care import bury, make_tombstone
+
+        stone = make_tombstone(self._objects, digest, who=who, reason=reason, now=self._clock(), successor=successor)
+        # Before the object: a removal for good that is cut short must not leave the tokens.
+        self._drop_cache(digest)
+        return bury(self._objects, self._attestations, self._parts.ledger, stone, self._parts.scratch)
 
     def _drop_caches(self) -> None:
         """Drop the caches of objects that are not here any more."""

@@ -1,7 +1,8 @@
 """What stays of an object whose bytes were removed for good.
 
 A tombstone keeps the kind and the parents, so that lineage can still be walked, and says why and when. It keeps no file
-digest and no body: the digest of a short file can be guessed back.
+digest and no body: the digest of a short file can be guessed back. Where another object took its place, without what had to
+go, it names that one.
 """
 
 import json
@@ -23,9 +24,14 @@ class Tombstone:
     reason: str
     who: str
     at: str
+    successor: Digest | None = None
 
     def encode(self) -> bytes:
-        return canonical_json(asdict(self))
+        values = asdict(self)
+        if self.successor is None:
+            # It came later: tombstones without one keep the bytes that the history has on record.
+            del values["successor"]
+        return canonical_json(values)
 
     @property
     def own_digest(self) -> Digest:
@@ -36,11 +42,17 @@ class Tombstone:
         """Whether it is the one that the event of the removal speaks of; older events do not say which."""
         return bool(detail.get("tombstone", self.own_digest) == self.own_digest)
 
+    def line(self) -> str:
+        """Say in a line what was removed, why, and what stands in its place."""
+        instead = f" → {short(self.successor)}" if self.successor else ""
+        return f"{self.kind} {short(self.digest)}{instead}, on {self.at[:10]} by {self.who}: {self.reason}"
+
     def refusal(self) -> StoreError:
         """Say why the object cannot be read."""
+        instead = f" In its place stands {short(self.successor)}…." if self.successor else ""
         return StoreError(
             f"The bytes of {self.kind} {short(self.digest)}… were removed on {self.at[:10]} by {self.who}: {self.reason}",
-            mend="What was made from it stands; the object itself cannot be brought back.",
+            mend=f"What was made from it stands; the object itself cannot be brought back.{instead}",
         )
 
 
@@ -53,6 +65,8 @@ def read_tombstone(data: bytes, digest: Digest) -> Tombstone:
     try:
         value = json.loads(data)
         stone = Tombstone(**{**value, "parents": tuple(check_digest(parent) for parent in value["parents"])})
+        if stone.successor is not None:
+            check_digest(stone.successor)
     except (KeyError, TypeError, ValueError, RecursionError, StoreError) as error:
         raise _unreadable(digest, repr(error)) from None
     if stone.digest != digest:

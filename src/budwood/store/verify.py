@@ -19,6 +19,7 @@ from budwood.store.attestations import Attestations
 from budwood.store.history import chain_faults, last_moves, sort_accepted
 from budwood.store.manifest import Manifest
 from budwood.store.objects import Objects
+from budwood.store.removals import unfinished
 from budwood.store.tombstones import Tombstone
 
 if TYPE_CHECKING:
@@ -118,6 +119,11 @@ def compare(state: "CatalogState", found: Found) -> list[str]:
     checks = (
         _parent_problems(found),
         _removal_problems(state, found),
+        (
+            f"the removal that event {event.seq} began, by {event.who}, has not ended; finish it with "
+            "`budwood data forget --finish`"
+            for event in unfinished(state.events)
+        ),
         (
             f"object {short(digest)}… ({kind}): is in the catalog, but gone from objects/"
             for digest, kind in state.objects.items()

@@ -25,7 +25,7 @@ def settle(setting: Compile, trained: Trainable, report: Reporter) -> None:
     """
     fault = trained.uncompiled
     if fault is None:
-        if setting == "on" and trained.way == FUSED:
+        if setting == "on" and trained.way.startswith(FUSED):
             report(Event("train", "Layers are single nodes in C already: there is nothing to compile"))
         return
     if setting == "on":

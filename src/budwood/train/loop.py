@@ -196,7 +196,7 @@ class _Loop:
         """Accumulate the step's gradient; give mean loss, tokens and supervised tokens."""
         self._pace.start()
         packed = {index: self._pack(passes[index]) for index in self._ranks.mine(len(passes))}
-        sizes = [(len(batch.targets), len(batch.input_ids)) for batch in packed.values()]
+        sizes = [(len(batch.targets), batch.tokens) for batch in packed.values()]
         supervised, tokens = map(int, self._ranks.total(sum(n for n, _ in sizes), sum(n for _, n in sizes)))
         sums: dict[int, Tensor] = {}
         for index in range(len(passes)):
@@ -226,7 +226,7 @@ class _Loop:
         return sum(values, 0.0)
 
     def _pack(self, rows: Sequence[TrainRow]) -> PackedBatch:
-        return pack([row.encoded for row in rows], self._device)
+        return pack([row.encoded for row in rows], self._device, multiple=self._trainable.multiple)
 
     def _keep_company(self, rows: Sequence[TrainRow]) -> None:
         """Go through a pass that counts for nothing."""

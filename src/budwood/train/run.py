@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from budwood.engine.base import BaseIdentity, BaseRef, LoadedBase
     from budwood.store import Store
 
-TRAIN_VERSION = 1
+TRAIN_VERSION = 2
 """Raised when the same rows and settings would give other bytes."""
 TOKENS_VERSION = 2
 """Raised when the same messages and template would give other tokens, or other rows would be refused."""

@@ -13,6 +13,7 @@ from budwood.engine.compiled import compile_layers, compiling, complaint, trial_
 from budwood.engine.fused import fuse
 from budwood.engine.lora import Adapter, AdapterBank, head_parts, plain
 from budwood.engine.loss import supervised_loss
+from budwood.engine.product_lengths import length_multiple
 from budwood.engine.recompute import Note, recompute
 from budwood.train.settings import Checkpointing
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from budwood.engine.packed import PackedBatch
 
 FUSED = "fused layers"
-"""The way of layers that are one node each."""
+"""What the way of layers that are one node each begins with."""
 
 
 class Trainable(Protocol):
@@ -34,6 +35,11 @@ class Trainable(Protocol):
     @property
     def way(self) -> str:
         """How it computes, in words: other ways round otherwise."""
+        ...
+
+    @property
+    def multiple(self) -> int:
+        """What it wants a batch's number of tokens rounded up to."""
         ...
 
     @property
@@ -83,7 +89,13 @@ class AdapterTraining:
 
     @property
     def way(self) -> str:
-        return FUSED if self._fused else _way(self._model, _first(self._model).dtype, self._compiled)
+        way = _way(self._model, _first(self._model).dtype, self._compiled)
+        return f"{FUSED}, attention: {way}" if self._fused else way
+
+    @property
+    def multiple(self) -> int:
+        first = _first(self._model)
+        return length_multiple(first.device, first.dtype)
 
     def loss_sum(self, batch: "PackedBatch", *, dropout: torch.Generator | None) -> Tensor:
         with self._bank.use(self._slot, dropout=dropout), compiling() if self._compiled else nullcontext():
@@ -133,6 +145,10 @@ class FullTraining:
     @property
     def way(self) -> str:
         return _way(self._model, self._precision, self._compiled)
+
+    @property
+    def multiple(self) -> int:
+        return length_multiple(_first(self._model).device, self._precision)
 
     def loss_sum(self, batch: "PackedBatch", *, dropout: torch.Generator | None) -> Tensor:
         with self._casting(batch.input_ids.device.type), compiling() if self._compiled else nullcontext():
@@ -193,7 +209,7 @@ def _first(model: nn.Module) -> nn.Parameter:
 
 
 def _loss_sum(model: nn.Module, batch: "PackedBatch") -> Tensor:
-    hidden = hidden_states(model, batch, only=batch.supervised)
+    hidden = hidden_states(model, batch, only=batch.asked)[: len(batch.targets)]
     head, softcap = head_weight(model).to(hidden.dtype), logit_softcap(model)
     # To look at the targets is to wait for a GPU; the embedding has looked each of them up without complaint.
     known = batch.targets.device.type == "cuda"

@@ -17,11 +17,11 @@ def validation_loss(
     total, count = 0.0, 0
     with torch.no_grad():
         for number in ranks.mine(len(passes)):
-            batch = pack([rows[place].encoded for place in passes[number]], device)
+            batch = pack([rows[place].encoded for place in passes[number]], device, multiple=trainable.multiple)
             total += float(trainable.loss_sum(batch, dropout=None))
             count += len(batch.targets)
             report(Event("train", "Validating", done=number + 1, total=len(passes), unit="passes"))
         for _ in range(ranks.idle(len(passes))):
-            trainable.loss_sum(pack([rows[passes[0][0]].encoded], device), dropout=None)
+            trainable.loss_sum(pack([rows[passes[0][0]].encoded], device, multiple=trainable.multiple), dropout=None)
     summed, counted = ranks.total(total, count)
     return summed / counted

@@ -2,6 +2,7 @@
 
 import copy
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from budwood.engine.attention import register_attention
 from budwood.engine.base import head_weight, hidden_states
 from budwood.engine.fused import fuse
+from budwood.engine.fused.layer import Buffers
 from budwood.engine.fused.place import FusedLayer, can_fuse
 from budwood.engine.layers import put_back
 from budwood.engine.lora import Adapter, AdapterBank, LoraConfig, Pair, Segments, new_adapter
@@ -61,10 +63,10 @@ class Trained:
     bank: AdapterBank
     slot: int
 
-    def loss(self, what: Segments | int | None = None, dropout: torch.Generator | None = None) -> Tensor:
-        batch = pack(rows())
+    def loss(self, what: Segments | int | None = None, dropout: torch.Generator | None = None, multiple: int = 1) -> Tensor:
+        batch = pack(rows(), multiple=multiple)
         with self.bank.use(self.slot if what is None else what, dropout=dropout):
-            hidden = hidden_states(self.model, batch, only=batch.supervised)
+            hidden = hidden_states(self.model, batch, only=batch.asked)[: len(batch.targets)]
         return supervised_loss(hidden, head_weight(self.model).to(hidden.dtype), batch.targets)
 
     def gradients(self, **how: object) -> tuple[float, dict[str, Tensor]]:
@@ -130,6 +132,38 @@ def test_loss_and_gradients_are_those_of_the_layers_in_float32(case: Case, keep:
     loss, found = ours.gradients()
     assert abs(loss - wanted_loss) <= max(abs(plain_loss - wanted_loss), 2e-3 * wanted_loss)
     assert no_further_off(found, plain, wanted)
+
+
+@pytest.mark.parametrize("multiple", [7, 32, 64])
+@pytest.mark.parametrize("case", [CASES[0], CASES[3], CASES[4]], ids=lambda case: case.name)
+def test_tokens_that_round_the_length_up_change_nothing(case: Case, multiple: int) -> None:
+    wanted_loss, wanted = trained(case, torch.float64, all_linear()).gradients()
+    loss, found = trained(case, torch.float64, all_linear()).gradients(multiple=multiple)
+    assert loss == pytest.approx(wanted_loss, rel=1e-12)
+    assert distance(found, wanted) < 1e-11
+    ours = trained(case, torch.bfloat16, all_linear())
+    _, plain = trained(case, torch.bfloat16, all_linear()).gradients()
+    assert fuse(ours.model)
+    _, found = ours.gradients(multiple=multiple)
+    assert no_further_off(found, plain, {name: gradient.float() for name, gradient in wanted.items()})
+
+
+def test_a_longer_pass_leaves_no_former_buffer_behind() -> None:
+    buffers, like = Buffers(), torch.empty(0, dtype=torch.bfloat16)
+
+    def held() -> int:
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("RssAnon"))
+
+    def fill(size: int) -> None:
+        for number in range(40):
+            buffers.take(f"{number}", like, size).fill_(1)
+
+    fill(1 << 20)
+    before = held()
+    for growth in range(1, 9):
+        fill((1 << 20) + growth * 1000)
+    assert held() - before < 20e6
 
 
 def test_what_is_kept_or_made_again_gives_the_same_bytes() -> None:

@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 from budwood.engine import attention as seam
+from budwood.engine.native import attention as door
 from budwood.engine.native import build
 from budwood.engine.native.attention import native_attention
-from budwood.engine.native.build import Missing, kernels
+from budwood.engine.native.build import Missing, kernels, no_tiles
 from budwood.engine.packed import Encoded, pack
 
 
@@ -21,6 +22,16 @@ def native() -> None:
     found = kernels()
     if isinstance(found, Missing):
         pytest.skip(f"no C kernels on this machine: {found.reason}")
+
+
+@pytest.fixture(params=["AVX512", "AMX"])
+def either(native: None, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each of the two kernels, where this machine has it."""
+    missing = no_tiles()
+    if request.param == "AVX512":
+        monkeypatch.setattr(door, "no_tiles", lambda: Missing("another kernel is asked for"))
+    elif missing:
+        pytest.skip(f"no tiles on this machine: {missing.reason}")
 
 
 def bounds(lengths: tuple[int, ...]) -> Tensor:
@@ -56,7 +67,7 @@ def off(found: Tensor, wanted: Tensor) -> float:
     return float((found.detach().double() - wanted.detach()).norm() / wanted.detach().norm())
 
 
-@pytest.mark.usefixtures("native")
+@pytest.mark.usefixtures("either")
 @pytest.mark.parametrize(
     ("lengths", "heads", "kv_heads", "width", "window"),
     [
@@ -93,7 +104,7 @@ def test_it_is_attention_row_by_row(
         assert float(mine[0].abs().max()) < 0.02
 
 
-@pytest.mark.usefixtures("native")
+@pytest.mark.usefixtures("either")
 def test_large_scores_stay_finite_and_exact() -> None:
     lengths = (65, 40)
     given = [state * 12 for state in states(lengths, 2, 1, 64)]
@@ -102,7 +113,7 @@ def test_large_scores_stay_finite_and_exact() -> None:
     assert off(found, wanted) < 0.0025
 
 
-@pytest.mark.usefixtures("native")
+@pytest.mark.usefixtures("either")
 def test_the_number_of_threads_changes_no_bit() -> None:
     lengths = (90, 33, 61, 7)
     results = []
@@ -143,7 +154,7 @@ def test_the_seam_takes_it_for_bfloat16_alone(taken: list[torch.dtype]) -> None:
     half, single = through_interface((40, 9, 70), torch.bfloat16), through_interface((40, 9, 70), torch.float32)
     assert taken == [torch.bfloat16]
     assert off(half, single.double()) < 0.004
-    assert seam.packed_attention_way(torch.device("cpu"), torch.bfloat16, None) == "native"
+    assert seam.packed_attention_way(torch.device("cpu"), torch.bfloat16, None) == ("native" if no_tiles() else "native, AMX")
     assert seam.packed_attention_way(torch.device("cpu"), torch.float32, None) == "torch"
 
 
@@ -202,7 +213,7 @@ def test_it_is_compiled_once(fresh: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert [path.suffix for path in build.cache_folder().iterdir()] == [".so"]
 
 
-@pytest.mark.usefixtures("native")
+@pytest.mark.usefixtures("either")
 @pytest.mark.parametrize("which", [0, 1, 2])
 def test_a_number_that_is_none_is_not_hidden(which: int) -> None:
     lengths = (40, 20)

@@ -10,7 +10,6 @@ file are never dropped here; they are flagged. What is found about other rows:
   another answer it stays, and both lie in one group.
 """
 
-from collections import Counter, defaultdict
 from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -18,7 +17,7 @@ from typing import Literal
 
 from tests.prepare.reference.groups import Groups
 
-from budwood.errors import DataError
+from budwood.prepare.conflicts import Answers, Judged, Policy, judge, stop
 from budwood.prepare.row import Message, Row
 from budwood.text.near.entries import sign_texts
 from budwood.text.near.search import Repeats, Terms, find_repeats
@@ -73,33 +72,45 @@ def find_leaks(rows: Sequence[Row], said: Sequence[Says]) -> dict[int, Fault]:
     }
 
 
-def find_conflicts(rows: Sequence[Row], said: Sequence[Says], policy: str, out: Container[int]) -> dict[int, Fault]:
+def find_conflicts(
+    rows: Sequence[Row], said: Sequence[Says], policy: Policy, labels: Sequence[str], out: Container[int]
+) -> Judged:
     """Judge rows that answer one prompt differently; every row is a vote, exact duplicates included.
 
     Args:
         rows: all rows; a published test file's have no vote on the others, and are flagged among themselves.
         said: what each says.
         policy: [prepare] conflicts.
+        labels: [prepare] labels.
         out: rows that are out already.
 
     Raises:
-        DataError: the policy is "stop" and there is a conflict. The first ones are listed, without their text.
+        Conflicting: the policy is "stop" and there is a conflict. The first ones are listed, without their text.
     """
-    faults: dict[int, Fault] = {}
-    for published in (True, False):
-        prompts: dict[bytes, list[int]] = defaultdict(list)
-        for i, row in enumerate(rows):
-            if (row.declared == "test") == published and i not in out:
-                prompts[said[i].prompt].append(i)
-        conflicts = [members for members in prompts.values() if len({said[i].answer for i in members}) > 1]
-        if published:
-            faults |= {i: Fault(CONFLICT, _different(members, said)) for members in conflicts for i in members}
-        elif policy == "stop" and conflicts:
-            raise _stop(rows, conflicts)
-        elif policy != "keep":
-            for members in conflicts:
-                faults |= _vote(rows, said, members, policy)
-    return faults
+    import numpy
+
+    prompts: dict[bytes, int] = {}
+    answers: dict[bytes, int] = {}
+    judged = judge(
+        Answers(
+            prompt=numpy.array([prompts.setdefault(one.prompt, len(prompts)) for one in said], numpy.int64),
+            answer=numpy.array([answers.setdefault(one.answer, len(answers)) for one in said], numpy.int64),
+            published=numpy.array([row.declared == "test" for row in rows], bool),
+            leaks=numpy.array([i in out for i in range(len(rows))], bool),
+            text=lambda i: _said(rows[i].messages[-1]),
+            row_id=lambda i: rows[i].row_id,
+        ),
+        policy,
+        labels,
+    )
+    fault = stop(judged, lambda i: place_of(rows[i])) if policy == "stop" else None
+    if fault is not None:
+        raise fault
+    return judged
+
+
+def place_of(row: Row) -> tuple[str, str, int]:
+    return row.row_id, row.origin.file, row.origin.line
 
 
 def find_exact(rows: Sequence[Row], said: Sequence[Says], out: Container[int]) -> dict[int, Fault]:
@@ -234,30 +245,3 @@ def _said(message: Message) -> str:
 
 def _key(text: str) -> bytes:
     return blake2b(text.encode("utf-8"), digest_size=16).digest()
-
-
-def _different(members: Sequence[int], said: Sequence[Says]) -> str:
-    return f"its prompt has {len({said[i].answer for i in members})} different answers"
-
-
-def _vote(rows: Sequence[Row], said: Sequence[Says], members: Sequence[int], policy: str) -> dict[int, Fault]:
-    votes = Counter(said[i].answer for i in members)
-    (winner, most), (_, second) = votes.most_common(2)
-    what = _different(members, said)
-    if policy == "drop" or most == second:
-        why = "" if policy == "drop" else ", none of them with a majority"
-        return {i: Fault(CONFLICT, what + why) for i in members}
-    first = next(i for i in members if said[i].answer == winner)
-    return {
-        i: Fault(CONFLICT, f"{what}; {most} of {len(members)} rows answer as row {rows[first].row_id} does")
-        for i in members
-        if said[i].answer != winner
-    }
-
-
-def _stop(rows: Sequence[Row], conflicts: Sequence[Sequence[int]]) -> DataError:
-    shown = "; ".join(" and ".join(str(rows[i].origin) for i in members[:3]) for members in conflicts[:3])
-    return DataError(
-        f"{len(conflicts):,} prompts have different answers: {shown}{'; …' if len(conflicts) > 3 else '.'}",
-        mend='Correct them, or set [prepare] conflicts to "majority", "drop" or "keep".',
-    )

@@ -53,14 +53,18 @@ def load_inheritance(store: "Store", onto: Digest | None) -> Inheritance:
     kind = store.manifest(onto).kind
     if kind != "snapshot":
         raise DataError(f"{short(onto)} is a {kind}, not a snapshot.", mend="Name the snapshot to build on.")
-    ancestors = tuple(ancestor for split in SPLITS for ancestor in _read(store, onto, split))
+    ancestors = tuple(ancestor for name in (*SPLITS, "rejected") for ancestor in _read(store, onto, name))
     return Inheritance(onto, ancestors, {ancestor.said.key: ancestor.split for ancestor in ancestors})
 
 
-def _read(store: "Store", onto: Digest, split: Split) -> Iterator[Ancestor]:
-    with store.file(onto, f"{split}.jsonl").open(encoding="utf-8") as file:
+def _read(store: "Store", onto: Digest, name: str) -> Iterator[Ancestor]:
+    with store.file(onto, f"{name}.jsonl").open(encoding="utf-8") as file:
         for line in file:
             value = json.loads(line)
+            # A rejected row has a split only where a selection left it out later: it keeps its side.
+            split = value.get("split")
+            if split is None:
+                continue
             messages = tuple(map(Message.from_json, value["messages"]))
             origin, tools = Origin(**value["source"]), tuple(value.get("tools", ()))
             row = Row(value["row_id"], origin, messages, value["slices"], value["weight"], "auto", tools=tools)

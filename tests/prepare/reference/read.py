@@ -49,6 +49,7 @@ class SourceFacts:
     weight: float
     origin: str
     licence: str
+    licence_verified: str
     cleaning: str
     labelling: str
     slices: tuple[str, ...]
@@ -144,7 +145,7 @@ def _read_file(
         raise DataError(f"The source {source.path!r} holds no rows.", mend="Give a file with rows, or take it out.")
     _check_malformed(faults, read, source, section.max_malformed)
     result.rejected += faults
-    declared = source.model_dump(include={"split", "weight", "origin", "licence", "cleaning", "labelling"})
+    declared = source.model_dump(include={"split", "weight", "origin", "licence", "licence_verified", "cleaning", "labelling"})
     result.facts.append(
         SourceFacts(
             path=source.path,

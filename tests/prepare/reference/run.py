@@ -5,28 +5,32 @@ What it stores, the stream has to store, byte for byte.
 
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from tests.prepare.reference.inherit import load_inheritance
 from tests.prepare.reference.read import STEP, read_sources
 from tests.prepare.reference.separate import OPERATIONS, Separated, separate
-from tests.prepare.reference.snapshot import Contents, write_snapshot
+from tests.prepare.reference.snapshot import CONFLICTS, Contents, write_lines, write_snapshot
 
 from budwood.errors import DataError
 from budwood.events import Event, Reporter, silent
 from budwood.identity import Digest
+from budwood.prepare.conflicts import Conflicting
+from budwood.prepare.guard import tally
 from budwood.prepare.row import Drop, Rejected, Row, TokenLength
-from budwood.prepare.rules.build import build_rules
+from budwood.prepare.rules.build import OF_RULES, build_rules
+from budwood.prepare.rules.contamination import Contamination
 from budwood.prepare.rules.rule import Rule
 from budwood.prepare.rules.tool_turns import ToolTurns
+from budwood.prepare.stated import warning
 from budwood.recipe import PrepareSection, Recipe
 from budwood.text.near.walk import LONGEST
 
 if TYPE_CHECKING:
     from budwood.store import Store
 
-VERSION = 5
+VERSION = 6
 """Version of the stage: raise it when the same input would give another snapshot."""
 
 
@@ -55,12 +59,15 @@ def prepare(
     """
     started = time.perf_counter()
     section = recipe.prepare
-    rules = build_rules(section, folder=recipe.folder, token_length=token_length, context=context)
+    rules = build_rules(section, folder=recipe.folder, token_length=token_length, context=context, sources=recipe.source)
     inheritance = load_inheritance(store, onto)
     read = read_sources(recipe.source, folder=recipe.folder, section=section, report=report)
     total = len(read.rows) + len(read.rejected)
     rows, dropped = _clean(read.rows, rules, report)
-    result = separate(rows, inheritance, section, _ticker(len(rows), report))
+    try:
+        result = separate(rows, inheritance, section, _ticker(len(rows), report))
+    except Conflicting as fault:
+        raise fault.listed_in(_list_conflicts(store, recipe.name, fault.lines)) from None
     rejected = [*read.rejected, *dropped, *result.rejected]
     if len(result.placed) + len(rejected) != total:
         raise AssertionError(f"{len(result.placed)} kept + {len(rejected)} rejected is not {total} read")
@@ -74,21 +81,45 @@ def prepare(
         groups=result.groups | {"by": section.group_by} | {"notes": _notes(result, section)},
         onto=inheritance.snapshot,
         settings=_settings(section),
+        benchmarks=_benchmarks(rules, result, rejected),
+        conflicts=result.conflicts,
     )
     seconds = time.perf_counter() - started
     attestation = {"seconds": seconds, "rows_per_s": total / max(seconds, 1e-9), "near_duplicates_by": result.searched_by}
     digest = write_snapshot(store, contents, attestation=attestation)
+    unsaid = warning([facts.as_body() for facts in read.facts])
+    if unsaid:
+        report(Event("prepare", unsaid))
     summary = f"{len(result.placed):,} rows kept, {len(rejected):,} rejected"
     report(Event("prepare", summary, done=total, total=total, unit="rows"))
     return digest
 
 
+def _list_conflicts(store: "Store", name: str, lines: Sequence[Mapping[str, Any]]) -> str:
+    """Write all conflicts into the work folder, where a person may look at them; gives the path."""
+    path = store.work(store.action("conflicts", VERSION, {"name": name}, [], 0)) / CONFLICTS
+    write_lines(path, lines)
+    return str(path)
+
+
 def _settings(section: PrepareSection) -> dict[str, Any]:
     """What a snapshot says of how it was made; what came later is left out where it changes nothing, so that names stay."""
-    values = section.model_dump(mode="json", exclude={"rules", "answer_schema", "strict"})
+    values = section.model_dump(mode="json", exclude={"rules", "answer_schema", "strict", *OF_RULES})
     if values["supervise"] == "all":
         del values["supervise"]
+    if not section.benchmarks:
+        values = {key: value for key, value in values.items() if key != "benchmarks" and "contamination" not in key}
     return values
+
+
+def _benchmarks(rules: Sequence[Rule], result: Separated, rejected: Sequence[Rejected]) -> list[dict[str, Any]]:
+    """Count by benchmark what its rule found."""
+    guarding = next((rule for rule in rules if isinstance(rule, Contamination)), None)
+    if guarding is None:
+        return []
+    dropped = (row.reason for row in rejected if row.rule == guarding.name)
+    flagged = (touch.reason for placed in result.placed for touch in placed.row.touched if touch.rule == guarding.name)
+    return tally(guarding.guard.benchmarks, dropped, flagged)
 
 
 def _clean(rows: Sequence[Row], rules: Sequence[Rule], report: Reporter) -> tuple[list[Row], list[Rejected]]:
@@ -178,6 +209,11 @@ def _notes(result: Separated, section: PrepareSection) -> list[str]:
         notes.append("No group fell into validation: there are too few groups for its share.")
     if section.test and not splits["test"]:
         notes.append("No group fell into test: there are too few groups for its share.")
+    if result.looks_alone:
+        notes.append(
+            f"{result.looks_alone:,} prompts have answers that differ in case or punctuation alone: they are no conflicts, "
+            "and all of them stay."
+        )
     if result.crowded:
         notes.append(
             f"{result.crowded:,} rows have so many look-alikes that they were compared with the nearest {LONGEST} of a kind "

@@ -10,7 +10,7 @@ Published test rows are looked at first, so that what leaks into them is found a
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from tests.prepare.reference.dedupe import (
     CONFLICT,
@@ -25,6 +25,7 @@ from tests.prepare.reference.dedupe import (
     find_exact,
     find_leaks,
     find_near,
+    place_of,
     says,
 )
 from tests.prepare.reference.groups import Groups
@@ -34,6 +35,7 @@ from tests.prepare.reference.split import Member, Shares, place, representative
 
 from budwood.errors import DataError
 from budwood.identity import short
+from budwood.prepare.conflicts import Judged, lines
 from budwood.prepare.row import SPLITS, Rejected, Row
 from budwood.recipe import PrepareSection
 
@@ -52,6 +54,8 @@ class Separated:
         groups: figures for the snapshot's body.
         crowded: rows that had more look-alikes than the search compares with each.
         searched_by: what looked for near-duplicates; of no influence on the result.
+        conflicts: every one, as `conflicts.jsonl` holds it.
+        looks_alone: prompts of which answers differ in case or punctuation alone.
     """
 
     placed: list[Placed] = field(default_factory=list)
@@ -60,6 +64,8 @@ class Separated:
     groups: dict[str, int] = field(default_factory=dict)
     crowded: int = 0
     searched_by: str = ""
+    conflicts: list[dict[str, Any]] = field(default_factory=list)
+    looks_alone: int = 0
 
 
 def separate(rows: Sequence[Row], inheritance: Inheritance, section: PrepareSection, tick: Callable[[int], None]) -> Separated:
@@ -94,12 +100,14 @@ class _Work:
         self.out: dict[int, Fault] = {}
         self.flags: dict[int, list[Fault]] = defaultdict(list)
         self.twins: dict[int, Twin] = {}
+        self.judged = Judged((), 0)
         self.crowded = 0
         self.searched_by = ""
 
     def find_duplicates(self, tick: Callable[[int], None]) -> None:
         self._take(find_leaks(self.rows, self.said))
-        self._take(find_conflicts(self.rows, self.said, self.section.conflicts, self.out))
+        self.judged = find_conflicts(self.rows, self.said, self.section.conflicts, self.section.labels, self.out)
+        self._take({i: Fault(CONFLICT, conflict.reason) for conflict in self.judged.conflicts for i in conflict.out})
         self._take(find_exact(self.rows, self.said, self.out))
         left = [i for i in range(len(self.all_said)) if i not in self.out]
         prompts: dict[str, int] = {}
@@ -135,7 +143,8 @@ class _Work:
             )
 
     def place_groups(self) -> Separated:
-        result = Separated(crowded=self.crowded, searched_by=self.searched_by)
+        result = Separated(crowded=self.crowded, searched_by=self.searched_by, looks_alone=self.judged.looks_alone)
+        result.conflicts = list(lines(self.judged.conflicts, lambda i: place_of(self.rows[i])))
         placed: dict[int, Placed] = {}
         sizes: Counter[str] = Counter()
         shares = Shares(self.section.validation, self.section.test, self.section.split_seed)

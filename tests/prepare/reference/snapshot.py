@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 from tests.prepare.reference.lines import Placed, as_json, rejected_as_json
 from tests.prepare.reference.read import SourceFacts
 
-from budwood.identity import Digest, digest_file
-from budwood.prepare.card import write_card
-from budwood.prepare.croissant import croissant
+from budwood.identity import Digest
+from budwood.prepare.describe import describe
+from budwood.prepare.histograms import Histograms, measure
+from budwood.prepare.lengths import summarise_lengths
 from budwood.prepare.row import SPLITS, Rejected
 from budwood.text.pii import redact
 
@@ -24,6 +25,10 @@ if TYPE_CHECKING:
 
 
 _ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+
+
+CONFLICTS = "conflicts.jsonl"
+"""Lists every prompt with different answers, where there is one; a line each, rows by id and place."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +43,8 @@ class Contents:
     groups: Mapping[str, Any]
     onto: str
     settings: Mapping[str, Any]
+    benchmarks: Sequence[Mapping[str, Any]] = ()
+    conflicts: Sequence[Mapping[str, Any]] = ()
 
 
 def write_snapshot(store: "Store", contents: Contents, *, attestation: Mapping[str, Any]) -> Digest:
@@ -46,14 +53,12 @@ def write_snapshot(store: "Store", contents: Contents, *, attestation: Mapping[s
     with store.draft("snapshot") as draft:
         for split in SPLITS:
             rows = (as_json(placed) for placed in contents.placed if placed.split == split)
-            _write_lines(draft.folder / f"{split}.jsonl", rows)
+            write_lines(draft.folder / f"{split}.jsonl", rows)
         rejected = sorted(contents.rejected, key=lambda row: _order(contents.sources, row))
-        _write_lines(draft.folder / "rejected.jsonl", (rejected_as_json(row, _redacted) for row in rejected))
-        (draft.folder / "card.md").write_text(write_card(body), encoding="utf-8", newline="\n")
-        files = {path.name: digest_file(path) for path in sorted(draft.folder.glob("*.jsonl"))}
-        (draft.folder / "croissant.json").write_text(
-            json.dumps(croissant(body, files), indent=2, ensure_ascii=False) + "\n", encoding="utf-8", newline="\n"
-        )
+        write_lines(draft.folder / "rejected.jsonl", (rejected_as_json(row, _redacted) for row in rejected))
+        if contents.conflicts:
+            write_lines(draft.folder / CONFLICTS, contents.conflicts)
+        describe(draft.folder, body)
         return draft.commit(parents=[], body=body, attestation=dict(attestation))
 
 
@@ -71,25 +76,39 @@ def make_body(contents: Contents) -> dict[str, Any]:
         "sources": [facts.as_body() for facts in contents.sources],
         "groups": dict(contents.groups),
         "lengths": _lengths(contents.placed),
+        "histograms": _histograms(contents),
         "onto": contents.onto,
         "settings": dict(contents.settings),
+        **({"conflicts": _conflicts(contents.conflicts)} if contents.conflicts else {}),
+        **({"benchmarks": [dict(one) for one in contents.benchmarks]} if contents.benchmarks else {}),
+    }
+
+
+def _conflicts(listed: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+    between = Counter(one["between"] for one in listed)
+    return {
+        "listed": len(listed),
+        "of_labels": sum(one["kind"] == "label" for one in listed),
+        "rows": between["rows"],
+        "test_rows": between["test rows"],
+        "rows_and_test_rows": between["rows and test rows"],
     }
 
 
 def _lengths(placed: Sequence[Placed]) -> dict[str, dict[str, int]]:
     """Summarise token lengths by split; empty where they were not measured."""
-    lengths: dict[str, dict[str, int]] = {}
-    for split in SPLITS:
-        tokens = sorted(p.row.tokens for p in placed if p.split == split and p.row.tokens is not None)
-        if tokens:
-            last = len(tokens) - 1
-            shares = {"min": 0.0, "p50": 0.5, "p90": 0.9, "p99": 0.99, "max": 1.0}
-            quantiles = {name: tokens[round(share * last)] for name, share in shares.items()}
-            lengths[split] = {"rows": len(tokens), "total": sum(tokens)} | quantiles
-    return lengths
+    found = {split: [p.row.tokens for p in placed if p.split == split and p.row.tokens is not None] for split in SPLITS}
+    return {split: summarise_lengths(tokens) for split, tokens in found.items() if tokens}
 
 
-def _write_lines(path: Path, values: Iterable[Mapping[str, Any]]) -> None:
+def _histograms(contents: Contents) -> dict[str, Any]:
+    counted = Histograms(contents.settings["labels"])
+    for placed in contents.placed:
+        counted.add(placed.split, measure(placed.row.messages), placed.row.tokens)
+    return counted.as_body()
+
+
+def write_lines(path: Path, values: Iterable[Mapping[str, Any]]) -> None:
     with path.open("w", encoding="utf-8", newline="\n") as file:
         for value in values:
             file.write(_ENCODER.encode(value) + "\n")

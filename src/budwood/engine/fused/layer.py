@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from budwood.engine.fresh_memory import fresh_memory
 from budwood.engine.fused.products import Products
 from budwood.engine.lora.layer import LoraLinear
 from budwood.engine.lora.pairs import Bundle, RunPair, back_to_pairs, read_pairs
@@ -66,9 +67,11 @@ class Buffers:
         wanted = dtype or like.dtype
         buffer = self._buffers.get(name)
         if buffer is None or buffer.numel() < size or buffer.dtype != wanted:
+            # The former one goes first: both at once would be the most that is ever held.
+            buffer = None
+            self._buffers.pop(name, None)
             with torch.inference_mode(False):
-                buffer = torch.empty(size, dtype=wanted)
-            self._buffers[name] = buffer
+                buffer = self._buffers[name] = fresh_memory(size, wanted)
         return buffer[:size].view(shape)
 
     def turn(self, *, first: bool) -> int:

@@ -1,4 +1,4 @@
-"""Attention over packed rows through the C kernel, as one autograd node.
+"""Attention over packed rows through a C kernel, as one autograd node: with AMX where the processor has it, else with AVX512.
 
 Kept for the way back: q, k, v, the result and one float32 a query. Held to a float64 loop by tests/engine/native.
 """
@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from budwood.engine.native.build import call
+from budwood.engine.native.build import call, no_tiles
 
 LANES = 32
 """A head's width must be a multiple of it."""
@@ -51,7 +51,7 @@ def attention_forward(
     """
     strides = [states.stride(0) for states in (q, k, v, out)]
     sizes = _sizes(cu_seqlens, q, k)
-    call("budwood_attention_forward", q, k, v, out, lse, cu_seqlens, *sizes, *strides, len(q), float(scale), window)
+    call(_kernel("forward"), q, k, v, out, lse, cu_seqlens, *sizes, *strides, len(q), float(scale), window)
 
 
 def attention_backward(
@@ -71,7 +71,16 @@ def attention_backward(
     strides = [states.stride(0) for states in (q, k, v, out, grad, *made)]
     sizes = _sizes(cu_seqlens, q, k)
     tensors = [q, k, v, out, grad, lse, *made, cu_seqlens]
-    call("budwood_attention_backward", *tensors, *sizes, *strides, len(q), float(scale), window)
+    call(_kernel("backward"), *tensors, *sizes, *strides, len(q), float(scale), window)
+
+
+def attention_kernel() -> str:
+    """Name the kernel that runs here for a run's record: the two round differently."""
+    return "native" if no_tiles() else "native, AMX"
+
+
+def _kernel(direction: str) -> str:
+    return f"budwood_attention_{direction}" + ("" if no_tiles() else "_amx")
 
 
 class _NativeAttention(torch.autograd.Function):

@@ -14,8 +14,10 @@ from budwood.native.build import Missing as Missing
 from budwood.native.build import cache_folder as cache_folder
 from budwood.native.build import load_library, processor_flags
 
-NEEDED = ("avx512f", "avx512bw", "avx512vl", "avx512_bf16")
-FLAGS = ("-O3", "-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512bf16", "-ffp-contract=off", "-fopenmp", "-fPIC")
+NEEDED = ("avx512f", "avx512bw", "avx512vl", "avx512dq", "avx512_bf16")
+FLAGS = ("-O3", "-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq", "-mavx512bf16", "-ffp-contract=off", "-fopenmp", "-fPIC")
+TILE_FLAGS = ("amx_tile", "amx_bf16")
+NOT_GRANTED = ("", "the system does not grant this process the tiles' memory", "the C compiler does not know AMX")
 Argument: TypeAlias = "Tensor | int | float | None"
 
 
@@ -26,6 +28,19 @@ def kernels() -> ctypes.CDLL | Missing:
     if absent:
         return Missing(f"this processor has no {absent[0]}")
     return load_library("budwood.engine.native", FLAGS)
+
+
+@cache
+def no_tiles() -> Missing | None:
+    """Say why the kernels that multiply tiles (AMX) cannot run here; None: they can, and this process may use them."""
+    library = kernels()
+    if isinstance(library, Missing):
+        return library
+    absent = [flag for flag in TILE_FLAGS if flag not in processor_flags()]
+    if absent:
+        return Missing(f"this processor has no {absent[0]}")
+    refused: int = library.budwood_tiles_granted()
+    return Missing(NOT_GRANTED[refused]) if refused else None
 
 
 def call(name: str, *arguments: Argument) -> None:

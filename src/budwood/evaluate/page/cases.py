@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from budwood.evaluate.compare import Record
 from budwood.evaluate.page.facts import Facts
-from budwood.evaluate.page.markup import clipped, figure, marked, text
 from budwood.identity import short
+from budwood.page.markup import clipped, figure, marked, text
 from budwood.tool_calls import canonical_text, shown
 
 BUDGET_BYTES = 3_500_000

@@ -2,7 +2,7 @@
 
 from budwood.evaluate.compare import Comparison
 from budwood.evaluate.page.facts import Facts
-from budwood.evaluate.page.markup import figure, signed, text
+from budwood.page.markup import figure, signed, text
 
 SIGNS = {"PROMOTE": "✓", "REJECT": "✕", "INCONCLUSIVE": "?", "": "·"}
 WORDS = {

@@ -1,18 +1,16 @@
 """The page, put together."""
 
-import base64
-import hashlib
 from collections.abc import Sequence
-from importlib.resources import files
 
 from budwood.evaluate.compare import Comparison, compare
 from budwood.evaluate.page.cases import case_list
 from budwood.evaluate.page.facts import Facts
 from budwood.evaluate.page.headline import headline
-from budwood.evaluate.page.markup import text
 from budwood.evaluate.page.tables import field_table, metric_tables, provenance, slice_tables, time_table
 from budwood.evaluate.report import Report
 from budwood.identity import short
+from budwood.page.document import document
+from budwood.page.markup import text
 
 
 def render_page(
@@ -53,27 +51,14 @@ def render_page(
 
 
 def _document(facts: Facts) -> str:
-    style, script = (files("budwood.evaluate.page").joinpath(name).read_text("utf-8") for name in ("page.css", "page.js"))
-    policy = f"default-src 'none'; style-src {_source(style)}; script-src {_source(script)}; img-src data:"
-    return f"""<!doctype html>
-<html lang="en"><head><meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="{policy}">
-<meta name="viewport" content="width=device-width, initial-scale=1"><link rel="icon" href="data:,">
-<title>{text(facts.name)}: {text(facts.verdict or "evaluation")}</title>
-<style>{style}</style></head>
-<body><main>
-<header class="top"><h1>{text(facts.name)}</h1><p>report <code>{text(short(facts.candidate.digest))}</code></p></header>
+    report = text(short(facts.candidate.digest))
+    body = f"""<header class="top"><h1>{text(facts.name)}</h1><p>report <code>{report}</code></p></header>
 {headline(facts)}
 {metric_tables(facts)}
 {case_list(facts)}
 {slice_tables(facts)}
 {field_table(facts)}
 {time_table(facts)}
-{provenance(facts)}
-</main><script>{script}</script></body></html>
-"""
-
-
-def _source(content: str) -> str:
-    digest = hashlib.sha256(content.encode("utf-8")).digest()
-    return f"'sha256-{base64.b64encode(digest).decode()}'"
+{provenance(facts)}"""
+    title = f"{facts.name}: {facts.verdict or 'evaluation'}"
+    return document(title=title, body=body, package="budwood.evaluate.page", style="page.css", script="page.js")

@@ -3,11 +3,11 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from budwood.evaluate.page.charts import interval_bar, share_bars
 from budwood.evaluate.page.facts import Facts
-from budwood.evaluate.page.markup import figure, signed, table, text
 from budwood.evaluate.report import Report
 from budwood.evaluate.summary import FLAGS, higher_is_better
+from budwood.page.charts import interval_bar, share_bars
+from budwood.page.markup import figure, signed, table, text
 from budwood.stats import Interval
 
 MOST_SLICES = 200
@@ -124,7 +124,7 @@ def _change(facts: Facts, name: str, against: str, reach: float) -> str:
     better = facts.better(name, against)
     kind, sign, word = KINDS[better]
     return (
-        f'<div class="change">{interval_bar(delta, reach=reach, better=better)}'
+        f'<div class="change">{interval_bar(delta.mean, delta.low, delta.high, reach=reach, better=better)}'
         f'<span class="word {kind}" title="{word}">{sign}</span>'
         f"<span>{signed(delta.mean)} <small>[{signed(delta.low)}, {signed(delta.high)}]</small></span></div>"
     )

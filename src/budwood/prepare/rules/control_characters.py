@@ -26,9 +26,12 @@ class ControlCharacters:
         return {}
 
     def apply(self, row: Row) -> Row | Drop:
-        return row.mend(self.name, "invisible characters removed", _visible)
+        # `isprintable` knows every character of the list, and line ends and a few more; it takes a hundredth of a search.
+        if not any(_holds(text) for message in row.messages for text in message.texts):
+            return row
+        return row.mend(self.name, "invisible characters removed", lambda text: _INVISIBLE.sub("", text))
 
 
-def _visible(text: str) -> str:
-    # None of them is printable, and to ask for that is ten times as fast as to look for them.
-    return text if text.isprintable() else _INVISIBLE.sub("", text)
+def _holds(text: str) -> bool:
+    plain = text.replace("\n", "").replace("\t", "") if "\n" in text or "\t" in text else text
+    return not plain.isprintable() and _INVISIBLE.search(text) is not None

@@ -1,5 +1,9 @@
 """empty_answer: a row needs something to learn: every assistant message calls a tool or holds text, and that is no placeholder.
 
+Placeholders ("N/A", "TODO", "[your answer here]", "Answer:", lorem ipsum) drop the row; words that some tasks do answer with
+("not available", "pending") only flag it. What the prompt offers as an answer, and the recipe's labels, are answers. The
+wordings: `budwood.text.wording.placeholders`.
+
 This rule always runs. Left out of the recipe's list, it runs last and without the placeholders.
 """
 
@@ -8,12 +12,7 @@ from typing import Any, ClassVar, Literal
 
 from budwood.errors import DataError
 from budwood.prepare.row import Drop, Row
-
-PLACEHOLDERS = frozenset(
-    {"n/a", "null", "nan", "undefined", "tbd", "todo", "...", "…", "-", "--", "<nooutput>", "nooutput", "<no output>",
-     "no output", "<output>", "[output]", "{output}", "<answer>", "[answer]", "your answer here", "[insert answer here]"}
-)  # fmt: skip
-"""Compared without case; a text that is one of the recipe's labels is never one."""
+from budwood.text.wording.placeholders import Placeholder, placeholder
 
 
 @dataclass(frozen=True)
@@ -27,7 +26,7 @@ class EmptyAnswer:
     """
 
     name: ClassVar[str] = "empty_answer"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     no_target: Literal["error", "reject"] = "reject"
     labels: tuple[str, ...] = ()
     placeholders: bool = True
@@ -39,22 +38,32 @@ class EmptyAnswer:
         fault = self._fault(row)
         if not fault:
             return row
+        if isinstance(fault, Placeholder):
+            reason = f"a placeholder for an answer: {fault.kind}"
+            if not fault.certain:
+                return row.touch(self.name, "flagged", f"perhaps {reason}")
+        else:
+            reason = fault
         if self.no_target == "error":
             raise DataError(
-                f"{row} has {fault}.",
+                f"{row} has {reason}.",
                 mend='Complete it, or set [prepare] no_target = "reject" to drop such rows with a record.',
             )
-        return Drop(fault)
+        return Drop(reason)
 
-    def _fault(self, row: Row) -> str:
+    def _fault(self, row: Row) -> Placeholder | str:
         if row.messages[-1].role != "assistant":
             return "no answer"
+        doubt: Placeholder | str = ""
+        before = ""
         for message in row.messages:
-            if message.role != "assistant" or message.calls:
-                continue
-            text = message.content.strip()
-            if not text:
-                return "an empty answer"
-            if self.placeholders and text.casefold() in PLACEHOLDERS and text not in self.labels:
-                return "a placeholder for an answer"
-        return ""
+            if message.role == "assistant" and not message.calls:
+                text = message.content.strip()
+                if not text:
+                    return "an empty answer"
+                found = placeholder(text, before) if self.placeholders and text not in self.labels else None
+                if found and found.certain:
+                    return found
+                doubt = found or doubt
+            before = message.content
+        return doubt

@@ -1,25 +1,26 @@
 """pii: personal data and secrets: redacted, dropped or flagged, as the recipe says.
 
-E-mail addresses, phone numbers, payment cards, IBANs, IP addresses and access keys (see `budwood.text.pii` for what is found
-and what is not). Messages, slices, tools and calls are looked at, in calls every text and every name
-of an argument; numbers are not. The record says how many of which kind; neither the text found nor
-a digest of it is kept, because the digest of a phone number can be guessed back.
+E-mail addresses, phone numbers, payment cards, IBANs, national ids, IP addresses, access keys and passwords, or those kinds of
+them that the recipe lists (see `budwood.text.pii` for what is found and what is not). Messages, slices, tools and calls are
+looked at, in calls every text and every name of an argument; numbers are not. The record says how many of which kind; neither
+the text found nor a digest of it is kept, because the digest of a phone number can be guessed back.
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
 from budwood.errors import DataError
 from budwood.prepare.row import Drop, Message, Row, Scalar, Touch
-from budwood.text.pii import KINDS, redact
+from budwood.text.pii import KINDS, PersonalData, may_hold, redact
 from budwood.tool_calls import Tool, mapped, strings
 
 WORDS = {
     "SECRET": ("access key", "access keys"),
     "EMAIL": ("e-mail address", "e-mail addresses"),
     "IBAN": ("IBAN", "IBANs"),
+    "NATIONAL_ID": ("national id", "national ids"),
     "CARD": ("card number", "card numbers"),
     "IP": ("IP address", "IP addresses"),
     "PHONE": ("phone number", "phone numbers"),
@@ -33,23 +34,28 @@ class Pii:
     Args:
         action: what happens to a row that holds personal data.
         group_by: the recipe's grouping column; redacting it would throw all its rows into one group, so it is refused.
+        kinds: what is looked for.
     """
 
     name: ClassVar[str] = "pii"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     action: Literal["redact", "drop", "flag"] = "redact"
     group_by: str = ""
+    kinds: tuple[PersonalData, ...] = KINDS
 
     def options(self) -> dict[str, Any]:
-        return {"action": self.action, "kinds": list(KINDS)}
+        return {"action": self.action, "kinds": list(self.kinds)}
 
     def apply(self, row: Row) -> Row | Drop:
+        # One look at everything together: most rows hold nothing that any pattern could begin with.
+        if not row.tools and not row.calls_tools and not may_hold("\n".join(_plain_texts(row))):
+            return row
         counts: Counter[str] = Counter()
-        messages, tools = _redacted(row, counts)
+        messages, tools = _redacted(row, counts, self.kinds)
         slices: dict[str, Scalar] = {}
         for key, value in row.slices.items():
             if isinstance(value, str):
-                text, found = redact(value)
+                text, found = redact(value, kinds=self.kinds)
                 counts.update(found)
                 slices[key] = text
                 if found and key == self.group_by and self.action == "redact":
@@ -76,11 +82,11 @@ class Pii:
         )
 
 
-def _redacted(row: Row, counts: Counter[str]) -> tuple[tuple[Message, ...], tuple[Tool, ...]]:
+def _redacted(row: Row, counts: Counter[str], kinds: Sequence[PersonalData]) -> tuple[tuple[Message, ...], tuple[Tool, ...]]:
     """A row's messages and tools without personal data; `counts` gains what was found."""
 
     def change(text: str) -> str:
-        clean, found = redact(text)
+        clean, found = redact(text, kinds=kinds)
         counts.update(found)
         return clean
 
@@ -94,6 +100,14 @@ def _redacted(row: Row, counts: Counter[str]) -> tuple[tuple[Message, ...], tupl
             clean = clean._replace(calls=functions(message.calls), name=change(message.name))
         messages.append(clean)
     return tuple(messages), functions(row.tools)
+
+
+def _plain_texts(row: Row) -> Iterator[str]:
+    for message in row.messages:
+        yield message.content
+    for value in row.slices.values():
+        if isinstance(value, str):
+            yield value
 
 
 def _texts(messages: Sequence[Message], tools: Sequence[Tool]) -> int:

@@ -1,9 +1,12 @@
 """prompt_echo: an answer that repeats its prompt teaches a model to repeat.
 
-Dropped when the answer is the prompt, or begins with the whole of it (prompts of 20 characters and more, so that "yes" may
-be answered by "Yes, ..."). Leave it out for tasks in which an unchanged text is a right answer, such as proofreading.
+Dropped when the answer is the prompt, but for case, marks and white space, or begins with the whole of it (prompts of 20
+characters and more, so that "yes" may be answered by "Yes, ..."); a lead-in such as "Question:" or a quotation mark before it
+makes no difference. So does an answer in which hardly a letter differs (97 % alike). Leave it out for tasks in which an
+unchanged text is a right answer, such as proofreading.
 """
 
+import re
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -11,31 +14,63 @@ from budwood.prepare.row import Drop, Row
 from budwood.text.normalise import normalise
 
 LEAST = 20
+ALIKE = 97.0
+"""Percent, as rapidfuzz counts: one letter in thirty inserted, deleted or (counted twice) replaced."""
+_HEAD = 160
+_LEAD = re.compile(
+    r"(?:(?:(?:the |your |my )?(?:question|prompt|instruction|input|user|human|query|request|task|message|customer|q)"
+    r"(?: (?:is|was))?"
+    r"|you (?:asked|said|wrote)|(?:sure|okay|ok|certainly|of course|assistant|answer|response|bot|a|output|re|fwd?)) )+"
+)
+_QUOTES = "\"'.,:;!?()[]{}<>*_#`-"
+_MARKS = re.compile(r"[\W_]+")
 
 
 @dataclass(frozen=True)
 class PromptEcho:
     name: ClassVar[str] = "prompt_echo"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     def options(self) -> dict[str, Any]:
-        return {"least_characters": LEAST}
+        return {"least_characters": LEAST, "alike": ALIKE}
 
     def apply(self, row: Row) -> Row | Drop:
         for asked, answered in zip(row.messages, row.messages[1:], strict=False):
-            if asked.role != "user" or answered.role != "assistant" or len(answered.content) < len(asked.content) // 2:
+            if asked.role != "user" or answered.role != "assistant" or not _may_echo(asked.content, answered.content):
                 continue
-            if not _begin_alike(asked.content, answered.content):
-                continue
-            prompt, answer = normalise(asked.content), normalise(answered.content)
-            if answer == prompt and len(prompt) >= LEAST:
-                return Drop("the answer is the prompt")
-            if len(prompt) >= LEAST and answer.startswith(prompt):
-                return Drop("the answer begins with the whole prompt")
+            fault = _echo(_bare(asked.content), _bare(answered.content))
+            if fault:
+                return Drop(fault)
         return row
 
 
-def _begin_alike(prompt: str, answer: str) -> bool:
-    """Say whether two texts may begin with the same word; a no is certain, and spares most rows the closer look."""
-    first, second = prompt.lstrip()[:1], answer.lstrip()[:1]
-    return not (first.isascii() and second.isascii()) or first.casefold() == second.casefold()
+def _may_echo(asked: str, answered: str) -> bool:
+    """Look at the first words: an echo has the prompt's among its own."""
+    if len(answered) < len(asked) // 2:
+        return False
+    word = max(asked[:_HEAD].casefold().split()[:4], key=len, default="").strip(_QUOTES)
+    if word.isascii() and word not in answered[: 2 * _HEAD].casefold():
+        return False
+    first = _bare(asked[:_HEAD])[:12]
+    return len(first) >= 12 and first in _bare(answered[:_HEAD])
+
+
+def _echo(prompt: str, answer: str) -> str:
+    if len(prompt) < LEAST:
+        return ""
+    if not answer.startswith(prompt):
+        answer = _LEAD.sub("", answer, count=1)
+    if answer == prompt:
+        return "the answer is the prompt"
+    if answer.startswith(f"{prompt} "):
+        return "the answer begins with the whole prompt"
+    if abs(len(answer) - len(prompt)) * 20 > len(prompt):
+        return ""
+    from rapidfuzz import fuzz
+
+    return "the answer is the prompt, but for a letter or two" if fuzz.ratio(prompt, answer, score_cutoff=ALIKE) else ""
+
+
+def _bare(text: str) -> str:
+    """Words alone, in one form."""
+    return _MARKS.sub(" ", normalise(text)).strip()

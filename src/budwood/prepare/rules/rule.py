@@ -1,15 +1,18 @@
 """What every rule has in common."""
 
 from collections.abc import Sequence
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from budwood.errors import BudwoodError
 from budwood.prepare.row import Drop, Row
 
 
 class Rule(Protocol):
-    name: ClassVar[str]
-    version: ClassVar[int]
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def version(self) -> int: ...
 
     def options(self) -> dict[str, Any]:
         """Give the settings that its decisions depend on, as JSON values."""

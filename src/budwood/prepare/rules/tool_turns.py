@@ -1,9 +1,9 @@
-"""tool_turns: in a conversation that calls tools, the results follow their calls, one each, and the calls name known tools.
+"""tool_turns: in a conversation that calls tools, results follow their calls, one each, and calls fit the tools listed.
 
 At most one system message, then user and assistant in turn; between a message that calls and the next answer stand the
 results and nothing else. What is unanswered at the end (results, or a user message) is taken off, with a record: a row may
-end with a call, and that call is learnt. Another disorder drops the row. This rule always runs, and looks at rows with calls
-or results alone.
+end with a call, and that call is learnt. Another disorder drops the row, and so does a call of a function that is not listed or
+with arguments that break its schema. This rule always runs, and looks at rows with calls or results alone.
 """
 
 from collections.abc import Sequence
@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 from budwood.prepare.row import Drop, Message, Row, Touch
+from budwood.prepare.rules.tool_arguments import argument_fault, unchecked
 from budwood.tool_calls import link_fault
 
 ROLES = ("system", "user", "assistant", "tool")
@@ -19,7 +20,7 @@ ROLES = ("system", "user", "assistant", "tool")
 @dataclass(frozen=True)
 class ToolTurns:
     name: ClassVar[str] = "tool_turns"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     def options(self) -> dict[str, Any]:
         return {"roles": list(ROLES)}
@@ -32,9 +33,11 @@ class ToolTurns:
             return Drop(f"message {unknown} is from another role; known are {', '.join(ROLES)}")
         last = max((place for place, message in enumerate(row.messages) if message.role == "assistant"), default=-1)
         messages = row.messages[: last + 1] or row.messages
-        fault = _link(messages) or _order(messages) or _names(messages, row)
+        fault = _link(messages) or _order(messages) or _names(messages, row) or argument_fault(messages, row.tools)
         if fault:
             return Drop(fault)
+        if blind := unchecked(messages, row.tools):
+            row = row.touch(self.name, "flagged", f"parameters of {blind} called functions are no JSON Schema: not checked")
         if messages == row.messages:
             return row
         touch = Touch(self.name, "changed", "last messages without an answer taken off")

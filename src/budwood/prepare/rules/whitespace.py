@@ -24,7 +24,13 @@ class Whitespace:
         return {}
 
     def apply(self, row: Row) -> Row | Drop:
+        if all(_is_plain(message.content) for message in row.messages):
+            return row
         return row.mend(self.name, "white space normalised", _plain, arguments=False)
+
+
+def _is_plain(text: str) -> bool:
+    return text.isascii() and "\r" not in text and (not text or not (text[0].isspace() or text[-1].isspace()))
 
 
 def _plain(text: str) -> str:

@@ -1,4 +1,4 @@
-"""Text and numbers as HTML. Whatever a model wrote is shown, never obeyed."""
+"""Text and numbers as HTML. Whatever a person or a model wrote is shown, never obeyed."""
 
 import difflib
 import html
@@ -7,7 +7,7 @@ import unicodedata
 from collections.abc import Iterable
 
 LONGEST = 2_000
-"""Characters of one text that a page shows; the report object keeps the rest."""
+"""Characters of one text that a page shows unless told otherwise; the object keeps the rest."""
 LONGEST_DIFF = 400
 _WORDS = re.compile(r"\s+|\w+|[^\w\s]")
 _HIDDEN = {0x061C, 0x200B, 0x200E, 0x200F, 0xFEFF, *range(0x202A, 0x202F), *range(0x2066, 0x206A)}
@@ -19,11 +19,11 @@ def text(value: object) -> str:
     return html.escape("".join(map(_visible, str(value))), quote=True)
 
 
-def clipped(value: str) -> str:
+def clipped(value: str, longest: int = LONGEST) -> str:
     """Escape the beginning of a text, with a word on what is left out."""
-    more = len(value) - LONGEST
+    more = len(value) - longest
     rest = f'<span class="more">… {more:,} more characters</span>' if more > 0 else ""
-    return f"{text(value[:LONGEST])}{rest}" or '<span class="more">(empty)</span>'
+    return f"{text(value[:longest])}{rest}" or '<span class="more">(empty)</span>'
 
 
 def marked(value: str, other: str, kind: str) -> str:

@@ -1,0 +1,55 @@
+// Products of bfloat16 tiles in float32 sums on a processor with AMX_BF16.
+//
+// A tile is 16 rows of 64 bytes, laid end to end: 1 KB. C (16 x 16 floats) += A (16 x 32) B (32 x 16): rows of A as they are read,
+// B in pairs along its rows (16 pairs of rows x 16 columns x 2), as the processor's instruction takes them.
+// HAS_TILES: the compiler knows the instructions. Whoever runs them has asked `budwood_tiles_granted` first.
+
+#pragma once
+#include "lanes.h"
+
+#if defined(__has_include) && defined(__linux__)
+#if __has_include(<amxbf16intrin.h>)
+#define HAS_TILES 1
+#define TILED __attribute__((target("amx-tile,amx-bf16")))
+
+#define NUMBERS 512 // bfloat16 numbers in a tile
+#define FLOATS 256
+
+// The compiler does not know what memory the instructions read and write.
+#define SETTLE() __asm__ volatile("" ::: "memory")
+
+typedef struct { uint8_t palette, start, none[14]; uint16_t bytes[16]; uint8_t rows[16]; } TileShapes;
+
+TILED INLINE void begin_tiles(void) {
+    TileShapes shapes __attribute__((aligned(64))) = {.palette = 1};
+    for (int t = 0; t < 8; t++) shapes.bytes[t] = 64, shapes.rows[t] = 16;
+    SETTLE();
+    _tile_loadconfig(&shapes);
+}
+TILED INLINE void end_tiles(void) { _tile_release(); }
+
+// c: four tiles, C of the upper rows left and right, then of the lower. a0, a1: first tiles of the upper and lower rows; b0, b1: of
+// the left and right columns; sa, sb: numbers from one of the `steps` to the next. `add`: to what c holds.
+TILED INLINE void multiply(long steps, const bf16 *a0, const bf16 *a1, long sa, const bf16 *b0, const bf16 *b1, long sb, float *c,
+                           int add) {
+    SETTLE();
+    if (add) {
+        _tile_loadd(0, c, 64); _tile_loadd(1, c + FLOATS, 64); _tile_loadd(2, c + 2 * FLOATS, 64); _tile_loadd(3, c + 3 * FLOATS, 64);
+    } else {
+        _tile_zero(0); _tile_zero(1); _tile_zero(2); _tile_zero(3);
+    }
+    for (long k = 0; k < steps; k++) {
+        _tile_loadd(4, a0 + k * sa, 64);
+        _tile_loadd(6, b0 + k * sb, 64);
+        _tile_dpbf16ps(0, 4, 6);
+        _tile_loadd(7, b1 + k * sb, 64);
+        _tile_dpbf16ps(1, 4, 7);
+        _tile_loadd(5, a1 + k * sa, 64);
+        _tile_dpbf16ps(2, 5, 6);
+        _tile_dpbf16ps(3, 5, 7);
+    }
+    _tile_stored(0, c, 64); _tile_stored(1, c + FLOATS, 64); _tile_stored(2, c + 2 * FLOATS, 64); _tile_stored(3, c + 3 * FLOATS, 64);
+    SETTLE();
+}
+#endif
+#endif

@@ -1,0 +1,78 @@
+"""language: what is not in an allowed language, and answers in another language than their prompt.
+
+Off by default (telling a language costs more than all other rules together), flag or drop. Where the recipe lists `languages`,
+each prompt and answer that can be told must be in one of them. An answer in another language than its prompt is a mismatch,
+unless the conversation speaks of a language or of translating. Languages too near to be told apart in a few words, and texts
+too short to tell, are let be: see `budwood.text.languages`.
+
+Each text is told anew in each run: a fifth of the cost would go on keeping and looking up what was found, and a model that
+changes would have to be told from one that did not.
+"""
+
+import difflib
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from budwood.errors import RecipeError
+from budwood.prepare.row import Drop, Row
+from budwood.prepare.rules.wording import Action, judge
+from budwood.text.languages import are_near, known_languages, language
+from budwood.text.wording.phrases import phrases
+
+
+@dataclass(frozen=True)
+class Language:
+    """The rule.
+
+    Args:
+        action: "off", "flag" or "drop".
+        allowed: codes (ISO 639-1); empty: any.
+    """
+
+    name: ClassVar[str] = "language"
+    version: ClassVar[int] = 1
+    action: Action = "off"
+    allowed: tuple[str, ...] = ()
+
+    def options(self) -> dict[str, Any]:
+        return {"action": self.action, "allowed": list(self.allowed)}
+
+    def apply(self, row: Row) -> Row | Drop:
+        if self.action == "off":
+            return row
+        asked, answered = "", ""
+        for number, message in enumerate(row.messages, start=1):
+            if message.role not in ("user", "assistant"):
+                continue
+            code = language(message.content)
+            if code and self.allowed and not any(are_near(code, known) for known in self.allowed):
+                return judge(row, self.name, self.action, f"{message.role} message {number} is in {code!r}")
+            if message.role == "user":
+                asked = code or asked
+            elif asked and code and not are_near(asked, code) and not answered:
+                answered = f"an answer in {code!r} to a prompt in {asked!r}"
+        if answered and not any(
+            phrases("languages")["speaks_of_one"].search(message.content)
+            for message in row.messages
+            if message.role != "assistant"
+        ):
+            return judge(row, self.name, self.action, answered)
+        return row
+
+
+def with_languages(allowed: tuple[str, ...], *, action: Action) -> Language:
+    """Make the rule from the recipe's codes.
+
+    Raises:
+        RecipeError: a code that no language has, or that cannot be told.
+    """
+    for code in allowed:
+        known = known_languages()
+        if code not in known:
+            near = ", ".join(difflib.get_close_matches(code, sorted(known), n=3, cutoff=0.4))
+            raise RecipeError(
+                f"There is no language {code!r}{f'; near it: {near}' if near else ''}.",
+                where="[prepare] languages",
+                mend="Write two-letter codes (ISO 639-1), such as en, de, fr or zh.",
+            )
+    return Language(action=action, allowed=allowed)

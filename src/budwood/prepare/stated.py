@@ -1,0 +1,68 @@
+"""What a snapshot can vouch for and what not: facts that no source states, known limits, personal data.
+
+The card and the Croissant file say the same, so both take it from here. All of it follows from the manifest's body.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from budwood.prepare.rules.pii import WORDS
+
+WANTED = {"origin": "origin", "licence": "licence", "labelling": "labelling"}
+"""Keys of [[source]] that a card cannot do without → what they are called."""
+_UNTOUCHED = {
+    "language": "In which language a row is was not looked at.",
+    "forbidden": "Toxic or unwanted wording was not looked for.",
+    "refusal": "Refusals by habit were not looked for.",
+    "false_access": "Answers that claim to have opened a link or a file were not looked for.",
+    "truncated": "Answers that break off in the middle of a sentence were not looked for.",
+    "pii": "Personal data was not looked for in kept rows.",
+}
+"""Rule → what may be in the rows where it was not asked for."""
+
+
+def unstated(source: Mapping[str, Any]) -> list[str]:
+    """List what a source ought to state and does not."""
+    return [word for key, word in WANTED.items() if not str(source.get(key, "")).strip()]
+
+
+def warning(sources: Sequence[Mapping[str, Any]]) -> str:
+    """Say in a line which sources leave what unsaid; empty where all is stated."""
+    silent = {source["path"]: words for source in sources if (words := unstated(source))}
+    if not silent:
+        return ""
+    shown = "; ".join(f"{path}: {', '.join(words)}" for path, words in list(silent.items())[:3])
+    return f"Not stated, as the data card says: {shown}{'; …' if len(silent) > 3 else ''}"
+
+
+def limits(body: Mapping[str, Any]) -> Iterator[str]:
+    """List what the checks behind a snapshot do not find."""
+    rules = {rule["name"] for rule in body["rules"]}
+    settings = body["settings"]
+    yield "Whether an answer is right was not checked: rules judge form, not truth."
+    yield (
+        f"Duplicates are found by wording (word and character n-grams, Jaccard {settings['near_duplicate']:g} and more): "
+        "what says the same in other words may stand in train and in a held-out split."
+    )
+    yield "Conflicts are found where prompts are equal after normalisation; rephrased questions with other answers stay."
+    if not settings.get("labels"):
+        yield "Answers were held to no list of allowed labels."
+    if not body["lengths"]:
+        yield "Lengths in tokens were not measured: some rows may not fit the base's context."
+    yield from (said for rule, said in _UNTOUCHED.items() if rule not in rules)
+    yield "Who and what the rows stand for, and whom they leave out, is not measured."
+
+
+def personal_data(rules: Sequence[Mapping[str, Any]]) -> str:
+    """Say what was done about personal data."""
+    rule = next((rule for rule in rules if rule["name"] == "pii"), None)
+    if rule is None:
+        return "Kept rows were not looked through for personal data. Rejected rows are redacted."
+    kinds = [WORDS[kind][1] for kind in rule["options"]["kinds"]]
+    listed = f"{', '.join(kinds[:-1])} and {kinds[-1]}" if len(kinds) > 1 else kinds[0]
+    done = {"redact": "redacted", "drop": "dropped with their rows", "flag": "flagged and left in"}[rule["options"]["action"]]
+    counted = {"redact": "changed", "drop": "dropped", "flag": "flagged"}[rule["options"]["action"]]
+    return (
+        f"Patterns for {listed}: what they found was {done} ({rule[counted]:,} rows). Names and street addresses are not "
+        "looked for, and patterns miss unusual spellings. Rejected rows are redacted in any case."
+    )

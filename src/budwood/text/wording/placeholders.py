@@ -1,0 +1,109 @@
+"""Answers that stand where an answer was meant to be written: "N/A", "TODO", "[your answer here]", lorem ipsum, "Answer:".
+
+    placeholder("**[Insert your answer here]**")    # Placeholder('an unfilled slot', certain=True)
+    placeholder("Not available")                    # Placeholder('a word for no answer', certain=False)
+    placeholder("None")                             # None
+
+Only a whole text is ever one; a template with slots in it ("Dear [Name], …") is a text. What the prompt itself offers as an
+answer ("write N/A if it does not apply") is meant. "None", "unknown", "nothing" and a number are answers.
+"""
+
+import re
+from typing import NamedTuple
+
+from budwood.text.plain import plain
+from budwood.text.wording.phrases import phrases
+
+LONGEST = 160
+"""Characters: no placeholder but filler text is longer."""
+
+_OUTER = "\"'()[]{}<>%$#|\\/=:;,.!?-–—_~*…•·`→@ \t\n"
+_QUOTES = "\"'“”‘’`´«»"
+_MARKS = re.compile(r"[\[(<{]{0,2}[.…\-–—_*#?~\s·•=]{2,}[\])>}]{0,2}|[….\-_–—*#?•]")
+_BRACKETS = re.compile(
+    r"(?:\[{1,3}|<{1,3}|\{{1,3}|\({1,2}|\$\{|%{1,2}|<!--|__|@@|##)\s*(?P<inner>[^\n]{1,110}?)\s*"
+    r"(?:\]{1,3}|>{1,3}|\}{1,3}|\){1,2}|%{1,2}|/>|-->|__|@@|##)[.:!]?"
+)
+_FIELD = re.compile(
+    r"[#>*\-<\[{(| ]*(?:(?:the|your|final|model|expected|gold|correct|ai|suggested|assistant) )?"
+    r"(?:answer|response|output|completion|assistant|result|target|reply|solution|chatbot|bot|gpt|chatgpt|human|user|instruction"
+    r"|input|question|prompt|system|model|label|text|content|message|summary|translation|explanation|antwort|ausgabe|réponse"
+    r"|respuesta|risposta|resposta|antwoord|ответ|回答|答案|답변|q|a)s?[>\]})| ]*[:：=]+[\s>*\-]*"
+)
+_TEMPLATE_TAG = re.compile(
+    r"(?:###? ?|<\|?/?|\[/?)(?:assistant|response|answer|output|inst|im_start|im_end|user|system|completion)s?[|>\] :]*"
+)
+_FILLER = re.compile(r"lorem ipsum|dolor sit amet|consectetur adipi")
+_WORDS = re.compile(r"[^\W\d_]{3,}(?: [^\W\d_]+){0,5}")
+_SLOT_WORDS = ("slot_words_only", "has_slot_noun", "has_slot_mark")
+_OF_TAGS = re.compile(r"(?i)\b(?:html|xml|tags?|elements?|markup|svg|jsx)\b")
+_REDACTED = re.compile(r"\[(?:EMAIL|PHONE|CARD|IBAN|IP|SECRET|NATIONAL_ID)\]")
+
+
+class Placeholder(NamedTuple):
+    """What kind it is, and whether the text can hardly be an answer."""
+
+    kind: str
+    certain: bool = True
+
+
+def placeholder(answer: str, prompt: str = "") -> Placeholder | None:
+    """Say what kind of placeholder a text is; None for a text that is none.
+
+    Args:
+        answer: the whole text.
+        prompt: what it answers.
+    """
+    text = answer.strip()
+    if len(text) > LONGEST:
+        return _filler(text, prompt) if "orem" in text or "olor" in text else None
+    if not text:
+        return None
+    if not text.strip(_QUOTES):
+        return Placeholder("nothing but quotation marks", certain=False)
+    if _MARKS.fullmatch(text):
+        return None if text in prompt and len(text) < 3 else Placeholder("nothing but marks", len(text) > 1 or text in "-…._–—")
+    return _kind(text, prompt) or _filler(text, prompt)
+
+
+def _kind(text: str, prompt: str) -> Placeholder | None:
+    known = phrases("placeholders")
+    rest = plain(text)
+    if _TEMPLATE_TAG.fullmatch(rest):
+        return Placeholder("the name of a field")
+    while match := _FIELD.match(rest):
+        rest = rest[match.end() :]
+        if not rest.strip(_OUTER):
+            return Placeholder("the name of a field")
+    words = " ".join(rest.strip(_OUTER).replace("_", " ").split())
+    shaped = _BRACKETS.fullmatch(rest.strip(" \"'*`"))
+    if shaped and not _REDACTED.fullmatch(text) and not (text[0] == "<" and _OF_TAGS.search(prompt)):
+        inner = " ".join(re.sub(r"[_\-]+", " ", shaped["inner"]).strip(_OUTER).split())
+        if any(known[name].search(inner) for name in ("bracketed", "slot", "means_none", "may_mean_none")):
+            return Placeholder("an unfilled slot")
+        if text[0] in "[<" and _WORDS.fullmatch(inner):
+            return Placeholder("words in brackets and nothing else", certain=False)
+    found = _in_words(words, rest.strip()) if words else None
+    return None if found is None or _offers(prompt, words) else found
+
+
+def _in_words(words: str, rest: str) -> Placeholder | None:
+    known = phrases("placeholders")
+    if known["field_name"].search(words):
+        return Placeholder("the name of a field")
+    if known["means_none"].search(words) or known["means_none"].search(rest):
+        return Placeholder("a word for no answer")
+    if known["slot"].search(words) or all(known[name].search(words) for name in _SLOT_WORDS):
+        return Placeholder("an unfilled slot")
+    return Placeholder("a word for no answer", certain=False) if known["may_mean_none"].search(words) else None
+
+
+def _offers(prompt: str, words: str) -> bool:
+    """Whether the prompt names these very words, as a choice or in a text to repeat."""
+    return bool(prompt) and bool(re.search(rf"(?<!\w){re.escape(words)}(?!\w)", plain(prompt)))
+
+
+def _filler(text: str, prompt: str) -> Placeholder | None:
+    if not _FILLER.search(text[:120].casefold()) or phrases("placeholders")["asked_for"].search(prompt.casefold()):
+        return None
+    return Placeholder("filler text")
