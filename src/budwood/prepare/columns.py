@@ -26,9 +26,9 @@ READ = "read"
 """The name under which reading rejects, and records what it changed."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class NearColumns:
-    """A batch's entries in the search for near-duplicates; M entries.
+    """A batch's entries in the search for near-duplicates; M entries. The search takes all but the place of the keys.
 
     Args:
         kind: (M,).
@@ -125,6 +125,7 @@ class Table:
     Args:
         rows: how many are new.
         first: row with which each batch begins, (batches + 1,).
+        keys: columns of `KEYS` that have not been taken yet.
     """
 
     batches: Sequence[Batch]
@@ -133,7 +134,7 @@ class Table:
     source: "NDArray[int32]"
     row_id: "NDArray[uint64]"
     line: "NDArray[int64]"
-    keys: "NDArray[uint64]"
+    keys: dict[str, "NDArray[uint64]"]
     value: "NDArray[uint64]"
     has_value: "NDArray[bool_]"
     split: "NDArray[int8]"
@@ -141,10 +142,9 @@ class Table:
     def __len__(self) -> int:
         return len(self.row_id)
 
-    def key(self, name: str) -> "NDArray[uint64]":
-        """A key's column, (N, 2), or (N, 1) for the spot."""
-        place = 2 * KEYS.index(name)
-        return self.keys[:, place : place + 2]
+    def take_key(self, name: str) -> "NDArray[uint64]":
+        """A key's column, (N, 2), or (N, 1) for the spot; it is given up, since each is looked at once."""
+        return self.keys.pop(name)
 
 
 def join_batches(new: Sequence[Batch], earlier: Sequence[Batch]) -> Table:
@@ -157,12 +157,16 @@ def join_batches(new: Sequence[Batch], earlier: Sequence[Batch]) -> Table:
     first = numpy.concatenate([numpy.zeros(1, numpy.int64), numpy.cumsum(sizes)])
     source = numpy.repeat(numpy.array([batch.source for batch in batches], numpy.int32), sizes)
     split = numpy.full(int(first[-1]), FREE, numpy.int8)
-    split[rows:] = _taken(earlier, "split")
-    named = {name: _taken(batches, name) for name in ("line", "keys", "value", "has_value", "row_id")}
-    return Table(batches=batches, rows=rows, first=first, source=source, split=split, **named)
+    split[rows:] = taken(earlier, "split")
+    whole = taken(batches, "keys")
+    keys = {name: whole[:, 2 * place : 2 * place + 2].copy() for place, name in enumerate(KEYS)}
+    del whole
+    named = {name: taken(batches, name) for name in ("line", "value", "has_value", "row_id")}
+    return Table(batches=batches, rows=rows, first=first, source=source, split=split, keys=keys, **named)
 
 
-def _taken(batches: Sequence[Batch], name: str) -> "NDArray[Any]":
+def taken(batches: Sequence[object], name: str) -> "NDArray[Any]":
+    """Lay columns of this name end to end, and take them out of where they were."""
     import numpy
 
     parts = [getattr(batch, name) for batch in batches]

@@ -49,9 +49,9 @@ class Answered(Protocol):
 
 
 def sayings(table: Table) -> Sayings:
-    prompt = first_same(table.key("prompt"))
-    answer = first_same(table.key("answer"))
-    return Sayings(prompt, first_same(table.key("turns")), answer, first_pair(prompt, answer))
+    prompt = first_same(table.take_key("prompt"))
+    answer = first_same(table.take_key("answer"))
+    return Sayings(prompt, first_same(table.take_key("turns")), answer, first_pair(prompt, answer))
 
 
 def find_leaks(said: Sayings, published: "NDArray[bool_]", new: "NDArray[bool_]", verdicts: Verdicts) -> None:

@@ -6,9 +6,9 @@ what came before it, and what goes is not compared with again.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from budwood.prepare.columns import Table
+from budwood.prepare.columns import Table, taken
 from budwood.prepare.spool import Shelf
 from budwood.prepare.texts import Texts
 from budwood.text.near.entries import Entries, join_entries
@@ -83,7 +83,7 @@ def find_near(
     published, settled = roles.published[order], roles.settled[order]
     mine = numpy.where(published, PUBLISHED, OTHERS)
     terms = Terms(
-        meaning=numpy.ascontiguousarray(table.key("meaning")[order]),
+        meaning=numpy.ascontiguousarray(table.take_key("meaning")[order]),
         asks=numpy.where(settled & ~published, 0, mine).astype(numpy.uint8),
         offers=numpy.where(roles.present[order], mine, 0).astype(numpy.uint8),
         goes=(~published & ~settled).astype(numpy.uint8),
@@ -113,7 +113,5 @@ def _entries(table: Table, order: "NDArray[int64]", scheme: Scheme, shelf: Shelf
         ]
         return numpy.concatenate([numpy.empty(0, numpy.uint32), *parts])
 
-    def joined(name: str) -> "NDArray[Any]":
-        return numpy.concatenate([getattr(one, name) for one in near])
-
-    return join_entries(scheme, joined("kind"), joined("sketch"), joined("number"), joined("is_short"), band_keys, order)
+    columns = [taken(near, name) for name in ("kind", "sketch", "number", "is_short")]
+    return join_entries(scheme, *columns, band_keys, order)

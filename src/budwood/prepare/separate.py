@@ -122,6 +122,8 @@ def separate(
     left = numpy.flatnonzero(verdicts.is_in & (new | absent))
     parent = numpy.arange(len(table))
     parent[left] = first_among(said.turns, _mask(left, len(table)))[said.turns[left]]
+    # The search that follows takes the most memory; what is known of equal rows is all used by now.
+    del said
     roles = Roles(published, ~published & (fixed != FREE), new)
     found = find_near(table, left, roles, parent, section.near_duplicate, shelf, texts, tick)
     twins = _twins(found, published, verdicts)
@@ -219,7 +221,7 @@ class _Members:
 
         rows = self.rows
         group = numpy.repeat(numpy.arange(len(self.sizes)), self.sizes)
-        name, spot = table.key("name")[rows], table.key("spot")[rows, 0]
+        name, spot = table.take_key("name")[rows], table.take_key("spot")[rows, 0]
         if len(table.has_value):
             # A group is known by its values of the grouping column where it has any, else by its prompts.
             valued = table.has_value[rows] & self.members.present
