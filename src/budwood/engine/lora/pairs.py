@@ -47,6 +47,7 @@ class Bundle:
         a: (R, d_in) in the compute dtype.
         bs: of each pair: (d_out, r) in the compute dtype.
         inner: (n, R), the input times aᵀ.
+        b: (d_out, R): all bs times their scaling in one, zeros where a pair does not add; None where they are apart.
     """
 
     places: tuple[int, ...]
@@ -54,6 +55,7 @@ class Bundle:
     a: Tensor
     bs: tuple[Tensor, ...]
     inner: Tensor
+    b: Tensor | None = None
 
     @property
     def rows(self) -> slice:
@@ -73,6 +75,23 @@ def read_pairs(x: Tensor, pairs: Sequence[RunPair]) -> list[Bundle]:
         bs = tuple(pair.b.to(x.dtype) for pair in chosen)
         bundles.append(Bundle(places, chosen, a, bs, _input(x, chosen[0]) @ a.T))
     return bundles
+
+
+def join_pairs(x: Tensor, pairs: Sequence[RunPair], width: int) -> Bundle | None:
+    """Lay pairs that all read all of x (T, d_in) into one for a result of `width` columns; its inner product is not made yet.
+
+    None: there are no such pairs, or others beside them.
+    """
+    if not pairs or any(pair.start or pair.end is not None or pair.mask is not None for pair in pairs):
+        return None
+    a = torch.cat([pair.a for pair in pairs]).to(x.dtype)
+    b = x.new_zeros(width, len(a))
+    start = 0
+    for pair in pairs:
+        end = start + len(pair.a)
+        b[pair.columns, start:end] = pair.b * pair.scaling
+        start = end
+    return Bundle(tuple(range(len(pairs))), tuple(pairs), a, (), x.new_empty(len(x), len(a)), b)
 
 
 def add_pairs(y: Tensor, bundles: Sequence[Bundle]) -> None:

@@ -1,0 +1,51 @@
+"""Products of frozen weights with an adapter's pairs beside them, in C with AMX: what `fused/products.py` calls where it runs.
+
+    y = x Wᵀ + h Bᵀ + rest + bias with h = x Aᵀ;   back: dx = g W + h A + rest with h = g B
+
+Sums are float32 and each result is rounded once. Held to float64 by tests/engine/native.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from budwood.engine.native.build import call, no_tiles
+
+
+def multiplies(*tensors: Tensor) -> bool:
+    """Whether the kernel takes these: bfloat16 on a CPU that multiplies tiles, numbers of a row side by side."""
+    fitting = all(t.device.type == "cpu" and t.dtype == torch.bfloat16 and t.stride(-1) == 1 for t in tensors)
+    return fitting and no_tiles() is None
+
+
+def product(
+    y: Tensor,
+    x: Tensor,
+    weights: Sequence[Tensor],
+    *,
+    back: bool = False,
+    a: Tensor | None = None,
+    b: Tensor | None = None,
+    h: Tensor | None = None,
+    rest: Tensor | None = None,
+    bias: Tensor | None = None,
+) -> None:
+    """Fill y, and h where there are pairs.
+
+    Args:
+        y: (T, d_out), the layers' results side by side; back: (T, d_in).
+        x: (T, d_in); back: (T, d_out).
+        weights: (d_out of the layer, d_in) each, contiguous.
+        back: multiply with the weights as they are, not transposed.
+        a: (R, d_in), contiguous.
+        b: (d_out, R), contiguous; scaled.
+        h: (T, R).
+        rest: as y, and may be y.
+        bias: (d_out,).
+    """
+    table = torch.tensor([[weight.data_ptr(), len(weight)] for weight in weights])
+    d_in, d_out = weights[0].shape[1], sum(map(len, weights))
+    strides = [x.stride(0), 0 if rest is None else rest.stride(0), 0 if h is None else h.stride(0), y.stride(0)]
+    sizes = [len(x), d_in, d_out, 0 if a is None else len(a), len(weights), int(back)]
+    call("budwood_product_amx", x, table, a, b, rest, bias, h, y, *sizes, *strides)
