@@ -10,7 +10,7 @@ from torch import Tensor
 
 from budwood.engine.lora.pairs import RunPair, join_pairs
 from budwood.engine.native.build import no_tiles
-from budwood.engine.native.products import multiplies, product
+from budwood.engine.native.products import multiplies, pair_gradient, product
 
 # Rounding every result alone gives 0.0017.
 ROUNDED = 0.0025
@@ -156,3 +156,19 @@ def test_other_dtypes_and_columns_that_are_apart_are_not_taken() -> None:
     assert multiplies(x, x[:, :4])
     assert not multiplies(x.float())
     assert not multiplies(x.T)
+
+
+@pytest.mark.parametrize(("tokens", "ranks", "width"), [(1, 1, 1), (37, 5, 70), (300, 48, 1000), (129, 16, 32), (0, 4, 8)])
+def test_pair_gradients_are_those_of_float64_whatever_the_number_of_threads(tokens: int, ranks: int, width: int) -> None:
+    h, x = apart(tokens, ranks, seed=1), apart(tokens, width, seed=2)
+    before = torch.get_num_threads()
+    results = []
+    try:
+        for threads in (1, 2, 5):
+            torch.set_num_threads(threads)
+            results.append(pair_gradient(h, x))
+    finally:
+        torch.set_num_threads(before)
+    # Products of bfloat16 numbers are exact in float32; only their sum rounds.
+    assert torch.allclose(results[0].double(), h.double().T @ x.double(), atol=1e-4)
+    assert all(torch.equal(result, results[0]) for result in results)

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from budwood.engine.native.products import multiplies, pair_gradient
+
 
 @dataclass(frozen=True)
 class RunPair:
@@ -120,6 +122,9 @@ def back_to_pairs(x: Tensor, gradient: Tensor, bundles: Sequence[Bundle], outer:
     """Give the gradients of A and B of every pair in the order they came in, in their own dtype; None where none is wanted."""
     grads: list[Tensor | None] = [None] * (2 * sum(len(bundle.pairs) for bundle in bundles))
     for bundle, gb in zip(bundles, outer, strict=True):
+        if bundle.b is not None and multiplies(x, gradient):
+            _back_to_joint(x, gradient, bundle, gb, grads)
+            continue
         if any(pair.a.requires_grad for pair in bundle.pairs):
             das = bundle.split(gb.T @ _input(x, bundle.pairs[0]), 0)
             for place, pair, da in zip(bundle.places, bundle.pairs, das, strict=True):
@@ -130,6 +135,16 @@ def back_to_pairs(x: Tensor, gradient: Tensor, bundles: Sequence[Bundle], outer:
                 db = inner.T @ gradient[bundle.rows, pair.columns]
                 grads[2 * place + 1] = db.to(pair.b.dtype).mul_(pair.scaling).T.contiguous()
     return grads
+
+
+def _back_to_joint(x: Tensor, gradient: Tensor, bundle: Bundle, gb: Tensor, grads: list[Tensor | None]) -> None:
+    das, dbs = pair_gradient(gb, x), pair_gradient(bundle.inner, gradient)
+    parts = zip(bundle.places, bundle.pairs, bundle.split(das, 0), bundle.split(dbs, 0), strict=True)
+    for place, pair, da, db in parts:
+        if pair.a.requires_grad:
+            grads[2 * place] = da.to(pair.a.dtype)
+        if pair.b.requires_grad:
+            grads[2 * place + 1] = db[:, pair.columns].T.mul(pair.scaling).to(pair.b.dtype).contiguous()
 
 
 def _together(pairs: Sequence[RunPair]) -> list[tuple[int, ...]]:

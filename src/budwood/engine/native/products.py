@@ -49,3 +49,10 @@ def product(
     strides = [x.stride(0), 0 if rest is None else rest.stride(0), 0 if h is None else h.stride(0), y.stride(0)]
     sizes = [len(x), d_in, d_out, 0 if a is None else len(a), len(weights), int(back)]
     call("budwood_product_amx", x, table, a, b, rest, bias, h, y, *sizes, *strides)
+
+
+def pair_gradient(h: Tensor, x: Tensor) -> Tensor:
+    """Give hᵀ x in float32: (T, R) and (T, N) → (R, N)."""
+    out = torch.empty(h.shape[1], x.shape[1], dtype=torch.float32)
+    call("budwood_pair_gradient_amx", h, x, out, len(x), *out.shape, h.stride(0), x.stride(0))
+    return out

@@ -45,19 +45,6 @@ static void lay_columns(const bf16 *w, long ld, long cols, long k0, long left, b
             for (long e = 0; e < 16; e++) _mm512_store_si512(out + k / WIDE * STEP + c * NUMBERS + 32 * e, r[e]);
         }
 }
-// `left` rows of w, `cols` (<= 32) numbers of each -> a panel
-static void lay_rows(const bf16 *w, long ld, long cols, long left, bf16 *out) {
-    for (long k = 0; k < left; k += WIDE)
-        for (long e = 0; e < 16; e++) {
-            const bf16 *row = w + (k + 2 * e) * ld;
-            __m512i r0 = _mm512_setzero_si512(), r1 = r0, first, last;
-            if (k + 2 * e < left) r0 = _mm512_maskz_loadu_epi16(bits(cols), row);
-            if (k + 2 * e + 1 < left) r1 = _mm512_maskz_loadu_epi16(bits(cols), row + ld);
-            pair_up(r0, r1, &first, &last);
-            _mm512_store_si512(out + k / WIDE * STEP + 32 * e, first);
-            _mm512_store_si512(out + k / WIDE * STEP + NUMBERS + 32 * e, last);
-        }
-}
 // n (<= 32) rows, `left` numbers of each -> tiles of rows, upper and lower, step by step
 static void lay_block(const bf16 *x, long ld, long n, long left, bf16 *out) {
     for (long i = 0; i < WIDE; i++)
@@ -121,14 +108,14 @@ static void lay_slab(const Job *j, const Plan *plan, long first, long end, Place
     for (long n = first; n < end; n++) {
         Place panel = panel_of(j, n);
         bf16 *p = r->p + (n - first) * size, *s = r->s + (n - first) * plan->thin * STEP;
-        if (j->back) lay_rows(piece.w + panel.at, j->d_in, panel.count, piece.count, p);
+        if (j->back) lay_paired(piece.w + panel.at, j->d_in, panel.count, piece.count, p);
         else lay_columns(panel.w, j->d_in, panel.count, piece.at, piece.count, p);
-        if (last && j->back) lay_rows(j->a + panel.at, j->d_in, panel.count, j->R, s);
+        if (last && j->back) lay_paired(j->a + panel.at, j->d_in, panel.count, j->R, s);
         if (last && !j->back) lay_columns(j->b + panel.at * j->R, j->R, panel.count, 0, j->R, s);
     }
     for (long n = 0; n < plan->thin; n++) {
         long at = n * WIDE, cols = least(WIDE, j->R - at);
-        if (j->back) lay_rows(j->b + piece.at * j->R + at, j->R, cols, piece.count, r->q + n * size);
+        if (j->back) lay_paired(j->b + piece.at * j->R + at, j->R, cols, piece.count, r->q + n * size);
         else lay_columns(j->a + at * j->d_in, j->d_in, cols, piece.at, piece.count, r->q + n * size);
     }
 }

@@ -35,6 +35,19 @@ INLINE void pair_up(__m512i r0, __m512i r1, __m512i *first, __m512i *last) {
     *first = _mm512_permutex2var_epi16(r0, low, r1);
     *last = _mm512_permutex2var_epi16(r0, _mm512_add_epi32(low, _mm512_set1_epi32(0x100010)), r1);
 }
+// `left` rows of w, `cols` (<= 32) numbers of each -> pairs along the rows: for every 32 of them two tiles
+INLINE void lay_paired(const bf16 *w, long ld, long cols, long left, bf16 *out) {
+    for (long k = 0; k < left; k += 32)
+        for (long e = 0; e < 16; e++) {
+            const bf16 *row = w + (k + 2 * e) * ld;
+            __m512i r0 = _mm512_setzero_si512(), r1 = r0, first, last;
+            if (k + 2 * e < left) r0 = _mm512_maskz_loadu_epi16(bits(cols), row);
+            if (k + 2 * e + 1 < left) r1 = _mm512_maskz_loadu_epi16(bits(cols), row + ld);
+            pair_up(r0, r1, &first, &last);
+            _mm512_store_si512(out + k / 32 * 2 * NUMBERS + 32 * e, first);
+            _mm512_store_si512(out + k / 32 * 2 * NUMBERS + NUMBERS + 32 * e, last);
+        }
+}
 
 // c: four tiles, C of the upper rows left and right, then of the lower. a0, a1: first tiles of the upper and lower rows; b0, b1: of
 // the left and right columns; sa, sb: numbers from one of the `steps` to the next. `add`: to what c holds.
