@@ -171,4 +171,5 @@ def test_pair_gradients_are_those_of_float64_whatever_the_number_of_threads(toke
         torch.set_num_threads(before)
     # Products of bfloat16 numbers are exact in float32; only their sum rounds.
     assert torch.allclose(results[0].double(), h.double().T @ x.double(), atol=1e-4)
+    results.append(pair_gradient(h, x, transposed=True).T)
     assert all(torch.equal(result, results[0]) for result in results)

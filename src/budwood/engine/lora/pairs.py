@@ -138,13 +138,13 @@ def back_to_pairs(x: Tensor, gradient: Tensor, bundles: Sequence[Bundle], outer:
 
 
 def _back_to_joint(x: Tensor, gradient: Tensor, bundle: Bundle, gb: Tensor, grads: list[Tensor | None]) -> None:
-    das, dbs = pair_gradient(gb, x), pair_gradient(bundle.inner, gradient)
-    parts = zip(bundle.places, bundle.pairs, bundle.split(das, 0), bundle.split(dbs, 0), strict=True)
+    das, dbs = pair_gradient(gb, x), pair_gradient(bundle.inner, gradient, transposed=True)
+    parts = zip(bundle.places, bundle.pairs, bundle.split(das, 0), bundle.split(dbs, 1), strict=True)
     for place, pair, da, db in parts:
         if pair.a.requires_grad:
             grads[2 * place] = da.to(pair.a.dtype)
         if pair.b.requires_grad:
-            grads[2 * place + 1] = db[:, pair.columns].T.mul(pair.scaling).to(pair.b.dtype).contiguous()
+            grads[2 * place + 1] = db[pair.columns].mul(pair.scaling).to(pair.b.dtype)
 
 
 def _together(pairs: Sequence[RunPair]) -> list[tuple[int, ...]]:

@@ -51,8 +51,9 @@ def product(
     call("budwood_product_amx", x, table, a, b, rest, bias, h, y, *sizes, *strides)
 
 
-def pair_gradient(h: Tensor, x: Tensor) -> Tensor:
-    """Give hᵀ x in float32: (T, R) and (T, N) → (R, N)."""
-    out = torch.empty(h.shape[1], x.shape[1], dtype=torch.float32)
-    call("budwood_pair_gradient_amx", h, x, out, len(x), *out.shape, h.stride(0), x.stride(0))
+def pair_gradient(h: Tensor, x: Tensor, *, transposed: bool = False) -> Tensor:
+    """Give hᵀ x in float32: (T, R) and (T, N) → (R, N), or (N, R)."""
+    tokens, ranks, width = len(x), h.shape[1], x.shape[1]
+    out = torch.empty((width, ranks) if transposed else (ranks, width), dtype=torch.float32)
+    call("budwood_pair_gradient_amx", h, x, out, tokens, ranks, width, int(transposed), h.stride(0), x.stride(0))
     return out

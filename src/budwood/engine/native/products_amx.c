@@ -102,22 +102,26 @@ static Plan plan_of(const Job *j) {
     return plan;
 }
 
+// Numbers from one panel to the next, laid out: not a power of two either.
+static long panel_size(const Plan *plan) { return plan->piece * STEP + 32; }
+
 // The part of P and Q that belongs to a piece of K, and with the last piece S.
 static void lay_slab(const Job *j, const Plan *plan, long first, long end, Place piece, int last, Room *r) {
-    long size = plan->piece * STEP;
+    long size = panel_size(plan), more = plan->thin * STEP;
+    if (j->back) {
+        long at = first * WIDE, cols = least(end * WIDE, j->d_in) - at;
+        lay_paired(piece.w + at, j->d_in, cols, piece.count, r->p, size);
+        if (last) lay_paired(j->a + at, j->d_in, cols, j->R, r->s, more);
+        lay_paired(j->b + piece.at * j->R, j->R, j->R, piece.count, r->q, size);
+        return;
+    }
     for (long n = first; n < end; n++) {
         Place panel = panel_of(j, n);
-        bf16 *p = r->p + (n - first) * size, *s = r->s + (n - first) * plan->thin * STEP;
-        if (j->back) lay_paired(piece.w + panel.at, j->d_in, panel.count, piece.count, p);
-        else lay_columns(panel.w, j->d_in, panel.count, piece.at, piece.count, p);
-        if (last && j->back) lay_paired(j->a + panel.at, j->d_in, panel.count, j->R, s);
-        if (last && !j->back) lay_columns(j->b + panel.at * j->R, j->R, panel.count, 0, j->R, s);
+        lay_columns(panel.w, j->d_in, panel.count, piece.at, piece.count, r->p + (n - first) * size);
+        if (last) lay_columns(j->b + panel.at * j->R, j->R, panel.count, 0, j->R, r->s + (n - first) * more);
     }
-    for (long n = 0; n < plan->thin; n++) {
-        long at = n * WIDE, cols = least(WIDE, j->R - at);
-        if (j->back) lay_paired(j->b + piece.at * j->R + at, j->R, cols, piece.count, r->q + n * size);
-        else lay_columns(j->a + at * j->d_in, j->d_in, cols, piece.at, piece.count, r->q + n * size);
-    }
+    for (long n = 0; n < plan->thin; n++)
+        lay_columns(j->a + n * WIDE * j->d_in, j->d_in, least(WIDE, j->R - n * WIDE), piece.at, piece.count, r->q + n * size);
 }
 
 // h of a block of rows, rounded, as tiles; written out by one of the slabs.
@@ -149,7 +153,7 @@ static void finish(const Job *j, const float *c, long t, long n, Place panel) {
 // A block of rows of x against the slab, some steps of K at a time, so that its tiles stay as near as can be.
 TILED static void multiply_block(const Job *j, const Plan *plan, long t, long first, long end, Place piece, int begun, int last,
                                  float *c, Room *r) {
-    long n = least(j->T - t, WIDE), steps = parts(piece.count, WIDE), size = plan->piece * STEP, panels = end - first;
+    long n = least(j->T - t, WIDE), steps = parts(piece.count, WIDE), size = panel_size(plan), panels = end - first;
     long turns = parts(steps, NEAREST), near = parts(steps, turns), rows = parts(WIDE, panels);
     float *thin = c + panels * BLOCK;
     lay_block(j->x + t * j->sx + piece.at, j->sx, n, piece.count, r->x);
@@ -195,8 +199,8 @@ static void *get(char **at, long bytes) { void *p = *at; *at += (bytes + 63) / 6
 static long room(Room *r, char *base, const Job *j, const Plan *plan) {
     char *at = base;
     long width = parts(plan->panels, plan->slabs), all = width + plan->thin, blocks = pieces_of(j, plan) > 1 ? plan->run : 1;
-    r->p = get(&at, 2 * width * plan->piece * STEP);
-    r->q = get(&at, 2 * plan->thin * plan->piece * STEP);
+    r->p = get(&at, 2 * width * panel_size(plan));
+    r->q = get(&at, 2 * plan->thin * panel_size(plan));
     r->s = get(&at, 2 * width * plan->thin * STEP);
     r->x = get(&at, 2 * plan->piece * APART);
     r->h = get(&at, 2 * plan->thin * APART);

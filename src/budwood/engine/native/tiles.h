@@ -35,17 +35,21 @@ INLINE void pair_up(__m512i r0, __m512i r1, __m512i *first, __m512i *last) {
     *first = _mm512_permutex2var_epi16(r0, low, r1);
     *last = _mm512_permutex2var_epi16(r0, _mm512_add_epi32(low, _mm512_set1_epi32(0x100010)), r1);
 }
-// `left` rows of w, `cols` (<= 32) numbers of each -> pairs along the rows: for every 32 of them two tiles
-INLINE void lay_paired(const bf16 *w, long ld, long cols, long left, bf16 *out) {
+// `left` rows of w, `cols` numbers of each -> panels of 32 columns, `apart` from one to the next: pairs along the rows, for every 32 of them
+// two tiles. Row by row, as they lie in memory.
+static inline void lay_paired(const bf16 *w, long ld, long cols, long left, bf16 *out, long apart) {
     for (long k = 0; k < left; k += 32)
         for (long e = 0; e < 16; e++) {
             const bf16 *row = w + (k + 2 * e) * ld;
-            __m512i r0 = _mm512_setzero_si512(), r1 = r0, first, last;
-            if (k + 2 * e < left) r0 = _mm512_maskz_loadu_epi16(bits(cols), row);
-            if (k + 2 * e + 1 < left) r1 = _mm512_maskz_loadu_epi16(bits(cols), row + ld);
-            pair_up(r0, r1, &first, &last);
-            _mm512_store_si512(out + k / 32 * 2 * NUMBERS + 32 * e, first);
-            _mm512_store_si512(out + k / 32 * 2 * NUMBERS + NUMBERS + 32 * e, last);
+            bf16 *to = out + k / 32 * 2 * NUMBERS + 32 * e;
+            for (long c = 0; c < cols; c += 32, to += apart) {
+                __m512i r0 = _mm512_setzero_si512(), r1 = r0, first, last;
+                if (k + 2 * e < left) r0 = _mm512_maskz_loadu_epi16(bits(cols - c), row + c);
+                if (k + 2 * e + 1 < left) r1 = _mm512_maskz_loadu_epi16(bits(cols - c), row + ld + c);
+                pair_up(r0, r1, &first, &last);
+                _mm512_store_si512(to, first);
+                _mm512_store_si512(to + NUMBERS, last);
+            }
         }
 }
 
