@@ -5,22 +5,20 @@ from typing import Any
 
 import pytest
 import torch
+from tests.engine.kernels import take
 from tests.engine.native.test_attention import off
 from torch import Tensor
 
 from budwood.engine.lora.pairs import RunPair, join_pairs
-from budwood.engine.native.build import no_tiles
-from budwood.engine.native.products import multiplies, pair_gradient, product
+from budwood.engine.native.products import Beside, multiplies, pair_gradient, product
 
 # Rounding every result alone gives 0.0017.
 ROUNDED = 0.0025
 
 
 @pytest.fixture(autouse=True)
-def tiles() -> None:
-    missing = no_tiles()
-    if missing:
-        pytest.skip(f"no tiles on this machine: {missing.reason}")
+def tiles(monkeypatch: pytest.MonkeyPatch) -> None:
+    take("AMX", monkeypatch)
 
 
 def some(*shape: int, seed: int = 0) -> Tensor:
@@ -54,8 +52,13 @@ def operands(tokens: int, d_in: int, outs: tuple[int, ...], ranks: int, *, back:
 
 def made(given: dict[str, Any]) -> Tensor:
     y = torch.full_like(given["rest"], float("nan"))
-    product(y, **given)
+    into(y, given)
     return y
+
+
+def into(y: Tensor, given: dict[str, Any]) -> None:
+    others = {name: operand for name, operand in given.items() if name not in ("a", "b", "h")}
+    product(y, **others, pair=Beside(given["a"], given["b"], given["h"]) if "a" in given else None)
 
 
 def wanted(given: dict[str, Any]) -> tuple[Tensor, Tensor | None]:
@@ -116,7 +119,7 @@ def test_neither_threads_nor_company_change_a_bit(back: bool) -> None:
 def test_the_rest_may_lie_where_the_result_goes() -> None:
     given = operands(45, 64, (80,), 4, back=True)
     there = given["rest"].clone()
-    product(there, **{**given, "rest": there})
+    into(there, given | {"rest": there})
     assert torch.equal(there, made(given))
 
 
@@ -149,6 +152,13 @@ def test_joined_pairs_add_what_each_adds() -> None:
     assert float(added[:, columns[1]].abs().max()) == 0
     assert join_pairs(x, [], 96) is None
     assert join_pairs(x, [*pairs, RunPair(3, 9, pairs[0].a, pairs[0].b, 1.0)], 96) is None
+
+
+def test_operands_of_another_kind_are_refused() -> None:
+    given = operands(4, 64, (80,), 4, back=False)
+    for wrong in ({"weights": [given["weights"][0].float()]}, {"a": given["a"].T.contiguous().T}, {"x": given["x"][:, 1:]}):
+        with pytest.raises(AssertionError):
+            made(given | wrong)
 
 
 def test_other_dtypes_and_columns_that_are_apart_are_not_taken() -> None:

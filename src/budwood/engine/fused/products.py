@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from budwood.engine.lora.layer import LoraLinear
 from budwood.engine.lora.pairs import Bundle, RunPair, add_pairs, back_to_input, join_pairs, read_pairs
-from budwood.engine.native.products import multiplies, product
+from budwood.engine.native.products import Beside, multiplies, product
 from budwood.engine.quant.linear import QuantizedLinear
 
 
@@ -56,7 +56,7 @@ class Products:
         for columns, layers in self._at_once():
             part = rest if rest is None else rest[:, columns]
             weights = [_weight(layer.base, x.dtype) for layer in layers]
-            product(y[:, columns], x, weights, rest=part, bias=_bias(layers), **_pair(joint, columns))
+            product(y[:, columns], x, weights, rest=part, bias=_bias(layers), pair=_pair(joint, columns))
         if joint is not None:
             return [joint]
         bundles = read_pairs(x, pairs)
@@ -73,27 +73,28 @@ class Products:
 
     def back(self, dx: Tensor | None, gradient: Tensor, bundles: Sequence[Bundle]) -> list[Tensor]:
         """Fill dx (T, d_in) from the results' gradient; give what the pairs' gradients need."""
-        joint = bundles[0] if bundles and bundles[0].b is not None else None
         if not multiplies(gradient):
             self._back(dx, gradient)
             return back_to_input(dx, gradient, bundles)
-        outer = None if joint is None else torch.zeros_like(joint.inner)
-        if dx is None:
-            if joint is not None and outer is not None and joint.b is not None:
-                product(outer, gradient, [joint.b], back=True)
-        else:
-            self._back_at_once(dx, gradient, joint, outer)
-        return [outer] if outer is not None else back_to_input(dx, gradient, bundles)
+        joint = bundles[0] if bundles and bundles[0].b is not None else None
+        outer = None if dx is None else self._back_at_once(dx, gradient, joint)
+        if joint is None or joint.b is None:
+            return back_to_input(dx, gradient, bundles)
+        if outer is None:
+            outer = torch.empty_like(joint.inner)
+            product(outer, gradient, [joint.b], back=True)
+        return [outer]
 
-    def _back_at_once(self, dx: Tensor, gradient: Tensor, joint: Bundle | None, outer: Tensor | None) -> None:
+    def _back_at_once(self, dx: Tensor, gradient: Tensor, joint: Bundle | None) -> Tensor | None:
+        outer: Tensor | None = None
         for columns, layers in self._at_once():
             weights = [_weight(layer.base, gradient.dtype) for layer in layers]
-            given = _pair(joint, columns)
-            if joint is not None:
-                given["h"] = torch.empty_like(joint.inner)
-            product(dx, gradient[:, columns], weights, back=True, rest=dx if columns.start else None, **given)
-            if outer is not None:
-                outer.add_(given["h"])  # a pair's columns are zero but for its own layer
+            pair = _pair(joint, columns, fresh=True)
+            product(dx, gradient[:, columns], weights, back=True, rest=dx if columns.start else None, pair=pair)
+            if pair is not None:
+                # Of a layer alone the ranks of the others' pairs are zero.
+                outer = pair.h if outer is None else outer.add_(pair.h)
+        return outer
 
     def _at_once(self) -> list[tuple[slice, list[LoraLinear]]]:
         """Layers whose weights are there together: all, or each alone where they are expanded into the shared buffer."""
@@ -124,17 +125,17 @@ class Products:
                 dx.addmm_(part, weight)
 
 
-def _pair(joint: Bundle | None, columns: slice) -> dict[str, Tensor | None]:
+def _pair(joint: Bundle | None, columns: slice, *, fresh: bool = False) -> Beside | None:
     if joint is None or joint.b is None:
-        return {}
-    return {"a": joint.a, "b": joint.b[columns], "h": joint.inner}
+        return None
+    return Beside(joint.a, joint.b[columns], torch.empty_like(joint.inner) if fresh else joint.inner)
 
 
 def _bias(layers: Sequence[LoraLinear]) -> Tensor | None:
-    if all(layer.bias is None for layer in layers):
+    given = [layer.bias for layer in layers if layer.bias is not None]
+    if not given:
         return None
-    zeros = layers[0].base.weight.new_zeros
-    return torch.cat([zeros(layer.out_features) if layer.bias is None else layer.bias for layer in layers])
+    return torch.cat([given[0].new_zeros(layer.out_features) if layer.bias is None else layer.bias for layer in layers])
 
 
 def _weight(base: nn.Module, dtype: torch.dtype) -> Tensor:

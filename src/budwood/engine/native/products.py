@@ -6,11 +6,27 @@ Sums are float32 and each result is rounded once. Held to float64 by tests/engin
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from budwood.engine.native.build import call, no_tiles
+
+
+@dataclass(frozen=True)
+class Beside:
+    """A pair beside the weights.
+
+    Args:
+        a: (R, d_in), contiguous.
+        b: (d_out, R), contiguous; scaled.
+        h: (T, R), filled.
+    """
+
+    a: Tensor
+    b: Tensor
+    h: Tensor
 
 
 def multiplies(*tensors: Tensor) -> bool:
@@ -25,27 +41,28 @@ def product(
     weights: Sequence[Tensor],
     *,
     back: bool = False,
-    a: Tensor | None = None,
-    b: Tensor | None = None,
-    h: Tensor | None = None,
+    pair: Beside | None = None,
     rest: Tensor | None = None,
     bias: Tensor | None = None,
 ) -> None:
-    """Fill y, and h where there are pairs.
+    """Fill y, and what the pair keeps.
 
     Args:
         y: (T, d_out), the layers' results side by side; back: (T, d_in).
         x: (T, d_in); back: (T, d_out).
         weights: (d_out of the layer, d_in) each, contiguous.
         back: multiply with the weights as they are, not transposed.
-        a: (R, d_in), contiguous.
-        b: (d_out, R), contiguous; scaled.
-        h: (T, R).
+        pair: adds to y.
         rest: as y, and may be y.
         bias: (d_out,).
     """
-    table = torch.tensor([[weight.data_ptr(), len(weight)] for weight in weights])
+    a, b, h = (None, None, None) if pair is None else (pair.a, pair.b, pair.h)
+    whole = [tensor for tensor in (*weights, a, b, bias) if tensor is not None]
+    assert multiplies(y, x, *whole, *(tensor for tensor in (h, rest) if tensor is not None))
+    assert all(tensor.is_contiguous() for tensor in whole)
     d_in, d_out = weights[0].shape[1], sum(map(len, weights))
+    assert (x.shape[1], y.shape[1]) == ((d_out, d_in) if back else (d_in, d_out))
+    table = torch.tensor([[weight.data_ptr(), len(weight)] for weight in weights])
     strides = [x.stride(0), 0 if rest is None else rest.stride(0), 0 if h is None else h.stride(0), y.stride(0)]
     sizes = [len(x), d_in, d_out, 0 if a is None else len(a), len(weights), int(back)]
     call("budwood_product_amx", x, table, a, b, rest, bias, h, y, *sizes, *strides)
