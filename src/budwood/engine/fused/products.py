@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate, pairwise
 
 import torch
 from torch import Tensor, nn
@@ -56,7 +57,14 @@ class Products:
         for columns, layers in self._at_once():
             part = rest if rest is None else rest[:, columns]
             weights = [_weight(layer.base, x.dtype) for layer in layers]
-            product(y[:, columns], x, weights, rest=part, bias=_bias(layers), pair=_pair(joint, columns))
+            product(
+                y[:, columns],
+                x,
+                weights,
+                rest=part,
+                bias=_bias(layers),
+                pair=_pair(joint, None if joint is None else joint.inner, columns),
+            )
         if joint is not None:
             return [joint]
         bundles = read_pairs(x, pairs)
@@ -77,24 +85,20 @@ class Products:
             self._back(dx, gradient)
             return back_to_input(dx, gradient, bundles)
         joint = bundles[0] if bundles and bundles[0].b is not None else None
-        outer = None if dx is None else self._back_at_once(dx, gradient, joint)
-        if joint is None or joint.b is None:
+        outer = None if joint is None else torch.empty_like(joint.inner)
+        if dx is not None:
+            self._back_at_once(dx, gradient, joint, outer)
+        if joint is None or joint.b is None or outer is None:
             return back_to_input(dx, gradient, bundles)
-        if outer is None:
-            outer = torch.empty_like(joint.inner)
+        if dx is None:
             product(outer, gradient, [joint.b], back=True)
         return [outer]
 
-    def _back_at_once(self, dx: Tensor, gradient: Tensor, joint: Bundle | None) -> Tensor | None:
-        outer: Tensor | None = None
+    def _back_at_once(self, dx: Tensor, gradient: Tensor, joint: Bundle | None, outer: Tensor | None) -> None:
         for columns, layers in self._at_once():
             weights = [_weight(layer.base, gradient.dtype) for layer in layers]
-            pair = _pair(joint, columns, fresh=True)
+            pair = _pair(joint, outer, columns)
             product(dx, gradient[:, columns], weights, back=True, rest=dx if columns.start else None, pair=pair)
-            if pair is not None:
-                # Of a layer alone the ranks of the others' pairs are zero.
-                outer = pair.h if outer is None else outer.add_(pair.h)
-        return outer
 
     def _at_once(self) -> list[tuple[slice, list[LoraLinear]]]:
         """Layers whose weights are there together: all, or each alone where they are expanded into the shared buffer."""
@@ -125,10 +129,20 @@ class Products:
                 dx.addmm_(part, weight)
 
 
-def _pair(joint: Bundle | None, columns: slice, *, fresh: bool = False) -> Beside | None:
-    if joint is None or joint.b is None:
+def _pair(joint: Bundle | None, h: Tensor | None, columns: slice) -> Beside | None:
+    """Cut out of joined pairs, and out of what they keep, those that add to some layers' columns."""
+    if joint is None or joint.b is None or h is None:
         return None
-    return Beside(joint.a, joint.b[columns], torch.empty_like(joint.inner) if fresh else joint.inner)
+    ends = accumulate((pair.a.shape[0] for pair in joint.pairs), initial=0)
+    inside = [
+        ranks
+        for pair, ranks in zip(joint.pairs, pairwise(ends), strict=True)
+        if columns.start <= pair.columns.start and pair.columns.stop <= columns.stop
+    ]
+    if not inside:
+        return None
+    ranks = slice(inside[0][0], inside[-1][1])
+    return Beside(joint.a[ranks], joint.b[columns, ranks].contiguous(), h[:, ranks])
 
 
 def _bias(layers: Sequence[LoraLinear]) -> Tensor | None:
