@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from tests.engine.kernels import SETS, take
 from tests.engine.tiny import VOCAB, Case, tiny_model
 from torch import Tensor, nn
 
@@ -17,7 +18,6 @@ from budwood.engine.fused.place import FusedLayer, can_fuse
 from budwood.engine.layers import put_back
 from budwood.engine.lora import Adapter, AdapterBank, LoraConfig, Pair, Segments, new_adapter
 from budwood.engine.loss import supervised_loss
-from budwood.engine.native.build import Missing, kernels
 from budwood.engine.packed import Encoded, pack
 from budwood.engine.quant import quantize_linears
 
@@ -38,11 +38,9 @@ CASES = [
 ]
 
 
-@pytest.fixture(autouse=True)
-def native() -> None:
-    found = kernels()
-    if isinstance(found, Missing):
-        pytest.skip(f"no C kernels on this machine: {found.reason}")
+@pytest.fixture(autouse=True, params=SETS)
+def native(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    take(request.param, monkeypatch)
     register_attention()
 
 

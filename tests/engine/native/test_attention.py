@@ -3,14 +3,15 @@
 import subprocess
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+from tests.engine.kernels import SETS, take
 from torch import Tensor
 
 from budwood.engine import attention as seam
-from budwood.engine.native import attention as door
 from budwood.engine.native import build
 from budwood.engine.native.attention import native_attention
 from budwood.engine.native.build import Missing, kernels, no_tiles
@@ -24,14 +25,9 @@ def native() -> None:
         pytest.skip(f"no C kernels on this machine: {found.reason}")
 
 
-@pytest.fixture(params=["AVX512", "AMX"])
-def either(native: None, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each of the two kernels, where this machine has it."""
-    missing = no_tiles()
-    if request.param == "AVX512":
-        monkeypatch.setattr(door, "no_tiles", lambda: Missing("another kernel is asked for"))
-    elif missing:
-        pytest.skip(f"no tiles on this machine: {missing.reason}")
+@pytest.fixture(params=SETS)
+def either(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    take(request.param, monkeypatch)
 
 
 def bounds(lengths: tuple[int, ...]) -> Tensor:
@@ -80,6 +76,7 @@ def off(found: Tensor, wanted: Tensor) -> float:
         ((200, 90), 2, 2, 64, 1),
         ((50,), 2, 2, 64, 500),
         ((1100,), 2, 1, 64, None),
+        ((130, 40), 2, 1, 256, 70),
     ],
 )
 def test_it_is_attention_row_by_row(
@@ -194,6 +191,20 @@ def test_another_processor_a_missing_and_a_failing_compiler_are_named(fresh: Pat
     monkeypatch.setattr(build, "processor_flags", lambda: frozenset({"avx512f"}))
     assert look() == Missing("this processor has no avx512bw")
     assert list(build.cache_folder().iterdir()) == []
+
+
+@pytest.mark.usefixtures("native")
+def test_why_there_are_no_tiles_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    look = build.no_tiles.__wrapped__
+    monkeypatch.setattr(build, "processor_flags", lambda: frozenset({*build.NEEDED, "amx_tile"}))
+    assert look() == Missing("this processor has no amx_bf16")
+    monkeypatch.setattr(build, "processor_flags", lambda: frozenset({*build.NEEDED, *build.TILE_FLAGS}))
+    for answer, reason in enumerate(build.NOT_GRANTED):
+        library = SimpleNamespace(budwood_tiles_granted=lambda answer=answer: answer)
+        monkeypatch.setattr(build, "kernels", lambda library=library: library)
+        assert look() == (Missing(reason) if reason else None)
+    monkeypatch.setattr(build, "kernels", lambda: Missing("this processor has no avx512_bf16"))
+    assert look() == Missing("this processor has no avx512_bf16")
 
 
 @pytest.mark.usefixtures("native")

@@ -18,7 +18,7 @@ from torch.autograd.function import once_differentiable
 from budwood.engine.fresh_memory import fresh_memory
 from budwood.engine.fused.products import Products
 from budwood.engine.lora.layer import LoraLinear
-from budwood.engine.lora.pairs import Bundle, RunPair, back_to_pairs, read_pairs
+from budwood.engine.lora.pairs import Bundle, RunPair, back_to_pairs
 from budwood.engine.native.attention import attention_backward, attention_forward
 from budwood.engine.native.elementwise import gated_silu, gated_silu_back, rms_norm, rms_norm_back, rotate
 
@@ -213,7 +213,7 @@ class _DecoderLayer(torch.autograd.Function):
         parts.buffers.check(ctx.turn)
         if ctx.kept is None:
             kept = _until_down(x, parts, ctx.shared, ctx.pairs, "")
-            of_down = read_pairs(_gated(kept, parts), ctx.pairs.down)
+            of_down = parts.down.read(_gated(kept, parts), ctx.pairs.down)
         else:
             kept, of_down = ctx.kept
         dx, grads = _backward(x, gradient.contiguous(), parts, ctx.shared, kept, of_down, ctx.needs_input_grad[0])

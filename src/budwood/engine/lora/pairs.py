@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from budwood.engine.native.products import multiplies, pair_gradient
+
 
 @dataclass(frozen=True)
 class RunPair:
@@ -47,6 +49,7 @@ class Bundle:
         a: (R, d_in) in the compute dtype.
         bs: of each pair: (d_out, r) in the compute dtype.
         inner: (n, R), the input times aᵀ.
+        b: (d_out, R): all bs times their scaling in one, zeros where a pair does not add; None where they are apart.
     """
 
     places: tuple[int, ...]
@@ -54,6 +57,7 @@ class Bundle:
     a: Tensor
     bs: tuple[Tensor, ...]
     inner: Tensor
+    b: Tensor | None = None
 
     @property
     def rows(self) -> slice:
@@ -73,6 +77,23 @@ def read_pairs(x: Tensor, pairs: Sequence[RunPair]) -> list[Bundle]:
         bs = tuple(pair.b.to(x.dtype) for pair in chosen)
         bundles.append(Bundle(places, chosen, a, bs, _input(x, chosen[0]) @ a.T))
     return bundles
+
+
+def join_pairs(x: Tensor, pairs: Sequence[RunPair], width: int) -> Bundle | None:
+    """Lay pairs that all read all of x (T, d_in) into one for a result of `width` columns; its inner product is not made yet.
+
+    None: there are no such pairs, or others beside them.
+    """
+    if not pairs or any(pair.start or pair.end is not None or pair.mask is not None for pair in pairs):
+        return None
+    a = torch.cat([pair.a for pair in pairs]).to(x.dtype)
+    b = x.new_zeros(width, len(a))
+    start = 0
+    for pair in pairs:
+        end = start + len(pair.a)
+        b[pair.columns, start:end] = pair.b * pair.scaling
+        start = end
+    return Bundle(tuple(range(len(pairs))), tuple(pairs), a, (), x.new_empty(len(x), len(a)), b)
 
 
 def add_pairs(y: Tensor, bundles: Sequence[Bundle]) -> None:
@@ -101,6 +122,9 @@ def back_to_pairs(x: Tensor, gradient: Tensor, bundles: Sequence[Bundle], outer:
     """Give the gradients of A and B of every pair in the order they came in, in their own dtype; None where none is wanted."""
     grads: list[Tensor | None] = [None] * (2 * sum(len(bundle.pairs) for bundle in bundles))
     for bundle, gb in zip(bundles, outer, strict=True):
+        if bundle.b is not None and multiplies(x, gradient):
+            _back_to_joint(x, gradient, bundle, gb, grads)
+            continue
         if any(pair.a.requires_grad for pair in bundle.pairs):
             das = bundle.split(gb.T @ _input(x, bundle.pairs[0]), 0)
             for place, pair, da in zip(bundle.places, bundle.pairs, das, strict=True):
@@ -111,6 +135,16 @@ def back_to_pairs(x: Tensor, gradient: Tensor, bundles: Sequence[Bundle], outer:
                 db = inner.T @ gradient[bundle.rows, pair.columns]
                 grads[2 * place + 1] = db.to(pair.b.dtype).mul_(pair.scaling).T.contiguous()
     return grads
+
+
+def _back_to_joint(x: Tensor, gradient: Tensor, bundle: Bundle, gb: Tensor, grads: list[Tensor | None]) -> None:
+    das, dbs = pair_gradient(gb, x), pair_gradient(bundle.inner, gradient, transposed=True)
+    parts = zip(bundle.places, bundle.pairs, bundle.split(das, 0), bundle.split(dbs, 1), strict=True)
+    for place, pair, da, db in parts:
+        if pair.a.requires_grad:
+            grads[2 * place] = da.to(pair.a.dtype)
+        if pair.b.requires_grad:
+            grads[2 * place + 1] = db[pair.columns].mul(pair.scaling).to(pair.b.dtype)
 
 
 def _together(pairs: Sequence[RunPair]) -> list[tuple[int, ...]]:

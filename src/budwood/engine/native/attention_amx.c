@@ -30,20 +30,11 @@ typedef struct { bf16 *kt, *vt, *kr, *q, *g, *qt, *gt, *p, *ds, *rows; float *s,
 
 static long blocks(long n) { return (n + QB - 1) / QB; }
 static long least(long a, long b) { return a < b ? a : b; }
-INLINE uint32_t bits(long n) { return n <= 0 ? 0 : n >= 32 ? 0xffffffffu : (1u << n) - 1; }
 
 INLINE __m512i some_of(const bf16 *row, long left) { return _mm512_maskz_loadu_epi16(bits(left), row); }
 INLINE __m512i row_of(const bf16 *x, long ld, long i, long n, long d, long D) {
     return i < n ? some_of(x + i * ld + d, D - d) : _mm512_setzero_si512();
 }
-// two rows of 32 -> pairs (row0, row1) of the first 16 columns, of the last 16
-INLINE void pair_up(__m512i r0, __m512i r1, __m512i *first, __m512i *last) {
-    const __m512i low = _mm512_set_epi32(0x2f000f, 0x2e000e, 0x2d000d, 0x2c000c, 0x2b000b, 0x2a000a, 0x290009, 0x280008,
-                                         0x270007, 0x260006, 0x250005, 0x240004, 0x230003, 0x220002, 0x210001, 0x200000);
-    *first = _mm512_permutex2var_epi16(r0, low, r1);
-    *last = _mm512_permutex2var_epi16(r0, _mm512_add_epi32(low, _mm512_set1_epi32(0x100010)), r1);
-}
-
 // rows (n <= QB) of D -> [2][steps] tiles of rows
 static void lay_rows(const bf16 *x, long ld, long n, const Shape *h, bf16 *out) {
     for (long i = 0; i < QB; i++)

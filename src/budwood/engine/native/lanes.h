@@ -13,6 +13,7 @@ INLINE __m512 load_some(const bf16 *x, __mmask16 m) { return widen(_mm256_maskz_
 INLINE void store(bf16 *x, __m512 v) { _mm256_storeu_si256((void *)x, (__m256i)_mm512_cvtneps_pbh(v)); }
 INLINE void store_some(bf16 *x, __mmask16 m, __m512 v) { _mm256_mask_storeu_epi16(x, m, (__m256i)_mm512_cvtneps_pbh(v)); }
 INLINE __mmask16 lanes_left(long n) { return n >= 16 ? 0xffff : (__mmask16)((1u << n) - 1); }
+INLINE uint32_t bits(long n) { return n <= 0 ? 0 : n >= 32 ? 0xffffffffu : (1u << n) - 1; } // the lowest n
 
 // e^x for x <= 0. Of two operands one of which is no number, the instructions for max and min give the second: so a NaN stays.
 INLINE __m512 exp512(__m512 x) {
