@@ -50,7 +50,7 @@ class Desk:
             for name in FILES:
                 lines = [
                     json.dumps(
-                        {"row_id": f"row{i:03d}", "group": f"{i:x}", "source": {"file": "f", "sha256": "0", "line": i}} | row
+                        {"row_id": f"row{i:03d}", "group": f"{i:x}", "source": {"file": "f", "sha256": "0", "line": i}, **row}
                     )
                     for i, row in enumerate(rows)
                     if name == "train"

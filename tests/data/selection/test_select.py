@@ -141,7 +141,7 @@ def test_a_selection_of_a_selection(desk: Desk) -> None:
 
 def test_the_same_selection_is_the_same_snapshot(desk: Desk) -> None:
     parent = desk.snapshot(sums(1, 60))
-    made = [select(desk.store, parent, score(desk.store, parent, by=by), parse_top("9")) for by in ("novelty", "novelty")]  # type: ignore[arg-type]
+    made = [select(desk.store, parent, score(desk.store, parent, by=by), parse_top("9")) for by in ("novelty", "novelty")]
     assert made[0].digest == made[1].digest
 
 

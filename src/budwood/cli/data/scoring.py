@@ -96,6 +96,4 @@ def print_notes(scored: "Scored") -> None:
     for why, count in scored.why_unscored.items():
         typer.echo(f"Not scored: {count:,} {'row' if count == 1 else 'rows'}: {why}.")
     if scored.mismatched:
-        typer.echo(
-            f"Mismatched: {scored.mismatched:,} rows have an IFD of 1 or more: their prompt does not help to say the answer."
-        )
+        typer.echo(f"Mismatched: {scored.mismatched:,} rows have an IFD of 1 or more (the prompt does not help).")
