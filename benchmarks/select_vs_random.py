@@ -50,7 +50,7 @@ def load(folder: Path, rows: int, epochs: float, precision: str) -> Recipe:
     """Make the data and put the recipe beside it."""
     for file in ("recipe.toml", "answer.schema.json"):
         copy(EXAMPLE / file, folder / file)
-    making = [sys.executable, EXAMPLE / "generate.py", f"--rows={rows}", "--out", folder / "data"]
+    making = [sys.executable, str(EXAMPLE / "generate.py"), f"--rows={rows}", "--out", str(folder / "data")]
     subprocess.run(making, check=True, capture_output=True)
     recipe = load_recipe(folder / "recipe.toml")
     train = recipe.train.model_copy(update={"method": "lora", "epochs": epochs, "precision": precision, "validations": 1})
@@ -79,7 +79,7 @@ def measure(job: Job, arguments: argparse.Namespace) -> None:
 def timed(job: Job, parent: Digest, by: Score, judge: Judge) -> tuple[Scored, float]:
     """Score by one score; rows a second, loading not counted."""
     if by == "ifd":
-        _ = judge.base
+        _ = judge.read
     began = time.perf_counter()
     scored = score(job.store, parent, by=by, judge=judge)
     return scored, len(scored.places) / (time.perf_counter() - began)

@@ -7,7 +7,7 @@ import pytest
 import torch
 from tests.engine.tiny import CASES, VOCAB, Case, tiny_model
 
-from budwood.engine import row_losses as module
+from budwood.engine import loss
 from budwood.engine.attention import NAME, register_attention
 from budwood.engine.lora import AdapterBank
 from budwood.engine.packed import Encoded
@@ -44,8 +44,20 @@ def test_pieces_of_positions_change_nothing(monkeypatch: pytest.MonkeyPatch) -> 
     register_attention()
     model = tiny_model(CASES[0], NAME)
     whole = row_losses(model, rows())
-    monkeypatch.setattr(module, "WORKSPACE", 3 * VOCAB)
+    monkeypatch.setattr(loss, "WORKSPACE", 3 * VOCAB)
     assert row_losses(model, rows()) == pytest.approx(whole, rel=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
+def test_losses_of_positions_add_up_to_the_loss_that_training_sees(dtype: torch.dtype) -> None:
+    draw = torch.Generator().manual_seed(1)
+    hidden, head = (torch.randn(size, 16, generator=draw).to(dtype) for size in (23, 50))
+    targets = torch.randint(50, (23,), generator=draw)
+    rows = (torch.tensor([3, 8]), torch.randn(2, 16, generator=draw))
+    for swapped in (None, rows):
+        found = loss.position_losses(hidden, head, targets, rows=swapped, chunk=7)
+        wanted = loss.supervised_loss(hidden, head, targets, rows=swapped, chunk=7)
+        assert float(found.double().sum()) == pytest.approx(float(wanted), rel=1e-5)
 
 
 def test_rows_of_which_nothing_is_learnt(tmp_path: Path) -> None:

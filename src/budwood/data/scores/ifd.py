@@ -17,7 +17,7 @@ tests/data/test_ifd.py.
 """
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import groupby
@@ -32,7 +32,7 @@ from budwood.identity import Digest
 if TYPE_CHECKING:
     from budwood.data.rows import KeptRow
     from budwood.data.scores.kept import KeptLosses
-    from budwood.engine.base import BaseIdentity, BaseRef, LoadedBase, Quantization
+    from budwood.engine.base import BaseIdentity, BaseRef, Quantization
     from budwood.engine.chat import ChatTemplate
     from budwood.engine.packed import Encoded
     from budwood.store import Store
@@ -83,14 +83,25 @@ class Judge:
         return cls(ref, identify_base(ref), template, **form)
 
     @cached_property
-    def base(self) -> "LoadedBase":
-        """The base in memory."""
+    def read(self) -> "Callable[[Sequence[Encoded]], list[float]]":
+        """Texts of one pass → the summed loss of each; brings the base into memory, its layers fused where they can be."""
         import torch
 
         from budwood.engine.base import load_base
+        from budwood.engine.fused import fuse
+        from budwood.engine.lora import AdapterBank
+        from budwood.engine.row_losses import row_losses
 
         dtype = {"float32": torch.float32, "bfloat16": torch.bfloat16}[self.precision]
-        return load_base(self.ref, dtype=dtype, quantization=self.quantization, device=self.device, identity=self.identity)
+        base = load_base(self.ref, dtype=dtype, quantization=self.quantization, device=self.device, identity=self.identity)
+        model, bank = base.model, AdapterBank.attach(base.model)
+        fuse(model, keep=False)
+
+        def read(texts: "Sequence[Encoded]") -> list[float]:
+            with bank.use(None):
+                return row_losses(model, texts, self.device)
+
+        return read
 
     @cached_property
     def unasked(self) -> "Encoded":
@@ -212,14 +223,13 @@ def _windows(entries: Iterable[_Entry], tokens_per_pass: int) -> Iterator[list[_
 def _settle(window: Sequence[_Entry], kept: "KeptLosses", judge: Judge) -> Iterator[int]:
     """Compute the losses that are missing, and note them; give how many rows are done as it goes."""
     from budwood.engine.packed import plan_passes
-    from budwood.engine.row_losses import row_losses
 
     missing = [entry for entry in window if entry.losses is None and not entry.fault]
     texts = [(entry, place, text) for entry in missing for place, text in enumerate(entry.texts)]
     sums: dict[tuple[bytes, int], float] = {}
     passes = plan_passes([len(text.ids) for _, _, text in texts], judge.tokens_per_pass, seed=0, epoch=0) if texts else []
     for number, together in enumerate(passes, start=1):
-        losses = row_losses(judge.base.model, [texts[i][2] for i in together], judge.device)
+        losses = judge.read([texts[i][2] for i in together])
         sums |= {(texts[i][0].key, texts[i][1]): loss for i, loss in zip(together, losses, strict=True)}
         yield len(window) * number // len(passes)
     for entry in missing:
