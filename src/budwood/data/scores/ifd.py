@@ -20,7 +20,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import groupby
+from itertools import groupby, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 VERSION = 1
 """Raised when the same row and base would give another score."""
 WINDOW = 32
-"""Passes whose rows are sorted by length together, and noted together."""
+"""Passes whose rows are sorted by length together."""
 LARGEST = 8192
 """Rows that are held at once."""
 
@@ -167,6 +167,10 @@ class _Entry:
     def texts(self) -> list["Encoded"]:
         return [] if self.given is None else [self.given, *self.alone]
 
+    @property
+    def tokens(self) -> int:
+        return sum(len(text.ids) for text in self.texts)
+
 
 def _entry(row: "KeptRow", kept: "KeptLosses", judge: Judge) -> _Entry:
     entry = _Entry(content_key(row))
@@ -212,7 +216,7 @@ def _windows(entries: Iterable[_Entry], tokens_per_pass: int) -> Iterator[list[_
     tokens = 0
     for entry in entries:
         window.append(entry)
-        tokens += sum(len(text.ids) for text in entry.texts)
+        tokens += entry.tokens
         if tokens >= WINDOW * tokens_per_pass or len(window) == LARGEST:
             yield window
             window, tokens = [], 0
@@ -221,22 +225,22 @@ def _windows(entries: Iterable[_Entry], tokens_per_pass: int) -> Iterator[list[_
 
 
 def _settle(window: Sequence[_Entry], kept: "KeptLosses", judge: Judge) -> Iterator[int]:
-    """Compute the losses that are missing, and note them; give how many rows are done as it goes."""
+    """Compute the losses that are missing, and note them pass by pass; give how many rows are done as it goes."""
     from budwood.engine.packed import plan_passes
 
     missing = [entry for entry in window if entry.losses is None and not entry.fault]
-    texts = [(entry, place, text) for entry in missing for place, text in enumerate(entry.texts)]
-    sums: dict[tuple[bytes, int], float] = {}
-    passes = plan_passes([len(text.ids) for _, _, text in texts], judge.tokens_per_pass, seed=0, epoch=0) if texts else []
+    # All texts of a row share a pass, so that a pass's rows are done with it.
+    passes = plan_passes([entry.tokens for entry in missing], judge.tokens_per_pass, seed=0, epoch=0) if missing else []
     for number, together in enumerate(passes, start=1):
-        losses = judge.read([texts[i][2] for i in together])
-        sums |= {(texts[i][0].key, texts[i][1]): loss for i, loss in zip(together, losses, strict=True)}
+        entries = [missing[place] for place in together]
+        losses = iter(judge.read([text for entry in entries for text in entry.texts]))
+        noted = {}
+        for entry in entries:
+            given, *alone = islice(losses, len(entry.texts))
+            noted[entry.key] = entry.losses = Losses(given, sum(alone), sum(sum(text.supervised) for text in entry.alone))
+            entry.given, entry.alone = None, ()
+        kept.add(noted)
         yield len(window) * number // len(passes)
-    for entry in missing:
-        given, *alone = (sums[entry.key, place] for place in range(len(entry.texts)))
-        entry.losses = Losses(given, sum(alone), sum(sum(text.supervised) for text in entry.alone))
-        entry.given, entry.alone = None, ()
-    kept.add({entry.key: entry.losses for entry in missing if entry.losses is not None})
     yield len(window)
 
 
