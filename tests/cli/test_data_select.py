@@ -71,6 +71,7 @@ def test_a_selection_and_as_many_random_rows(place: tuple[Path, str]) -> None:
         (("--top", "a lot"), "'a lot' is no number of rows."),
         (("--top", "9", "--by", "ifd"), "IFD needs a base that reads the rows."),
         (("--top", "9", "--by", "length", "--train", "r.toml"), "needs --compare-random"),
+        (("--top", "9", "--by", "random", "--compare-random"), "the selection is random already"),
         (("--top", "41", "--by", "length"), "41 rows are wanted, and there are 40."),
     ],
 )

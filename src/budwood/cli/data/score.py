@@ -50,7 +50,7 @@ def register(app: typer.Typer) -> None:
     ) -> None:
         """Score the train rows of a snapshot and show how the scores are spread. Nothing is changed or left out.
 
-        IFD asks a base; its answers are kept in the store, so that an interrupted or repeated run pays for new rows only.
+        IFD asks a base; what it said is kept in the store, so that an interrupted or repeated run pays for new rows only.
         """
         from budwood.data.scores import score as run_score
 

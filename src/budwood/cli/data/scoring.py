@@ -38,7 +38,7 @@ QuantizationOption = Annotated[
 ]
 PrecisionOption = Annotated[
     Literal["float32", "bfloat16"],
-    typer.Option("--precision", help="that base computes in; bfloat16 ranks rows the same and is faster"),
+    typer.Option("--precision", help="that base computes in; bfloat16 is faster and ranks rows nearly the same"),
 ]
 SeedOption = Annotated[int, typer.Option("--seed", help="of the random order")]
 

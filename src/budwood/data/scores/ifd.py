@@ -231,7 +231,9 @@ def _settle(window: Sequence[_Entry], kept: "KeptLosses", judge: Judge) -> Itera
     missing = [entry for entry in window if entry.losses is None and not entry.fault]
     # All texts of a row share a pass, so that a pass's rows are done with it.
     passes = plan_passes([entry.tokens for entry in missing], judge.tokens_per_pass, seed=0, epoch=0) if missing else []
-    for number, together in enumerate(passes, start=1):
+    settled = len(window) - len(missing)
+    yield settled
+    for together in passes:
         entries = [missing[place] for place in together]
         losses = iter(judge.read([text for entry in entries for text in entry.texts]))
         noted = {}
@@ -240,8 +242,8 @@ def _settle(window: Sequence[_Entry], kept: "KeptLosses", judge: Judge) -> Itera
             noted[entry.key] = entry.losses = Losses(given, sum(alone), sum(sum(text.supervised) for text in entry.alone))
             entry.given, entry.alone = None, ()
         kept.add(noted)
-        yield len(window) * number // len(passes)
-    yield len(window)
+        settled += len(entries)
+        yield settled
 
 
 def _ratio(entry: _Entry) -> float | str:
