@@ -51,6 +51,12 @@ class Form:
     quantization: str
     precision: str
 
+    def again(self) -> str:
+        """The options again, for a command that goes on from this one: another form would ask the base anew."""
+        given = {"base": self.base, "quantization": self.quantization, "precision": self.precision}
+        usual = {"base": "", "quantization": "none", "precision": "float32"}
+        return "".join(f" --{name} {value}" for name, value in given.items() if value != usual[name])
+
 
 @dataclass(frozen=True)
 class Target:
