@@ -93,7 +93,6 @@ def select(
     top: Top,
     *,
     without_mismatched: bool = False,
-    parents: tuple[Digest, ...] = (),
 ) -> Selected:
     """Store a snapshot whose train split is the rows to take first. Equal scores are told apart by row id.
 
@@ -103,7 +102,6 @@ def select(
         scored: their scores.
         top: how many; a share is of all train rows, scored or not.
         without_mismatched: leave out rows whose IFD is 1 or more, whatever their rank.
-        parents: what the scores were made with: the base.
 
     Raises:
         DataError: fewer rows could be scored, or are left, than are wanted; or every row would stay.
@@ -126,7 +124,7 @@ def select(
     body = _body(snapshot, scored, top, chosen) | {"without_mismatched": without_mismatched}
     reasons = _reasons(scored, set(chosen), barred)
     options = {"by": scored.by, "top": top.text, **scored.settings}
-    change = Change(RULE, VERSION, options, {"selection": body}, parents)
+    change = Change(RULE, VERSION, options, {"selection": body})
     return Selected(write_successor(store, snapshot, reasons, change), body)
 
 

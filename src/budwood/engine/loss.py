@@ -65,6 +65,38 @@ def supervised_loss(
     return apply(hidden, head, targets, ids, values, scale, softcap, chunk)
 
 
+def position_losses(
+    hidden: Tensor,
+    head: Tensor,
+    targets: Tensor,
+    *,
+    softcap: float | None = None,
+    chunk: int | None = None,
+    rows: tuple[Tensor, Tensor] | None = None,
+) -> Tensor:
+    """Give the cross-entropy of each position by itself, (N,), in nats; no gradient is made.
+
+    Arguments as for `supervised_loss`, whose sum this adds up to; every target is a token of the vocabulary.
+    """
+    chunk = chunk or _piece(head)
+    swapped = None if rows is None else _Rows.of(*rows, hidden.dtype)
+    native = _native_does(hidden, head.detach(), 1.0, softcap)
+    wide = torch.float64 if hidden.dtype == torch.float64 else torch.float32
+    losses = torch.empty(len(targets), dtype=wide, device=hidden.device)
+    with torch.no_grad():
+        for start in range(0, len(targets), chunk):
+            piece, wanted, found = (whole[start : start + chunk] for whole in (hidden, targets, losses))
+            raw = piece @ head.T if native else (piece @ head.T).to(wide)
+            if swapped is not None:
+                swapped.put(raw, piece)
+            if native:
+                cross_entropy(raw, wanted, found)
+            else:
+                scores = _cap(raw, softcap)
+                found.copy_(torch.logsumexp(scores, -1) - scores.gather(1, wanted[:, None])[:, 0])
+    return losses
+
+
 def _counted(hidden: Tensor, targets: Tensor, vocabulary: int) -> tuple[Tensor, Tensor]:
     """The positions that count, all of them inside the vocabulary."""
     counted = targets != IGNORE

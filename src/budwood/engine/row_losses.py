@@ -6,8 +6,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from budwood.engine.base import hidden_states, logits
-from budwood.engine.loss import WORKSPACE
+from budwood.engine.base import head_weight, hidden_states, logit_softcap
+from budwood.engine.lora import head_parts
+from budwood.engine.loss import position_losses
 from budwood.engine.packed import Encoded, PackedBatch, pack
 
 
@@ -29,22 +30,18 @@ def row_losses(model: nn.Module, rows: Sequence[Encoded], device: torch.device |
     """
     batch = pack(rows, device)
     with torch.no_grad():
-        losses = _token_losses(model, batch).double().cpu().numpy()
+        losses = _token_losses(model, batch).cpu().numpy()
     ends = np.cumsum([sum(row.supervised[1:]) for row in rows])
     return [float(part.sum()) for part in np.split(losses, ends[:-1])]
 
 
 def _token_losses(model: nn.Module, batch: PackedBatch) -> Tensor:
-    """(N,) losses at the batch's supervised positions, float32 (float64 for float64 models)."""
+    """(N,) float64 losses at the batch's supervised positions."""
     hidden = hidden_states(model, batch, only=batch.supervised)
-    if not len(hidden):
-        return hidden.new_zeros(0, dtype=torch.float32)
-    wide = torch.float64 if hidden.dtype == torch.float64 else torch.float32
-    found = []
-    chunk = max(1, WORKSPACE // int(model.config.vocab_size))  # type: ignore[union-attr, arg-type]  # nn.Module types every attribute as Tensor | Module
-    for start in range(0, len(hidden), chunk):
-        piece = slice(start, start + chunk)
-        scores = logits(model, hidden[piece], batch.supervised[piece]).to(wide)
-        wanted = batch.targets[piece, None]
-        found.append(torch.logsumexp(scores, -1) - scores.gather(1, wanted)[:, 0])
-    return torch.cat(found)
+    head, softcap = head_weight(model).to(hidden.dtype), logit_softcap(model)
+    losses = torch.empty(len(hidden), dtype=torch.float64, device=hidden.device)
+    for part in head_parts(model, len(hidden), batch.supervised):
+        rows = None if part.rows is None else (part.rows.ids, part.rows.values)
+        found = position_losses(part.of(hidden), head, part.of(batch.targets), softcap=softcap, rows=rows)
+        losses[slice(None) if part.states is None else part.states] = found.double()
+    return losses

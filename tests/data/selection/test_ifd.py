@@ -96,7 +96,7 @@ def test_a_second_run_does_not_load_the_base(desk: Desk, judge: Judge, counted: 
     again = replace(judge)
     assert list(scores(desk.store, snapshot, again)) == first
     assert not counted
-    assert "base" not in again.__dict__
+    assert "read" not in again.__dict__
 
 
 def test_another_snapshot_pays_for_its_new_rows_only(desk: Desk, judge: Judge, counted: list[int]) -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tests.data.selection.conftest import Desk
 
 from budwood.data.rows import kept_rows
-from budwood.data.scores import score
+from budwood.data.scores import diversity, score
 from budwood.data.scores.diversity import DIGITS, greedy_order
 from budwood.data.scores.length import answer_length
 from budwood.data.scores.novelty import novelty
@@ -38,9 +38,11 @@ def slow_order(texts: list[str]) -> list[tuple[int, float]]:
 
 
 @settings(deadline=None)
-@given(TEXTS)
-def test_the_greedy_order_is_the_one_of_looking_at_all_rows_each_time(texts: list[str]) -> None:
-    order, added = greedy_order(word_pairs(texts))
+@given(TEXTS, st.sampled_from([1, 3, 32]))
+def test_the_greedy_order_is_the_one_of_looking_at_all_rows_each_time(texts: list[str], batch: int) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(diversity, "BATCH", batch)
+        order, added = greedy_order(word_pairs(texts))
     wanted = slow_order(texts)
     assert order.tolist() == [place for place, _ in wanted]
     assert added.tolist() == pytest.approx([gain for _, gain in wanted], abs=1e-9)

@@ -50,12 +50,13 @@ def register(app: typer.Typer) -> None:
     ) -> None:
         """Score the train rows of a snapshot and show how the scores are spread. Nothing is changed or left out.
 
-        IFD asks a base; its answers are kept in the store, so that an interrupted or repeated run pays for new rows only.
+        IFD asks a base; what it said is kept in the store, so that an interrupted or repeated run pays for new rows only.
         """
         from budwood.data.scores import score as run_score
 
         with target_of(target, store) as found:
-            judge = found.judge(by, Form(base, quantization, precision))
+            form = Form(base, quantization, precision)
+            judge = found.judge(by, form)
             scored = run_score(found.store, found.snapshot, by=by, judge=judge, seed=seed, report=found.report)
         if out is not None:
             _write(out, scored)
@@ -67,10 +68,10 @@ def register(app: typer.Typer) -> None:
         typer.echo("")
         _print_ends(scored)
         print_notes(scored)
-        form = f" --base {base}" if base else ""
+        again = f"--by {by}{form.again()}"
         print_next(
-            f"budwood data select {target} --top 20% --by {by}{form} --compare-random --store {store}",
-            *([] if out else [f"budwood data score {target} --by {by}{form} --out scores.jsonl --store {store}"]),
+            f"budwood data select {target} --top 20% {again} --compare-random --store {store}",
+            *([] if out else [f"budwood data score {target} {again} --out scores.jsonl --store {store}"]),
         )
 
 
@@ -88,12 +89,16 @@ def _as_dict(scored: "Scored") -> dict[str, object]:
 
 def _print_ends(scored: "Scored") -> None:
     """List the rows at either end by where they stand; what they say stays where it is."""
+    from budwood.data.scores.scored import rounded
+
     ranked = list(enumerate(scored.order.tolist(), start=1))
     shown = ranked if len(ranked) <= 2 * LISTED else [*ranked[:LISTED], *ranked[-LISTED:]]
     rows = []
     for rank, row in shown:
         place = scored.places[row]
-        rows.append((f"{rank:,}", f"{scored.values[row]:.4g}", place.row_id[:12], for_terminal(f"{place.file}:{place.line}")))
+        rows.append(
+            (f"{rank:,}", f"{rounded(scored.values[row]):.4g}", place.row_id[:12], for_terminal(f"{place.file}:{place.line}"))
+        )
     print_table(("rank", "score", "row", "source"), rows)
 
 

@@ -36,7 +36,10 @@ BaseOption = Annotated[str, typer.Option("--base", help="base that ifd asks", sh
 QuantizationOption = Annotated[
     Literal["none", "nf4", "int8"], typer.Option("--quantization", help="form in which that base is loaded")
 ]
-PrecisionOption = Annotated[Literal["float32", "bfloat16"], typer.Option("--precision", help="that base computes in")]
+PrecisionOption = Annotated[
+    Literal["float32", "bfloat16"],
+    typer.Option("--precision", help="that base computes in; bfloat16 is faster and ranks rows nearly the same"),
+]
 SeedOption = Annotated[int, typer.Option("--seed", help="of the random order")]
 
 
@@ -47,6 +50,12 @@ class Form:
     base: str
     quantization: str
     precision: str
+
+    def again(self) -> str:
+        """The options again, for a command that goes on from this one: another form would ask the base anew."""
+        given = {"base": self.base, "quantization": self.quantization, "precision": self.precision}
+        usual = {"base": "", "quantization": "none", "precision": "float32"}
+        return "".join(f" --{name} {value}" for name, value in given.items() if value != usual[name])
 
 
 @dataclass(frozen=True)
@@ -96,6 +105,4 @@ def print_notes(scored: "Scored") -> None:
     for why, count in scored.why_unscored.items():
         typer.echo(f"Not scored: {count:,} {'row' if count == 1 else 'rows'}: {why}.")
     if scored.mismatched:
-        typer.echo(
-            f"Mismatched: {scored.mismatched:,} rows have an IFD of 1 or more: their prompt does not help to say the answer."
-        )
+        typer.echo(f"Mismatched: {scored.mismatched:,} rows have an IFD of 1 or more (the prompt does not help).")

@@ -70,6 +70,8 @@ def register(app: typer.Typer) -> None:
         wanted = parse_top(top)
         if train is not None and not compare_random:
             raise typer.BadParameter("needs --compare-random: a selection is compared with random rows.", param_hint="--train")
+        if by == "random" and compare_random:
+            raise typer.BadParameter("the selection is random already.", param_hint="--compare-random")
         with target_of(target, store) as found:
             judge = found.judge(by, Form(base, quantization, precision))
             scored = score(found.store, found.snapshot, by=by, judge=judge, seed=seed, report=found.report)

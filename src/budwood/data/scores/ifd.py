@@ -17,10 +17,10 @@ tests/data/test_ifd.py.
 """
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import groupby
+from itertools import groupby, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,7 +32,7 @@ from budwood.identity import Digest
 if TYPE_CHECKING:
     from budwood.data.rows import KeptRow
     from budwood.data.scores.kept import KeptLosses
-    from budwood.engine.base import BaseIdentity, BaseRef, LoadedBase, Quantization
+    from budwood.engine.base import BaseIdentity, BaseRef, Quantization
     from budwood.engine.chat import ChatTemplate
     from budwood.engine.packed import Encoded
     from budwood.store import Store
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 VERSION = 1
 """Raised when the same row and base would give another score."""
 WINDOW = 32
-"""Passes whose rows are sorted by length together, and noted together."""
+"""Passes whose rows are sorted by length together."""
 LARGEST = 8192
 """Rows that are held at once."""
 
@@ -83,14 +83,25 @@ class Judge:
         return cls(ref, identify_base(ref), template, **form)
 
     @cached_property
-    def base(self) -> "LoadedBase":
-        """The base in memory."""
+    def read(self) -> "Callable[[Sequence[Encoded]], list[float]]":
+        """Texts of one pass → the summed loss of each; brings the base into memory, its layers fused where they can be."""
         import torch
 
         from budwood.engine.base import load_base
+        from budwood.engine.fused import fuse
+        from budwood.engine.lora import AdapterBank
+        from budwood.engine.row_losses import row_losses
 
         dtype = {"float32": torch.float32, "bfloat16": torch.bfloat16}[self.precision]
-        return load_base(self.ref, dtype=dtype, quantization=self.quantization, device=self.device, identity=self.identity)
+        base = load_base(self.ref, dtype=dtype, quantization=self.quantization, device=self.device, identity=self.identity)
+        model, bank = base.model, AdapterBank.attach(base.model)
+        fuse(model, keep=False)
+
+        def read(texts: "Sequence[Encoded]") -> list[float]:
+            with bank.use(None):
+                return row_losses(model, texts, self.device)
+
+        return read
 
     @cached_property
     def unasked(self) -> "Encoded":
@@ -156,6 +167,10 @@ class _Entry:
     def texts(self) -> list["Encoded"]:
         return [] if self.given is None else [self.given, *self.alone]
 
+    @property
+    def tokens(self) -> int:
+        return sum(len(text.ids) for text in self.texts)
+
 
 def _entry(row: "KeptRow", kept: "KeptLosses", judge: Judge) -> _Entry:
     entry = _Entry(content_key(row))
@@ -201,7 +216,7 @@ def _windows(entries: Iterable[_Entry], tokens_per_pass: int) -> Iterator[list[_
     tokens = 0
     for entry in entries:
         window.append(entry)
-        tokens += sum(len(text.ids) for text in entry.texts)
+        tokens += entry.tokens
         if tokens >= WINDOW * tokens_per_pass or len(window) == LARGEST:
             yield window
             window, tokens = [], 0
@@ -210,24 +225,25 @@ def _windows(entries: Iterable[_Entry], tokens_per_pass: int) -> Iterator[list[_
 
 
 def _settle(window: Sequence[_Entry], kept: "KeptLosses", judge: Judge) -> Iterator[int]:
-    """Compute the losses that are missing, and note them; give how many rows are done as it goes."""
+    """Compute the losses that are missing, and note them pass by pass; give how many rows are done as it goes."""
     from budwood.engine.packed import plan_passes
-    from budwood.engine.row_losses import row_losses
 
     missing = [entry for entry in window if entry.losses is None and not entry.fault]
-    texts = [(entry, place, text) for entry in missing for place, text in enumerate(entry.texts)]
-    sums: dict[tuple[bytes, int], float] = {}
-    passes = plan_passes([len(text.ids) for _, _, text in texts], judge.tokens_per_pass, seed=0, epoch=0) if texts else []
-    for number, together in enumerate(passes, start=1):
-        losses = row_losses(judge.base.model, [texts[i][2] for i in together], judge.device)
-        sums |= {(texts[i][0].key, texts[i][1]): loss for i, loss in zip(together, losses, strict=True)}
-        yield len(window) * number // len(passes)
-    for entry in missing:
-        given, *alone = (sums[entry.key, place] for place in range(len(entry.texts)))
-        entry.losses = Losses(given, sum(alone), sum(sum(text.supervised) for text in entry.alone))
-        entry.given, entry.alone = None, ()
-    kept.add({entry.key: entry.losses for entry in missing if entry.losses is not None})
-    yield len(window)
+    # All texts of a row share a pass, so that a pass's rows are done with it.
+    passes = plan_passes([entry.tokens for entry in missing], judge.tokens_per_pass, seed=0, epoch=0) if missing else []
+    settled = len(window) - len(missing)
+    yield settled
+    for together in passes:
+        entries = [missing[place] for place in together]
+        losses = iter(judge.read([text for entry in entries for text in entry.texts]))
+        noted = {}
+        for entry in entries:
+            given, *alone = islice(losses, len(entry.texts))
+            noted[entry.key] = entry.losses = Losses(given, sum(alone), sum(sum(text.supervised) for text in entry.alone))
+            entry.given, entry.alone = None, ()
+        kept.add(noted)
+        settled += len(entries)
+        yield settled
 
 
 def _ratio(entry: _Entry) -> float | str:

@@ -47,22 +47,23 @@ class KeptLosses:
         self._elsewhere = known
         self._own = dict(own)
 
-    def __len__(self) -> int:
-        return len(self._own)
-
     def find(self, key: bytes) -> Losses | None:
         """Look a row up; one that was scored in another snapshot is noted here too."""
         found = self._own.get(key)
         if found is None and key in self._elsewhere:
             found = self._elsewhere[key]
-            self.add({key: found})
+            self._note(key, found)
         return found
 
     def add(self, losses: Mapping[bytes, Losses]) -> None:
         """Note losses: after this they survive a kill of the process."""
-        self._own.update(losses)
-        self._file.write(b"".join(_encode(key, one) for key, one in losses.items()))
+        for key, one in losses.items():
+            self._note(key, one)
         self._file.flush()
+
+    def _note(self, key: bytes, losses: Losses) -> None:
+        self._own[key] = losses
+        self._file.write(_encode(key, losses))
 
 
 @contextmanager
