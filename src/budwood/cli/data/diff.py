@@ -25,8 +25,8 @@ def register(app: typer.Typer) -> None:
         epilog="Example: budwood data diff 27560a4b support --rows 3",
     )
     def diff(
-        before: Annotated[str, typer.Argument(help="a snapshot, as for `why`")],
-        after: Annotated[str, typer.Argument(help="another")],
+        before: Annotated[str, typer.Argument(help="a snapshot: its name (the newest), first digits, or a release of it")],
+        after: Annotated[str, typer.Argument(help="another snapshot")],
         rows: Annotated[int, typer.Option("--rows", min=0, help="rows of each kind to name")] = 0,
         store: StoreOption = DEFAULT_STORE,
         as_json: JsonOption = False,

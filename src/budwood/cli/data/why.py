@@ -19,7 +19,6 @@ LONGEST = 300
 SnapshotArgument = Annotated[
     str,
     typer.Argument(
-        metavar="[SNAPSHOT]",
         help="a name (its newest), first digits of a digest, or a release such as support@production; default: the newest",
         show_default=False,
     ),
