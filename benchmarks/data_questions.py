@@ -24,7 +24,7 @@ from budwood.identity import Digest
 from budwood.store import Store, open_store
 
 PLACES = ("train", "validation", "test", "rejected")
-WORDS = "amber birch cedar dune ember fjord grove heath inlet jetty knoll larch marsh north oasis pine quarry ridge".split()
+WORDS = ["amber", "birch", "cedar", "dune", "ember", "fjord", "grove", "heath", "inlet", "jetty", "knoll"]
 
 
 def main() -> None:
@@ -80,7 +80,7 @@ def put(store: Store, rows: int, *, later: bool) -> Digest:
         for file in files.values():
             file.close()
         source = {"path": "rows.jsonl", "sha256": "ab" * 32, "split": "auto", "rows": rows}
-        body = {"name": "bench", "onto": "", "settings": {"split_seed": 0}, "sources": [source], "rules": []}
+        body = {"name": "bench", "onto": "", "settings": {"split_seed": 0}, "sources": [source], "rules": [], "groups": {"by": ""}}
         return draft.commit(parents=[], body=body | {"counts": {"read": rows}})
 
 

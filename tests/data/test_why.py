@@ -82,7 +82,7 @@ def test_a_repeated_row_names_the_one_that_stayed_and_is_named_by_it(bench: Benc
     for line, rule, kept in ((13, "exact_duplicate", 1), (14, "near_duplicate", 2)):
         story = told(bench, made.digest, f"rows.jsonl:{line}")
         assert rejected(story).rule == rule
-        (stayed,) = story.compared
+        ((_, stayed),) = story.compared
         assert stayed.line == kept
         other = tell(bench.store, made.digest, stayed)
         assert dict(other.fell) == {rule: 1}
@@ -94,10 +94,10 @@ def test_a_conflict_is_told_with_those_that_answer_otherwise(bench: Bench) -> No
     made = bench.prepare(bench.write("rows.jsonl", rows))
     outvoted = told(bench, made.digest, "rows.jsonl:1")
     assert rejected(outvoted).rule == "conflict"
-    assert [one.line for one in outvoted.compared] == [13]
+    assert [one.line for _, one in outvoted.compared] == [13]
     tied = told(bench, made.digest, "rows.jsonl:2")
     assert rejected(tied).reason.endswith("none of them with a majority")
-    assert [(one.line, type(one)) for one in tied.compared] == [(15, RejectedRow)]
+    assert [(one.line, type(one)) for _, one in tied.compared] == [(15, RejectedRow)]
 
 
 def test_a_leak_names_the_published_row(bench: Bench) -> None:
@@ -108,7 +108,7 @@ def test_a_leak_names_the_published_row(bench: Bench) -> None:
     for line in (11, 12):
         story = told(bench, made.digest, f"rows.jsonl:{line}")
         assert rejected(story).rule == "leak"
-        (published,) = story.compared
+        ((_, published),) = story.compared
         assert published.file == "test.jsonl"
         placing = tell(bench.store, made.digest, published).placing
         assert placing is not None
@@ -150,6 +150,22 @@ def test_a_new_row_inherits_through_its_group(bench: Bench) -> None:
     assert (placing.why, placing.itself) == ("inherited", False)
     old = told(bench, first.digest, "rows.jsonl:5").row
     assert placing.row == old.row_id
+
+
+def test_a_row_that_only_the_earlier_snapshot_holds_is_found_there(bench: Bench) -> None:
+    first = bench.prepare(bench.write("rows.jsonl", PLAIN), test=0.5, validation=0.0)
+    held = first.rows["test"][0]
+    near = {"prompt": held["messages"][0]["content"] + "?", "completion": "Other."}
+    rest = [row for row in PLAIN if row["prompt"] != held["messages"][0]["content"]]
+    name = bench.write("more.jsonl", [*rest, near])
+    second = bench.prepare({"path": name, "split": "train"}, onto=first.digest, near_duplicate=0.6, test=0.5, validation=0.0)
+    story = told(bench, second.digest, "more.jsonl:12")
+    assert rejected(story).reason.startswith(f"same group as test row {held['row_id']} of the earlier snapshot")
+    assert [(at, one.row_id) for at, one in story.compared] == [(first.digest, held["row_id"])]
+    new = bench.prepare({"path": bench.write("new.jsonl", PLAIN), "split": "train"})
+    placing = told(bench, new.digest, "new.jsonl:1").placing
+    assert placing is not None
+    assert placing.sentence().endswith("; its source is never test")
 
 
 def test_where_the_earlier_snapshot_is_gone_that_is_said(bench: Bench) -> None:

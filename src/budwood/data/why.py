@@ -60,9 +60,10 @@ class Story:
         source: what the snapshot says of its source.
         rules: name → version and options, of the rules that touched or rejected it.
         placing: why it lies in its split; None for a rejected row.
+        grouped_by: the column by which rows are grouped besides.
         others: other rows of its group.
         neighbours: the first of them.
-        compared: the rows that its own reasons name, and in a conflict those that are out with it.
+        compared: the rows that its own reasons name, and in a conflict those that are out with it, each with its snapshot.
         fell: rule → rows that were rejected for its sake.
         fallen: the first of them.
         uses: what was trained on the snapshot.
@@ -73,9 +74,10 @@ class Story:
     source: Mapping[str, Any]
     rules: Mapping[str, Mapping[str, Any]]
     placing: Placing | None
+    grouped_by: str
     others: int
     neighbours: tuple[KeptRow, ...]
-    compared: tuple[AnyRow, ...]
+    compared: tuple[tuple[Digest, AnyRow], ...]
     fell: Mapping[str, int]
     fallen: tuple[RejectedRow, ...]
     uses: tuple[Use, ...]
@@ -89,7 +91,7 @@ class Story:
             "rules": {name: dict(rule) for name, rule in self.rules.items()},
             "placing": self.placing.as_dict() if self.placing else None,
             "group": {"others": self.others, "rows": [pointer(one) for one in self.neighbours]},
-            "compared": [pointer(one) for one in self.compared],
+            "compared": [{"snapshot": digest} | pointer(one) for digest, one in self.compared],
             "rejected_for_it": {"by": dict(self.fell), "rows": [pointer(one) for one in self.fallen]},
             "uses": [use.as_dict() for use in self.uses],
         }
@@ -132,7 +134,7 @@ def tell(store: Store, snapshot: Digest, row: AnyRow) -> Story:
     body = store.manifest(snapshot).body
     kept = isinstance(row, KeptRow)
     group = _Group(store, snapshot, row) if isinstance(row, KeptRow) else None
-    fallen = _fallen(store, snapshot, row) if kept else []
+    fell, fallen = _fallen(store, snapshot, row) if kept else (Counter[str](), ())
     names = [touch.rule for touch in row.touched] if isinstance(row, KeptRow) else [row.rule]
     return Story(
         snapshot=snapshot,
@@ -140,11 +142,12 @@ def tell(store: Store, snapshot: Digest, row: AnyRow) -> Story:
         source=next((one for one in body["sources"] if one["sha256"] == row.sha256), {}),
         rules={rule["name"]: rule for rule in body["rules"] if rule["name"] in names},
         placing=why_placed(store, snapshot, row) if isinstance(row, KeptRow) else None,
+        grouped_by=str(body["groups"]["by"]),
         others=group.others if group else 0,
         neighbours=group.first if group else (),
-        compared=tuple(_compared(store, snapshot, row)),
-        fell=dict(Counter(one.rule for one in fallen).most_common()),
-        fallen=tuple(fallen[:NEIGHBOURS]),
+        compared=tuple(_compared(store, snapshot, body["onto"], row)),
+        fell=dict(fell.most_common()),
+        fallen=tuple(fallen),
         uses=tuple(trained_on(store, snapshot)),
     )
 
@@ -183,20 +186,31 @@ class _Group:
         self.others = len(self.first) + sum(1 for _ in others)
 
 
-def _fallen(store: Store, snapshot: Digest, row: AnyRow) -> list[RejectedRow]:
-    """Read the rows that were rejected for a row's sake: their reasons name it."""
+def _fallen(store: Store, snapshot: Digest, row: AnyRow) -> tuple[Counter[str], list[RejectedRow]]:
+    """Count the rows that were rejected for a row's sake, whose reasons name it, by rule; and read the first of them."""
     name = f"row {row.row_id}"
     sign = name.encode()
-    return [one for one in rejected_rows(store, snapshot, worth=lambda line: sign in line) if name in one.reason]
+    counts: Counter[str] = Counter()
+    first: list[RejectedRow] = []
+    for one in rejected_rows(store, snapshot, worth=lambda line: sign in line):
+        if name in one.reason:
+            counts[one.rule] += 1
+            first += [one] if len(first) < NEIGHBOURS else []
+    return counts, first
 
 
-def _compared(store: Store, snapshot: Digest, row: AnyRow) -> Iterator[AnyRow]:
-    """Read the rows that the reasons of a row name."""
+def _compared(store: Store, snapshot: Digest, onto: str, row: AnyRow) -> Iterator[tuple[Digest, AnyRow]]:
+    """Read the rows that the reasons of a row name, each with its snapshot: the earlier one where this one lacks it."""
     reasons: Sequence[str] = [touch.reason for touch in row.touched] if isinstance(row, KeptRow) else [row.reason]
     for named in dict.fromkeys(name for reason in reasons for name in _NAMED.findall(reason)):
-        yield from matches(store, snapshot, Wanted(prefix=named))
+        wanted = Wanted(prefix=named)
+        here = next(matches(store, snapshot, wanted), None)
+        if here is not None:
+            yield snapshot, here
+        elif onto and store.exists(onto):
+            yield from ((Digest(onto), one) for one in matches(store, Digest(onto), wanted))
     if isinstance(row, RejectedRow) and row.rule == CONFLICT:
-        yield from islice(_rivals(store, snapshot, row), NEIGHBOURS)
+        yield from ((snapshot, one) for one in islice(_rivals(store, snapshot, row), NEIGHBOURS))
 
 
 def _rivals(store: Store, snapshot: Digest, row: RejectedRow) -> Iterator[RejectedRow]:

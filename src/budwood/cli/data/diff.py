@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from budwood.cli.display import display
-from budwood.cli.options import DEFAULT_STORE, JsonOption, StoreOption, open_here
+from budwood.cli.options import DEFAULT_STORE, JsonOption, StoreOption, on_store, open_here
 from budwood.cli.output import for_terminal, print_json, print_next, print_table
 from budwood.identity import short
 
@@ -45,10 +45,10 @@ def register(app: typer.Typer) -> None:
         if as_json:
             print_json(found.as_dict())
         else:
-            _print(found)
+            _print(found, on_store(store))
 
 
-def _print(diff: "Diff") -> None:
+def _print(diff: "Diff", rest: str) -> None:
     typer.echo(f"Snapshot {short(diff.before)} → {short(diff.after)}")
     if diff.before == diff.after:
         typer.echo("They are one and the same.")
@@ -65,10 +65,10 @@ def _print(diff: "Diff") -> None:
     _print_rows(diff.kinds)
     first = next((row for name, kind in diff.kinds.items() if name != "unchanged" for row in kind.rows), None)
     if first is None:
-        print_next(f"budwood data diff {short(diff.before)} {short(diff.after)} --rows 5")
+        print_next(f"budwood data diff {short(diff.before)} {short(diff.after)} --rows 5{rest}")
     else:
         side = "after" if "after" in first else "before"
-        print_next(f"budwood data why {first[side]['row_id']} {short(getattr(diff, side))}")
+        print_next(f"budwood data why {first[side]['row_id']} {short(getattr(diff, side))}{rest}")
 
 
 def _print_kinds(kinds: "Mapping[str, Kind]") -> None:

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from budwood.cli.options import DEFAULT_STORE, JsonOption, StoreOption, open_here
+from budwood.cli.options import DEFAULT_STORE, JsonOption, StoreOption, on_store, open_here
 from budwood.cli.output import print_json, print_next, print_table
 from budwood.identity import short
 
@@ -29,15 +29,16 @@ def register(app: typer.Typer) -> None:
             return
         if not found:
             typer.echo(f"No snapshots{f' of {name}' if name else ''} in {store} yet.")
-            print_next("budwood prepare RECIPE.toml")
+            print_next(f"budwood prepare RECIPE.toml{on_store(store)}")
             return
         head = ("digest", "name", "made (UTC)", "kept", "rejected", "splits", "runs", "onto")
         print_table(head, [_row(one, sum(use.kind == "run" for use in one.uses(opened))) for one in found])
         here = [one for one in found if not one.removed]
         if here:
             newest = short(here[-1].digest)
-            other = f"budwood data diff {short(here[-2].digest)} {newest}" if len(here) > 1 else ""
-            print_next(*filter(None, [f"budwood data why FILE:LINE {newest}", other]))
+            why = f"budwood data why FILE:LINE {newest}{on_store(store)}"
+            diff = f"budwood data diff {short(here[-2].digest)} {newest}{on_store(store)}" if len(here) > 1 else ""
+            print_next(*filter(None, [why, diff]))
 
 
 def _row(one: "Listed", runs: int) -> tuple[str, ...]:
