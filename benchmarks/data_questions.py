@@ -80,7 +80,14 @@ def put(store: Store, rows: int, *, later: bool) -> Digest:
         for file in files.values():
             file.close()
         source = {"path": "rows.jsonl", "sha256": "ab" * 32, "split": "auto", "rows": rows}
-        body = {"name": "bench", "onto": "", "settings": {"split_seed": 0}, "sources": [source], "rules": [], "groups": {"by": ""}}
+        body = {
+            "name": "bench",
+            "onto": "",
+            "settings": {"split_seed": 0},
+            "sources": [source],
+            "rules": [],
+            "groups": {"by": ""},
+        }
         return draft.commit(parents=[], body=body | {"counts": {"read": rows}})
 
 
