@@ -303,6 +303,33 @@ def test_a_snapshot_holds_calls_results_and_tools_as_templates_take_them(bench: 
     assert snapshot.body["sources"][0]["left_out"] == []
 
 
+def test_snapshots_of_rows_without_tools_say_nothing_of_them(bench: Any) -> None:
+    texts: list[dict[str, Any]] = [
+        {
+            "messages": [
+                {"role": "user", "content": f"Question {n} {chr(97 + n) * 9}?"},
+                {"role": "assistant", "content": f"A{n}"},
+            ],
+            "lang": "de",
+            "meta": {"n": n},
+            "tools": [] if n % 2 else None,
+        }
+        for n in range(20)
+    ]
+    talk = [{"role": role, "content": text, "weight": 0} for role, text in (("user", "a b"), ("assistant", "c"), ("user", "d"))]
+    rows = [
+        *texts,
+        texts[0],
+        {"messages": [*talk, {"role": "assistant", "content": "mail ann@example.org"}]},
+        {"messages": [*talk[:1], {"role": "assistant", "content": " "}]},
+        {"messages": [*talk[:1], {"role": "function", "content": "x"}]},
+        {"messages": [*talk[:1], {"role": "user", "content": "x"}]},
+    ]
+    snapshot = bench.prepare(bench.write("rows.jsonl", rows))
+    assert "tool_turns" not in {rule["name"] for rule in snapshot.body["rules"]}
+    assert not any("tools" in row for row in (*snapshot.kept, *snapshot.rejected))
+
+
 def test_rows_that_differ_in_arguments_tools_or_calls_alone_are_different(bench: Any) -> None:
     def asked(arguments: Mapping[str, Any], **changes: Any) -> dict[str, Any]:
         question = {"role": "user", "content": "Where is the parcel with my new kettle, and when will it come?"}
