@@ -97,5 +97,6 @@ def _values(path: str, before: Any, after: Any) -> Iterator[Change]:
     if isinstance(before, Mapping) and isinstance(after, Mapping):
         for key in dict.fromkeys([*before, *after]):
             yield from _values(f"{path}.{key}".lstrip("."), before.get(key), after.get(key))
-    elif before != after:
+    # A key that older snapshots lack says no more than an empty one.
+    elif before != after and not (before in (None, "") and after in (None, "")):
         yield Change(path, before, after)

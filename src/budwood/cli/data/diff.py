@@ -7,7 +7,7 @@ import typer
 
 from budwood.cli.display import display
 from budwood.cli.options import DEFAULT_STORE, JsonOption, StoreOption, on_store, open_here
-from budwood.cli.output import for_terminal, print_json, print_next, print_table
+from budwood.cli.output import for_terminal, print_indented, print_json, print_next, print_table
 from budwood.identity import short
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ def _print_changes(title: str, changes: "Sequence[Change]") -> None:
         return
     typer.echo(f"\n{title}")
     for one in changes:
-        typer.echo(f"  {for_terminal(one.what)}: {for_terminal(_value(one.before))} → {for_terminal(_value(one.after))}")
+        print_indented(for_terminal(f"{one.what}: {_value(one.before)} → {_value(one.after)}"))
 
 
 def _print_rows(kinds: "Mapping[str, Kind]") -> None:
@@ -120,7 +120,9 @@ def _place(side: Mapping[str, Any]) -> str:
 
 
 def _most(counts: Mapping[str, int]) -> str:
-    return ", ".join(f"{count:,} {what}" for what, count in counts.items())
+    """Count rows by place; that they went to or came from the rejected ones is said already."""
+    places = {what.removesuffix(" → rejected").removeprefix("rejected → "): count for what, count in counts.items()}
+    return ", ".join(f"{count:,} {what}" for what, count in places.items())
 
 
 def _aligned(rows: Sequence[tuple[str, ...]], *columns: int) -> list[tuple[str, ...]]:

@@ -6,12 +6,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from budwood.cli.options import DEFAULT_STORE, JsonOption, StoreOption, on_store, open_here
-from budwood.cli.output import for_terminal, print_json, print_next, print_pairs, print_table
+from budwood.cli.output import for_terminal, print_indented, print_json, print_next, print_pairs, print_table
 from budwood.identity import short
 
 if TYPE_CHECKING:
     from budwood.data.why import AnyRow, Story
 
+MANY = 300_000
+"""Rows from which looking takes more than a second."""
 LISTED = 20
 """Rows that are listed where several are meant."""
 LONGEST = 300
@@ -44,11 +46,13 @@ def register(app: typer.Typer) -> None:
         wanted = read_wanted(row)
         opened = open_here(store)
         digest = find_snapshot(opened, snapshot)
+        rows = opened.manifest(digest).body["counts"]["read"]
+        if rows >= MANY:
+            typer.echo(f"Looking through {rows:,} rows of snapshot {short(digest)}", err=True)
         found = only(opened, digest, wanted, limit=LISTED + 1)
         story = tell(opened, digest, found[0]) if len(found) == 1 else None
         if as_json:
-            rows = [pointer(one) for one in found]
-            print_json({"snapshot": digest, "matches": rows, "story": story.as_dict() if story else None})
+            print_json({"snapshot": digest, "matches": list(map(pointer, found)), "story": story.as_dict() if story else None})
         elif story:
             _print(story, str(opened.manifest(digest).body["name"]))
         else:
@@ -74,7 +78,7 @@ def _print(story: "Story", name: str) -> None:
     for title, lines in _chapters(story):
         typer.echo(f"\n{title}")
         for line in lines:
-            typer.echo(f"  {for_terminal(line)}")
+            print_indented(for_terminal(line))
     _print_text(row)
 
 
