@@ -44,7 +44,10 @@ class Wanted:
     def means(self, row: AnyRow) -> bool:
         if self.prefix:
             return row.row_id.startswith(self.prefix)
-        return row.line == self.line and (row.file == self.file or row.file.endswith("/" + self.file))
+        if row.line != self.line:
+            return False
+        # As the recipe has it, or more or less of its path.
+        return row.file == self.file or row.file.endswith(f"/{self.file}") or self.file.endswith(f"/{row.file}")
 
     def __str__(self) -> str:
         return f"with an id that begins with {self.prefix}" if self.prefix else f"from {self.file} line {self.line:,}"
