@@ -217,9 +217,9 @@ def plainly(before: Sequence[Line], after: Sequence[Line]) -> tuple[Counter[str]
     by: dict[tuple[str, str], Counter[str]] = {
         (kind, what): Counter() for kind in KINDS for what in ("source", "rule", "place")
     }
-    for here, there in pairs:
-        sides = [line for line in (here, there) if line is not None]
-        for kind in _kinds(here, there):
+    for before_it, after_it in pairs:
+        sides = [line for line in (before_it, after_it) if line is not None]
+        for kind in _kinds(before_it, after_it):
             kinds[kind] += 1
             by[kind, "source"][sides[-1].file] += 1
             by[kind, "place"][_change([line.place for line in sides])] += 1

@@ -45,9 +45,10 @@ class Declared:
 
 def compare_declared(before: Mapping[str, Any], after: Mapping[str, Any]) -> Declared:
     """Compare the bodies of two snapshots."""
+    names = dict.fromkeys([*COUNTS, *before["counts"], *after["counts"]])
     settings = [{"name": body["name"], "onto": body["onto"]} | body["settings"] for body in (before, after)]
     return Declared(
-        counts=[Change(name, before["counts"].get(name), after["counts"].get(name)) for name in COUNTS],
+        counts=[Change(name, before["counts"].get(name), after["counts"].get(name)) for name in names],
         sources=list(_sources(before["sources"], after["sources"])),
         rules=list(_rules(before["rules"], after["rules"])),
         effects=list(_effects(before["rules"], after["rules"])),
