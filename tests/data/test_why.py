@@ -1,5 +1,6 @@
 """A row's story: every way in and every way out."""
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -7,7 +8,7 @@ import pytest
 
 from budwood.data.rows import KeptRow, RejectedRow
 from budwood.data.trained import trained_on
-from budwood.data.why import Story, matches, only, read_wanted, tell
+from budwood.data.why import Story, matches, only, read_wanted, tell, touches
 from budwood.errors import DataError, StoreError
 from budwood.identity import Digest
 
@@ -214,6 +215,22 @@ def test_several_rows_may_be_meant(bench: Bench) -> None:
     for length in (1, 2, 16):
         meant = only(bench.store, made.digest, read_wanted(ids[0][:length]), limit=99)
         assert {row.row_id for row in meant} == {one for one in ids if one.startswith(ids[0][:length])}
+
+
+def test_a_row_that_was_taken_out_later_still_tells_what_was_done_to_it(bench: Bench) -> None:
+    made = bench.prepare(bench.write("rows.jsonl", [*PLAIN, ask(20, "Write to ann@example.org")]), validation=0.0, test=0.0)
+    (gone,) = (row for row in made.kept if row["touched"])
+    with bench.store.draft("snapshot") as draft:
+        for name in ("train", "validation", "test", "rejected"):
+            rows = made.rejected if name == "rejected" else made.rows[name]
+            held = [row for row in rows if row is not gone]
+            held += [gone | {"rule": "select", "reason": "rank 13 of 13"}] if name == "rejected" else []
+            (draft.folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in held))
+        digest = draft.commit(parents=[made.digest], body=dict(made.body))
+    story = told(bench, digest, gone["row_id"])
+    assert rejected(story).rule == "select"
+    assert [one.rule for one in touches(story.row)] == ["pii"]
+    assert "pii" in story.rules
 
 
 @pytest.mark.parametrize("text", ["", "rows.jsonl:", "rows.jsonl:two", ":3", "row 3"])

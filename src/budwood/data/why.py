@@ -9,13 +9,13 @@ are found and told too.
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain, islice
 from typing import Any
 
 from budwood.data.placing import Placing, members, said, why_placed
-from budwood.data.rows import KeptRow, RejectedRow, kept_rows, rejected_rows
+from budwood.data.rows import KeptRow, RejectedRow, Touched, kept_rows, rejected_rows
 from budwood.data.trained import Use, trained_on
 from budwood.errors import DataError, StoreError
 from budwood.identity import Digest, short
@@ -138,7 +138,7 @@ def tell(store: Store, snapshot: Digest, row: AnyRow) -> Story:
     kept = isinstance(row, KeptRow)
     group = _Group(store, snapshot, row) if isinstance(row, KeptRow) else None
     fell, fallen = _fallen(store, snapshot, row) if kept else (Counter[str](), ())
-    names = [touch.rule for touch in row.touched] if isinstance(row, KeptRow) else [row.rule]
+    names = {touch.rule for touch in touches(row)} | ({row.rule} if isinstance(row, RejectedRow) else set())
     return Story(
         snapshot=snapshot,
         row=row,
@@ -168,6 +168,13 @@ def only(store: Store, snapshot: Digest, wanted: Wanted, *, limit: int) -> list[
             mend="`budwood data list` lists other snapshots; files are named as in the recipe.",
         )
     return found
+
+
+def touches(row: AnyRow) -> tuple[Touched, ...]:
+    """What rules did to a row; a rejected one tells it only where a selection left it out, which had been kept before."""
+    if isinstance(row, KeptRow):
+        return row.touched
+    return tuple(Touched(one["rule"], one["kind"], one["reason"]) for one in row.value.get("touched", ()))
 
 
 def place(row: AnyRow) -> str:
@@ -204,7 +211,7 @@ def _fallen(store: Store, snapshot: Digest, row: AnyRow) -> tuple[Counter[str], 
 
 def _compared(store: Store, snapshot: Digest, onto: str, row: AnyRow) -> Iterator[tuple[Digest, AnyRow]]:
     """Read the rows that the reasons of a row name, each with its snapshot: the earlier one where this one lacks it."""
-    reasons: Sequence[str] = [touch.reason for touch in row.touched] if isinstance(row, KeptRow) else [row.reason]
+    reasons = [*([row.reason] if isinstance(row, RejectedRow) else []), *(touch.reason for touch in touches(row))]
     for named in dict.fromkeys(name for reason in reasons for name in _NAMED.findall(reason)):
         wanted = Wanted(prefix=named)
         here = next(matches(store, snapshot, wanted), None)

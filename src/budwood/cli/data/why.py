@@ -99,13 +99,16 @@ def _facts(story: "Story") -> Iterator[tuple[str, str]]:
 
 def _chapters(story: "Story") -> Iterator[tuple[str, list[str]]]:
     from budwood.data.rows import KeptRow
+    from budwood.data.why import touches
 
     row = story.row
+    touched = [f"{_rule(story, one.rule)}: {one.kind}, {one.reason}" for one in touches(row)]
     if isinstance(row, KeptRow):
-        touched = [f"{_rule(story, one.rule)}: {one.kind}, {one.reason}" for one in row.touched]
         yield "What rules did to it:", touched or ["nothing"]
     else:
         yield "Rejected by:", [f"{_rule(story, row.rule)}: {row.reason}"]
+        if touched:
+            yield "What rules did to it before:", touched
     if story.compared:
         yield "The rows that this speaks of:", [_pointed(one, "" if at == story.snapshot else at) for at, one in story.compared]
     if isinstance(row, KeptRow) and story.placing:
