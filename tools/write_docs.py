@@ -13,26 +13,14 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
+
+import typer
+
+from budwood.cli.main import build_app
 
 ROOT = Path(__file__).resolve().parent.parent
 START, END = "<!-- tree: start -->", "<!-- tree: end -->"
-COMMANDS = (
-    "run",
-    "plan",
-    "prepare",
-    "train",
-    "evaluate",
-    "release",
-    "promote",
-    "rollback",
-    "serve",
-    "ask",
-    "status",
-    "history",
-    "lineage",
-    "verify",
-    "recipe",
-)
 
 
 def main() -> None:
@@ -88,10 +76,17 @@ def first_sentence(path: Path) -> str:
 def commands() -> str:
     """Collect the help page of every command, 80 columns wide."""
     parts = ["# Commands\n\nWritten by `make docs` from the commands themselves.\n"]
-    for words in ((), *((name,) for name in COMMANDS)):
+    for words in _words(typer.main.get_command(build_app())):
         title = " ".join(("budwood", *words))
         parts.append(f"## {title}\n\n```\n{help_page(*words)}\n```\n")
     return "\n".join(parts)
+
+
+def _words(command: Any, *words: str) -> Iterator[tuple[str, ...]]:
+    """Words that call a command and all under it, in the order of its help page."""
+    yield words
+    for name, below in getattr(command, "commands", {}).items():
+        yield from _words(below, *words, name)
 
 
 def help_page(*words: str) -> str:

@@ -13,7 +13,7 @@ class Event:
     """One sign of life from a stage.
 
     Args:
-        stage: "plan", "prepare", "train", "evaluate", "release", "serve" or "store".
+        stage: "plan", "prepare", "train", "evaluate", "release", "serve", "data" or "store".
         message: a few words, sentence case without a full stop, e.g. "Training lora" or "3,912 rows kept".
         done: units finished so far; None for a plain message.
         total: units in all; None when unknown.

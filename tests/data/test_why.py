@@ -1,5 +1,6 @@
 """A row's story: every way in and every way out."""
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -7,7 +8,7 @@ import pytest
 
 from budwood.data.rows import KeptRow, RejectedRow
 from budwood.data.trained import trained_on
-from budwood.data.why import Story, matches, only, read_wanted, tell
+from budwood.data.why import Story, matches, only, read_wanted, tell, touches
 from budwood.errors import DataError, StoreError
 from budwood.identity import Digest
 
@@ -82,7 +83,7 @@ def test_a_repeated_row_names_the_one_that_stayed_and_is_named_by_it(bench: Benc
     for line, rule, kept in ((13, "exact_duplicate", 1), (14, "near_duplicate", 2)):
         story = told(bench, made.digest, f"rows.jsonl:{line}")
         assert rejected(story).rule == rule
-        (stayed,) = story.compared
+        ((_, stayed),) = story.compared
         assert stayed.line == kept
         other = tell(bench.store, made.digest, stayed)
         assert dict(other.fell) == {rule: 1}
@@ -94,10 +95,10 @@ def test_a_conflict_is_told_with_those_that_answer_otherwise(bench: Bench) -> No
     made = bench.prepare(bench.write("rows.jsonl", rows))
     outvoted = told(bench, made.digest, "rows.jsonl:1")
     assert rejected(outvoted).rule == "conflict"
-    assert [one.line for one in outvoted.compared] == [13]
+    assert [one.line for _, one in outvoted.compared] == [13]
     tied = told(bench, made.digest, "rows.jsonl:2")
     assert rejected(tied).reason.endswith("none of them with a majority")
-    assert [(one.line, type(one)) for one in tied.compared] == [(15, RejectedRow)]
+    assert [(one.line, type(one)) for _, one in tied.compared] == [(15, RejectedRow)]
 
 
 def test_a_leak_names_the_published_row(bench: Bench) -> None:
@@ -108,7 +109,7 @@ def test_a_leak_names_the_published_row(bench: Bench) -> None:
     for line in (11, 12):
         story = told(bench, made.digest, f"rows.jsonl:{line}")
         assert rejected(story).rule == "leak"
-        (published,) = story.compared
+        ((_, published),) = story.compared
         assert published.file == "test.jsonl"
         placing = tell(bench.store, made.digest, published).placing
         assert placing is not None
@@ -152,6 +153,22 @@ def test_a_new_row_inherits_through_its_group(bench: Bench) -> None:
     assert placing.row == old.row_id
 
 
+def test_a_row_that_only_the_earlier_snapshot_holds_is_found_there(bench: Bench) -> None:
+    first = bench.prepare(bench.write("rows.jsonl", PLAIN), test=0.5, validation=0.0)
+    held = first.rows["test"][0]
+    near = {"prompt": held["messages"][0]["content"] + "?", "completion": "Other."}
+    rest = [row for row in PLAIN if row["prompt"] != held["messages"][0]["content"]]
+    name = bench.write("more.jsonl", [*rest, near])
+    second = bench.prepare({"path": name, "split": "train"}, onto=first.digest, near_duplicate=0.6, test=0.5, validation=0.0)
+    story = told(bench, second.digest, "more.jsonl:12")
+    assert rejected(story).reason.startswith(f"same group as test row {held['row_id']} of the earlier snapshot")
+    assert [(at, one.row_id) for at, one in story.compared] == [(first.digest, held["row_id"])]
+    new = bench.prepare({"path": bench.write("new.jsonl", PLAIN), "split": "train"})
+    placing = told(bench, new.digest, "new.jsonl:1").placing
+    assert placing is not None
+    assert placing.sentence().endswith("; its source is never test")
+
+
 def test_where_the_earlier_snapshot_is_gone_that_is_said(bench: Bench) -> None:
     first = bench.prepare(bench.write("rows.jsonl", PLAIN))
     second = bench.prepare(bench.write("rows.jsonl", [*PLAIN, ask(40)]), onto=first.digest)
@@ -192,11 +209,28 @@ def test_several_rows_may_be_meant(bench: Bench) -> None:
     made = bench.prepare("a/rows.jsonl", "b/rows.jsonl", validation=0.0, test=0.0)
     found = only(bench.store, made.digest, read_wanted("rows.jsonl:2"), limit=9)
     assert [row.file for row in found] == ["a/rows.jsonl", "b/rows.jsonl"]
-    assert [row.file for row in only(bench.store, made.digest, read_wanted("b/rows.jsonl:2"), limit=9)] == ["b/rows.jsonl"]
+    for typed in ("b/rows.jsonl:2", "./b/rows.jsonl:2", "/home/ann/b/rows.jsonl:2"):
+        assert [row.file for row in only(bench.store, made.digest, read_wanted(typed), limit=9)] == ["b/rows.jsonl"]
     ids = [row["row_id"] for row in (*made.kept, *made.rejected)]
     for length in (1, 2, 16):
         meant = only(bench.store, made.digest, read_wanted(ids[0][:length]), limit=99)
         assert {row.row_id for row in meant} == {one for one in ids if one.startswith(ids[0][:length])}
+
+
+def test_a_row_that_was_taken_out_later_still_tells_what_was_done_to_it(bench: Bench) -> None:
+    made = bench.prepare(bench.write("rows.jsonl", [*PLAIN, ask(20, "Write to ann@example.org")]), validation=0.0, test=0.0)
+    (gone,) = (row for row in made.kept if row["touched"])
+    with bench.store.draft("snapshot") as draft:
+        for name in ("train", "validation", "test", "rejected"):
+            rows = made.rejected if name == "rejected" else made.rows[name]
+            held = [row for row in rows if row is not gone]
+            held += [gone | {"rule": "select", "reason": "rank 13 of 13"}] if name == "rejected" else []
+            (draft.folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in held))
+        digest = draft.commit(parents=[made.digest], body=dict(made.body))
+    story = told(bench, digest, gone["row_id"])
+    assert rejected(story).rule == "select"
+    assert [one.rule for one in touches(story.row)] == ["pii"]
+    assert "pii" in story.rules
 
 
 @pytest.mark.parametrize("text", ["", "rows.jsonl:", "rows.jsonl:two", ":3", "row 3"])

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import pytest
+
 from budwood.events import Event
 from budwood.prepare.run import prepare
 from budwood.prepare.stated import limits, personal_data
@@ -28,7 +30,7 @@ def test_the_card_says_what_was_declared_and_what_was_not(bench: Bench) -> None:
     assert "* labelling assumptions: not stated" in card
     assert "## What is not stated\n\n**Warning.**" in card
     assert "\n* rows.jsonl: labelling\n" in card
-    assert "| pii | 1 | action = redact, kinds = " in card
+    assert "| action = redact, kinds = " in card
     assert "Not measured: no tokenizer was given." in card
 
 
@@ -64,6 +66,17 @@ def test_limits_follow_from_what_was_not_asked_for(bench: Bench) -> None:
     full = bench.prepare(name).body
     assert "Personal data" not in " ".join(limits(full))
     assert "was redacted (20 rows)" in personal_data(full["rules"])
+
+
+@pytest.mark.parametrize("options", [{"action": "off"}, {"action": "drop", "terms": 0}, {"action": "drop", "kinds": []}])
+def test_a_rule_that_is_idle_finds_nothing(bench: Bench, options: dict[str, Any]) -> None:
+    body = dict(bench.prepare(bench.write("rows.jsonl", ROWS)).body)
+    for name in ("forbidden", "pii"):
+        body["rules"] = [{"name": name, "options": options}]
+        idle = " ".join(limits(body))
+        body["rules"] = [{"name": name, "options": {"action": "drop", "terms": 2, "kinds": ["EMAIL"]}}]
+        assert len(" ".join(limits(body))) < len(idle)
+    assert personal_data([{"name": "pii", "options": {"kinds": []}}]).startswith("Kept rows were not looked through")
 
 
 def test_what_is_not_stated_is_a_warning_at_the_end(bench: Bench) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from budwood.identity import digest_file
+from budwood.prepare.croissant import croissant
 
 from .conftest import Bench, Snapshot
 
@@ -130,6 +131,17 @@ def test_a_row_holds_what_is_described_and_nothing_else(bench: Bench) -> None:
                 seen.add(path)
     wanted = {"$.messages[*].tool_calls[*].function.arguments", "$.tools[*].function.parameters", "$.messages[*].train"}
     assert wanted | {"$.raw", "$.tokens", "$.slices['my column']", "$.slices.channel"} <= seen
+
+
+def test_rows_that_a_selection_left_out_are_described_as_they_were_kept(bench: Bench) -> None:
+    snapshot, plain = described(bench)
+    files = {"rejected.jsonl": ("ab", 1)}
+    selected = croissant(dict(snapshot.body) | {"selection": {"by": "length"}}, files)
+    (held,) = (records for records in selected["recordSet"] if records["@id"] == "rejected")
+    (before,) = (records for records in plain["recordSet"] if records["@id"] == "rejected")
+    names = [{field["name"] for field in records["field"]} for records in (before, held)]
+    assert names[1] - names[0] == {"group", "split", "slices", "weight", "tokens", "touched"}
+    assert names[0] <= names[1]
 
 
 def nodes(value: Any) -> Iterator[dict[str, Any]]:

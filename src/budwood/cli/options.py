@@ -2,6 +2,7 @@
 
 import getpass
 import os
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -69,6 +70,11 @@ def open_here(store: Path, *, create: bool = False) -> "Store":
             mend="Check the path, or make one with `budwood run RECIPE`.",
         )
     return open_store(store)
+
+
+def on_store(store: Path) -> str:
+    """What a command that is advised needs besides, to work on the store that was named."""
+    return "" if store == DEFAULT_STORE else f" --store {shlex.quote(str(store))}"
 
 
 def acting(who: str) -> str:

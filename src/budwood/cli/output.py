@@ -2,6 +2,8 @@
 
 import json
 import re
+import shutil
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -19,6 +21,14 @@ def print_json(value: Mapping[str, Any] | Sequence[Any]) -> None:
 def for_terminal(text: str) -> str:
     """Make a stranger's text safe to show: control characters, which steer a terminal, and half characters are spelled out."""
     return _UNSAFE.sub(lambda found: repr(found[0])[1:-1], text)
+
+
+def print_indented(text: str) -> None:
+    """Print a line under a title; on a terminal it is broken at its width, in a pipe it stays one line."""
+    width = shutil.get_terminal_size(fallback=(0, 0)).columns
+    if width > 40 and len(text) + 2 > width:
+        text = textwrap.fill(text, width - 2, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
+    typer.echo(textwrap.indent(text, "  "))
 
 
 def print_pairs(pairs: Sequence[tuple[str, str]]) -> None:

@@ -42,4 +42,4 @@ def register(app: typer.Typer) -> None:
             if did:
                 typer.echo(f"  {rule['name']}: {did}")
         typer.echo(f"\nData card: {folder / 'card.md'}\nRejected:  {folder / 'rejected.jsonl'}")
-        print_next(f"budwood train {recipe} --store {store}")
+        print_next(f"budwood train {recipe} --store {store}", f"budwood data why FILE:LINE {short(digest)} --store {store}")

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 PLACES = (*SPLITS, REJECTED)
 OUT = PLACES.index(REJECTED)
 NO_RULE = 0
+PLAIN = ("role", "content", "train")
 STEP = 20_000
 """Rows between two signs of life."""
 _ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), sort_keys=True)
@@ -119,21 +120,27 @@ def read_columns(store: Store, snapshot: Digest, names: Names, *, report: Report
 def _texts(value: Mapping[str, Any]) -> tuple[int, int]:
     """Hash what a row asks, and all that it says; which answers are learnt is no part of either."""
     if "raw" in value:
-        raw = _hash(value["raw"].encode("utf-8", "surrogatepass"), b"raw")
+        raw = _hash(f"raw {value['raw']}")
         return raw, raw
-    messages = [{key: held for key, held in message.items() if key != "train"} for message in value["messages"]]
-    asked = _encoded([value.get("tools", ()), messages[:-1]])
-    return _hash(asked, b"asked"), _hash(asked + _encoded(messages[-1:]), b"said")
+    *before, last = map(_text, value["messages"])
+    tools = value.get("tools")
+    asked = "".join([_ENCODER.encode(tools) if tools else "", *before])
+    return _hash(f"asked {asked}"), _hash(f"said {asked}{last}")
+
+
+def _text(message: Mapping[str, Any]) -> str:
+    """A message as a text of its own: no two different ones, laid end to end, read alike."""
+    role, content = message["role"], message["content"]
+    text = f"{len(role)} {role} {len(content)} {content}"
+    rest = {key: held for key, held in message.items() if key not in PLAIN} if len(message) > 2 else None
+    return text + _ENCODER.encode(rest) if rest else text
 
 
 def _beside(value: Mapping[str, Any]) -> int:
-    learnt = [message.get("train", True) for message in value["messages"]]
-    return _hash(_encoded([value["slices"], learnt]), b"beside")
+    kept = [place for place, message in enumerate(value["messages"]) if message.get("train") is False]
+    slices = value["slices"]
+    return _hash(_ENCODER.encode([slices, kept])) if slices or kept else 0
 
 
-def _encoded(value: object) -> bytes:
-    return _ENCODER.encode(value).encode("utf-8", "surrogatepass")
-
-
-def _hash(data: bytes, purpose: bytes) -> int:
-    return int.from_bytes(blake2b(data, digest_size=8, person=purpose).digest(), "little")
+def _hash(text: str) -> int:
+    return int.from_bytes(blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "little")

@@ -45,9 +45,10 @@ class Declared:
 
 def compare_declared(before: Mapping[str, Any], after: Mapping[str, Any]) -> Declared:
     """Compare the bodies of two snapshots."""
+    names = dict.fromkeys([*COUNTS, *before["counts"], *after["counts"]])
     settings = [{"name": body["name"], "onto": body["onto"]} | body["settings"] for body in (before, after)]
     return Declared(
-        counts=[Change(name, before["counts"].get(name), after["counts"].get(name)) for name in COUNTS],
+        counts=[Change(name, before["counts"].get(name), after["counts"].get(name)) for name in names],
         sources=list(_sources(before["sources"], after["sources"])),
         rules=list(_rules(before["rules"], after["rules"])),
         effects=list(_effects(before["rules"], after["rules"])),
@@ -97,5 +98,6 @@ def _values(path: str, before: Any, after: Any) -> Iterator[Change]:
     if isinstance(before, Mapping) and isinstance(after, Mapping):
         for key in dict.fromkeys([*before, *after]):
             yield from _values(f"{path}.{key}".lstrip("."), before.get(key), after.get(key))
-    elif before != after:
+    # A key that older snapshots lack says no more than an empty one.
+    elif before != after and not (before in (None, "") and after in (None, "")):
         yield Change(path, before, after)

@@ -4,7 +4,7 @@
     diff.kinds["moved"].count
     diff.kinds["moved"].rows[0]        # {"row_id": …, "file": …, "line": …, "before": {…}, "after": {…}}
 
-A row may be of several kinds: one that moved may also have changed. Memory is some 150 bytes a row of both together.
+A row may be of several kinds: one that moved may also have changed. Memory is some 120 bytes a row of both together.
 """
 
 from collections.abc import Mapping, Sequence

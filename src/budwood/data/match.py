@@ -33,7 +33,7 @@ class Pairs:
 def match(before: Columns, after: Columns) -> Pairs:
     """Pair the rows of two snapshots.
 
-    Cost: sorts three times what is left to pair; memory some 60 bytes a row at the highest.
+    Cost: sorts three times what is left to pair; memory some 80 bytes a row at the highest.
     """
     import numpy
 

@@ -34,6 +34,7 @@ class Placing:
         row: id of the row there.
         itself: whether that one says what the row itself says, or only a row of its group.
         earlier: why that one lay where it lay.
+        never_test: whether its source says that its rows are never test.
     """
 
     why: Why
@@ -43,9 +44,12 @@ class Placing:
     row: str = ""
     itself: bool = False
     earlier: "Placing | None" = None
+    never_test: bool = False
 
     def sentence(self) -> str:
         by_hash = f"by the keyed hash of its group (split_seed {self.seed})"
+        if self.never_test:
+            by_hash += "; its source is never test"
         onto = short(self.snapshot)
         match self.why:
             case "published":
@@ -79,19 +83,19 @@ def why_placed(store: Store, snapshot: Digest, row: KeptRow) -> Placing:
     """
     body = store.manifest(snapshot).body
     seed = int(body["settings"]["split_seed"])
-    published = {source["sha256"] for source in body["sources"] if source["split"] == "test"}
-    if row.sha256 in published:
+    declared = {source["sha256"]: source["split"] for source in body["sources"]}[row.sha256]
+    if declared == "test":
         return Placing("published", row.split, seed)
     onto = Digest(body["onto"])
     if not onto:
-        return Placing("hashed", row.split, seed)
+        return Placing("hashed", row.split, seed, never_test=declared == "train")
     if store.tombstone_of(onto) is not None:
         return Placing("unknown", row.split, seed, onto)
     own = _key(row)
     keys = {own} | {_key(member) for member in members(store, snapshot, row)}
     found = _in_earlier(store, onto, row.group, own, keys)
     if found is None:
-        return Placing("new", row.split, seed, onto)
+        return Placing("new", row.split, seed, onto, never_test=declared == "train")
     earlier = why_placed(store, onto, found)
     return Placing("inherited", row.split, seed, onto, found.row_id, _key(found) == own, earlier)
 

@@ -9,13 +9,13 @@ are found and told too.
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain, islice
 from typing import Any
 
 from budwood.data.placing import Placing, members, said, why_placed
-from budwood.data.rows import KeptRow, RejectedRow, kept_rows, rejected_rows
+from budwood.data.rows import KeptRow, RejectedRow, Touched, kept_rows, rejected_rows
 from budwood.data.trained import Use, trained_on
 from budwood.errors import DataError, StoreError
 from budwood.identity import Digest, short
@@ -44,7 +44,10 @@ class Wanted:
     def means(self, row: AnyRow) -> bool:
         if self.prefix:
             return row.row_id.startswith(self.prefix)
-        return row.line == self.line and (row.file == self.file or row.file.endswith("/" + self.file))
+        if row.line != self.line:
+            return False
+        # As the recipe has it, or more or less of its path.
+        return row.file == self.file or row.file.endswith(f"/{self.file}") or self.file.endswith(f"/{row.file}")
 
     def __str__(self) -> str:
         return f"with an id that begins with {self.prefix}" if self.prefix else f"from {self.file} line {self.line:,}"
@@ -60,9 +63,10 @@ class Story:
         source: what the snapshot says of its source.
         rules: name → version and options, of the rules that touched or rejected it.
         placing: why it lies in its split; None for a rejected row.
+        grouped_by: the column by which rows are grouped besides.
         others: other rows of its group.
         neighbours: the first of them.
-        compared: the rows that its own reasons name, and in a conflict those that are out with it.
+        compared: the rows that its own reasons name, and in a conflict those that are out with it, each with its snapshot.
         fell: rule → rows that were rejected for its sake.
         fallen: the first of them.
         uses: what was trained on the snapshot.
@@ -73,9 +77,10 @@ class Story:
     source: Mapping[str, Any]
     rules: Mapping[str, Mapping[str, Any]]
     placing: Placing | None
+    grouped_by: str
     others: int
     neighbours: tuple[KeptRow, ...]
-    compared: tuple[AnyRow, ...]
+    compared: tuple[tuple[Digest, AnyRow], ...]
     fell: Mapping[str, int]
     fallen: tuple[RejectedRow, ...]
     uses: tuple[Use, ...]
@@ -89,7 +94,7 @@ class Story:
             "rules": {name: dict(rule) for name, rule in self.rules.items()},
             "placing": self.placing.as_dict() if self.placing else None,
             "group": {"others": self.others, "rows": [pointer(one) for one in self.neighbours]},
-            "compared": [pointer(one) for one in self.compared],
+            "compared": [{"snapshot": digest} | pointer(one) for digest, one in self.compared],
             "rejected_for_it": {"by": dict(self.fell), "rows": [pointer(one) for one in self.fallen]},
             "uses": [use.as_dict() for use in self.uses],
         }
@@ -132,19 +137,20 @@ def tell(store: Store, snapshot: Digest, row: AnyRow) -> Story:
     body = store.manifest(snapshot).body
     kept = isinstance(row, KeptRow)
     group = _Group(store, snapshot, row) if isinstance(row, KeptRow) else None
-    fallen = _fallen(store, snapshot, row) if kept else []
-    names = [touch.rule for touch in row.touched] if isinstance(row, KeptRow) else [row.rule]
+    fell, fallen = _fallen(store, snapshot, row) if kept else (Counter[str](), ())
+    names = {touch.rule for touch in touches(row)} | ({row.rule} if isinstance(row, RejectedRow) else set())
     return Story(
         snapshot=snapshot,
         row=row,
         source=next((one for one in body["sources"] if one["sha256"] == row.sha256), {}),
         rules={rule["name"]: rule for rule in body["rules"] if rule["name"] in names},
         placing=why_placed(store, snapshot, row) if isinstance(row, KeptRow) else None,
+        grouped_by=str(body["groups"]["by"]),
         others=group.others if group else 0,
         neighbours=group.first if group else (),
-        compared=tuple(_compared(store, snapshot, row)),
-        fell=dict(Counter(one.rule for one in fallen).most_common()),
-        fallen=tuple(fallen[:NEIGHBOURS]),
+        compared=tuple(_compared(store, snapshot, body["onto"], row)),
+        fell=dict(fell.most_common()),
+        fallen=tuple(fallen),
         uses=tuple(trained_on(store, snapshot)),
     )
 
@@ -162,6 +168,13 @@ def only(store: Store, snapshot: Digest, wanted: Wanted, *, limit: int) -> list[
             mend="`budwood data list` lists other snapshots; files are named as in the recipe.",
         )
     return found
+
+
+def touches(row: AnyRow) -> tuple[Touched, ...]:
+    """What rules did to a row; a rejected one tells it only where a selection left it out, which had been kept before."""
+    if isinstance(row, KeptRow):
+        return row.touched
+    return tuple(Touched(one["rule"], one["kind"], one["reason"]) for one in row.value.get("touched", ()))
 
 
 def place(row: AnyRow) -> str:
@@ -183,20 +196,31 @@ class _Group:
         self.others = len(self.first) + sum(1 for _ in others)
 
 
-def _fallen(store: Store, snapshot: Digest, row: AnyRow) -> list[RejectedRow]:
-    """Read the rows that were rejected for a row's sake: their reasons name it."""
+def _fallen(store: Store, snapshot: Digest, row: AnyRow) -> tuple[Counter[str], list[RejectedRow]]:
+    """Count the rows that were rejected for a row's sake, whose reasons name it, by rule; and read the first of them."""
     name = f"row {row.row_id}"
     sign = name.encode()
-    return [one for one in rejected_rows(store, snapshot, worth=lambda line: sign in line) if name in one.reason]
+    counts: Counter[str] = Counter()
+    first: list[RejectedRow] = []
+    for one in rejected_rows(store, snapshot, worth=lambda line: sign in line):
+        if name in one.reason:
+            counts[one.rule] += 1
+            first += [one] if len(first) < NEIGHBOURS else []
+    return counts, first
 
 
-def _compared(store: Store, snapshot: Digest, row: AnyRow) -> Iterator[AnyRow]:
-    """Read the rows that the reasons of a row name."""
-    reasons: Sequence[str] = [touch.reason for touch in row.touched] if isinstance(row, KeptRow) else [row.reason]
+def _compared(store: Store, snapshot: Digest, onto: str, row: AnyRow) -> Iterator[tuple[Digest, AnyRow]]:
+    """Read the rows that the reasons of a row name, each with its snapshot: the earlier one where this one lacks it."""
+    reasons = [*([row.reason] if isinstance(row, RejectedRow) else []), *(touch.reason for touch in touches(row))]
     for named in dict.fromkeys(name for reason in reasons for name in _NAMED.findall(reason)):
-        yield from matches(store, snapshot, Wanted(prefix=named))
+        wanted = Wanted(prefix=named)
+        here = next(matches(store, snapshot, wanted), None)
+        if here is not None:
+            yield snapshot, here
+        elif onto and store.exists(onto):
+            yield from ((Digest(onto), one) for one in matches(store, Digest(onto), wanted))
     if isinstance(row, RejectedRow) and row.rule == CONFLICT:
-        yield from islice(_rivals(store, snapshot, row), NEIGHBOURS)
+        yield from ((snapshot, one) for one in islice(_rivals(store, snapshot, row), NEIGHBOURS))
 
 
 def _rivals(store: Store, snapshot: Digest, row: RejectedRow) -> Iterator[RejectedRow]:

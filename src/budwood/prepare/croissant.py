@@ -199,7 +199,7 @@ def _splits() -> dict[str, Any]:
 
 def _record_set(file: str, body: Mapping[str, Any]) -> dict[str, Any]:
     stem = file.removesuffix(".jsonl")
-    fields = _rejected_fields() if stem == "rejected" else _kept_fields(body)
+    fields = _rejected_fields(body) if stem == "rejected" else _kept_fields(body)
     rows = body["counts"][stem]
     return {
         "@type": "cr:RecordSet",
@@ -226,12 +226,17 @@ def _kept_fields(body: Mapping[str, Any]) -> Iterator[_Field]:
     yield _TOUCHED
 
 
-def _rejected_fields() -> Iterator[_Field]:
+def _rejected_fields(body: Mapping[str, Any]) -> Iterator[_Field]:
     yield from (_ROW_ID, _SOURCE)
     yield _Field("rule", "sc:Text", "Rule that rejected the row")
     yield _Field("reason", "sc:Text", "Why")
     yield _Field("raw", "sc:Text", "Text of a record that could not be read, redacted; absent otherwise")
-    yield from (_REDACTED, _TOOLS)
+    if "selection" not in body:
+        yield from (_REDACTED, _TOOLS)
+        return
+    # Rows that a selection left out stand there as they were when they were kept.
+    given = ("row_id", "source")
+    yield from (field for field in _kept_fields(body) if field.key not in given)
 
 
 def _field(field: _Field, above: str, path: str, file: str) -> dict[str, Any]:

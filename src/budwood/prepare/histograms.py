@@ -49,10 +49,14 @@ class Sizes(NamedTuple):
 
 def measure(messages: Sequence[Message]) -> Sizes:
     *before, last = messages
-    prompt = sum(len(text) for message in before for text in message.texts)
-    answer = sum(map(len, last.texts))
+    prompt = sum(map(_length, before))
+    answer = _length(last)
     plain = last.role == "assistant" and not last.calls and answer <= LONGEST_LABEL
     return Sizes(prompt, answer, last.content if plain else None)
+
+
+def _length(message: Message) -> int:
+    return sum(map(len, message.texts)) if message.calls or message.name else len(message.content)
 
 
 class Histograms:
@@ -64,20 +68,23 @@ class Histograms:
 
     def __init__(self, labels: Iterable[str] = ()) -> None:
         self._declared = frozenset(labels)
-        self._bins = {measured: {split: Counter[int]() for split in SPLITS} for measured in MEASURES}
+        self._bins = {split: {measured: [0] * (len(EDGES) + 1) for measured in MEASURES} for split in SPLITS}
         self._labels = {split: Counter[str]() for split in SPLITS}
         self._known: set[str] = set()
         self._open = False
 
     def add(self, split: Split, sizes: Sizes, tokens: int | None = None) -> None:
         """Count one row; `tokens` is its length after the template, where that was measured."""
-        self._bins["prompt_characters"][split][bisect_right(EDGES, sizes.prompt)] += 1
-        self._bins["answer_characters"][split][bisect_right(EDGES, sizes.answer)] += 1
+        bins = self._bins[split]
+        bins["prompt_characters"][bisect_right(EDGES, sizes.prompt)] += 1
+        bins["answer_characters"][bisect_right(EDGES, sizes.answer)] += 1
         if tokens is not None:
-            self._bins["tokens"][split][bisect_right(EDGES, tokens)] += 1
+            bins["tokens"][bisect_right(EDGES, tokens)] += 1
+        if self._open:
+            return
         if sizes.label is None:
             self._give_up()
-        elif not self._open:
+        else:
             self._labels[split][sizes.label] += 1
             self._known.add(sizes.label)
             self._give_up_on_many()
@@ -110,9 +117,9 @@ class Histograms:
 
     def merge(self, other: "Histograms") -> None:
         """Add what another has counted."""
-        for measured, splits in other._bins.items():
-            for split, bins in splits.items():
-                self._bins[measured][split].update(bins)
+        for split, measures in other._bins.items():
+            for measured, bins in measures.items():
+                self._bins[split][measured] = [one + more for one, more in zip(self._bins[split][measured], bins, strict=True)]
         if other._open:
             self._give_up()
         if not self._open:
@@ -128,8 +135,7 @@ class Histograms:
         where answers are no closed set.
         """
         lengths = {
-            measured: {split: bins for split, counted in splits.items() if (bins := _run(counted))}
-            for measured, splits in self._bins.items()
+            measured: {split: bins for split in SPLITS if (bins := _run(self._bins[split][measured]))} for measured in MEASURES
         }
         return {measured: splits for measured, splits in lengths.items() if splits} | {"labels": self._label_body()}
 
@@ -159,8 +165,7 @@ class Histograms:
             self._give_up()
 
 
-def _run(counted: Counter[int]) -> list[list[int]]:
-    """List bins by their lower ends, empty ones between others included."""
-    if not counted:
-        return []
-    return [[EDGES[place - 1], counted[place]] for place in range(min(counted), max(counted) + 1)]
+def _run(counted: Sequence[int]) -> list[list[int]]:
+    """List bins by their lower ends, from the first that has rows to the last; each stands one place behind its edge."""
+    full = [place for place, rows in enumerate(counted) if rows]
+    return [[EDGES[place - 1], counted[place]] for place in range(full[0], full[-1] + 1)] if full else []

@@ -37,7 +37,7 @@ def warning(sources: Sequence[Mapping[str, Any]]) -> str:
 
 def limits(body: Mapping[str, Any]) -> Iterator[str]:
     """List what the checks behind a snapshot do not find."""
-    rules = {rule["name"] for rule in body["rules"]}
+    rules = {rule["name"] for rule in body["rules"] if _at_work(rule["options"])}
     settings = body["settings"]
     yield "Whether an answer is right was not checked: rules judge form, not truth."
     yield (
@@ -47,16 +47,23 @@ def limits(body: Mapping[str, Any]) -> Iterator[str]:
     yield "Conflicts are found where prompts are equal after normalisation; rephrased questions with other answers stay."
     if not settings.get("labels"):
         yield "Answers were held to no list of allowed labels."
+    if not body.get("benchmarks"):
+        yield "Rows were compared with no published benchmark but those among the sources."
     if not body["lengths"]:
         yield "Lengths in tokens were not measured: some rows may not fit the base's context."
     yield from (said for rule, said in _UNTOUCHED.items() if rule not in rules)
     yield "Who and what the rows stand for, and whom they leave out, is not measured."
 
 
+def _at_work(options: Mapping[str, Any]) -> bool:
+    """Whether a rule looks for anything: it may be switched off, or have no terms or kinds to look for."""
+    return options.get("action") != "off" and options.get("terms") != 0 and options.get("kinds") != []
+
+
 def personal_data(rules: Sequence[Mapping[str, Any]]) -> str:
     """Say what was done about personal data."""
     rule = next((rule for rule in rules if rule["name"] == "pii"), None)
-    if rule is None:
+    if rule is None or not rule["options"]["kinds"]:
         return "Kept rows were not looked through for personal data. Rejected rows are redacted."
     kinds = [WORDS[kind][1] for kind in rule["options"]["kinds"]]
     listed = f"{', '.join(kinds[:-1])} and {kinds[-1]}" if len(kinds) > 1 else kinds[0]

@@ -153,7 +153,7 @@ def training_rows(
     if not wanted:
         raise StoreError(
             f"Snapshot {short(snapshot)}… has no row {row_id!r}.",
-            mend="Rejected rows are in its rejected.jsonl, with the reason.",
+            mend="`budwood data why` finds rejected rows too, with the reason.",
         )
     return wanted[:limit]
 

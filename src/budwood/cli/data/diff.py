@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from budwood.cli.display import display
-from budwood.cli.options import DEFAULT_STORE, JsonOption, StoreOption, open_here
-from budwood.cli.output import for_terminal, print_json, print_next, print_table
+from budwood.cli.options import DEFAULT_STORE, JsonOption, StoreOption, on_store, open_here
+from budwood.cli.output import for_terminal, print_indented, print_json, print_next, print_table
 from budwood.identity import short
 
 if TYPE_CHECKING:
@@ -25,8 +25,8 @@ def register(app: typer.Typer) -> None:
         epilog="Example: budwood data diff 27560a4b support --rows 3",
     )
     def diff(
-        before: Annotated[str, typer.Argument(help="a snapshot, as for `why`")],
-        after: Annotated[str, typer.Argument(help="another")],
+        before: Annotated[str, typer.Argument(help="a snapshot: its name (the newest), first digits, or a release of it")],
+        after: Annotated[str, typer.Argument(help="another snapshot")],
         rows: Annotated[int, typer.Option("--rows", min=0, help="rows of each kind to name")] = 0,
         store: StoreOption = DEFAULT_STORE,
         as_json: JsonOption = False,
@@ -45,10 +45,10 @@ def register(app: typer.Typer) -> None:
         if as_json:
             print_json(found.as_dict())
         else:
-            _print(found)
+            _print(found, on_store(store))
 
 
-def _print(diff: "Diff") -> None:
+def _print(diff: "Diff", rest: str) -> None:
     typer.echo(f"Snapshot {short(diff.before)} → {short(diff.after)}")
     if diff.before == diff.after:
         typer.echo("They are one and the same.")
@@ -65,10 +65,10 @@ def _print(diff: "Diff") -> None:
     _print_rows(diff.kinds)
     first = next((row for name, kind in diff.kinds.items() if name != "unchanged" for row in kind.rows), None)
     if first is None:
-        print_next(f"budwood data diff {short(diff.before)} {short(diff.after)} --rows 5")
+        print_next(f"budwood data diff {short(diff.before)} {short(diff.after)} --rows 5{rest}")
     else:
         side = "after" if "after" in first else "before"
-        print_next(f"budwood data why {first[side]['row_id']} {short(getattr(diff, side))}")
+        print_next(f"budwood data why {first[side]['row_id']} {short(getattr(diff, side))}{rest}")
 
 
 def _print_kinds(kinds: "Mapping[str, Kind]") -> None:
@@ -96,7 +96,7 @@ def _print_changes(title: str, changes: "Sequence[Change]") -> None:
         return
     typer.echo(f"\n{title}")
     for one in changes:
-        typer.echo(f"  {for_terminal(one.what)}: {for_terminal(_value(one.before))} → {for_terminal(_value(one.after))}")
+        print_indented(for_terminal(f"{one.what}: {_value(one.before)} → {_value(one.after)}"))
 
 
 def _print_rows(kinds: "Mapping[str, Kind]") -> None:
@@ -120,7 +120,9 @@ def _place(side: Mapping[str, Any]) -> str:
 
 
 def _most(counts: Mapping[str, int]) -> str:
-    return ", ".join(f"{count:,} {what}" for what, count in counts.items())
+    """Count rows by place; that they went to or came from the rejected ones is said already."""
+    places = {what.removesuffix(" → rejected").removeprefix("rejected → "): count for what, count in counts.items()}
+    return ", ".join(f"{count:,} {what}" for what, count in places.items())
 
 
 def _aligned(rows: Sequence[tuple[str, ...]], *columns: int) -> list[tuple[str, ...]]:

@@ -1,11 +1,12 @@
 """`budwood data list`: the snapshots of the store."""
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from budwood.cli.options import DEFAULT_STORE, JsonOption, StoreOption, open_here
-from budwood.cli.output import print_json, print_next, print_table
+from budwood.cli.options import DEFAULT_STORE, JsonOption, StoreOption, on_store, open_here
+from budwood.cli.output import for_terminal, print_json, print_next
 from budwood.identity import short
 
 if TYPE_CHECKING:
@@ -29,25 +30,36 @@ def register(app: typer.Typer) -> None:
             return
         if not found:
             typer.echo(f"No snapshots{f' of {name}' if name else ''} in {store} yet.")
-            print_next("budwood prepare RECIPE.toml")
+            print_next(f"budwood prepare RECIPE.toml{on_store(store)}")
             return
-        head = ("digest", "name", "made (UTC)", "kept", "rejected", "splits", "runs", "onto")
-        print_table(head, [_row(one, sum(use.kind == "run" for use in one.uses(opened))) for one in found])
+        width = max(len(one.name) for one in found)
+        for one in found:
+            runs = sum(use.kind == "run" for use in one.uses(opened))
+            for line in _lines(one, runs, width):
+                typer.echo(for_terminal(line))
         here = [one for one in found if not one.removed]
         if here:
             newest = short(here[-1].digest)
-            other = f"budwood data diff {short(here[-2].digest)} {newest}" if len(here) > 1 else ""
-            print_next(*filter(None, [f"budwood data why FILE:LINE {newest}", other]))
+            why = f"budwood data why FILE:LINE {newest}{on_store(store)}"
+            diff = f"budwood data diff {short(here[-2].digest)} {newest}{on_store(store)}" if len(here) > 1 else ""
+            print_next(*filter(None, [why, diff]))
 
 
-def _row(one: "Listed", runs: int) -> tuple[str, ...]:
-    at = one.at[:16].replace("T", " ")
+def _lines(one: "Listed", runs: int, width: int) -> Iterator[str]:
+    yield f"  {short(one.digest)}  {one.name:<{width}}  {one.at[:16].replace('T', ' ')}  " + _runs(one, runs)
     if one.removed:
-        return (short(one.digest), "(removed)", at, "", "", "", "", one.removed)
+        return
     counts = one.body["counts"]
-    splits = " / ".join(f"{counts[split]:,}" for split in ("train", "validation", "test"))
-    onto = short(one.body["onto"])[:8] if one.body["onto"] else ""
-    return (short(one.digest), one.name, at, f"{counts['kept']:,}", f"{counts['rejected']:,}", splits, str(runs), onto)
+    splits = ", ".join(f"{counts[split]:,} {split}" for split in ("train", "validation", "test"))
+    yield f"{'':16}{counts['kept']:,} kept: {splits}; {counts['rejected']:,} rejected"
+    if one.body["onto"]:
+        yield f"{'':16}built on {short(one.body['onto'])}"
+
+
+def _runs(one: "Listed", runs: int) -> str:
+    if one.removed:
+        return f"removed: {one.removed}"
+    return f"{runs:,} run{'s' if runs != 1 else ''}" if runs else "not trained on"
 
 
 def _as_dict(one: "Listed") -> dict[str, Any]:

@@ -5,13 +5,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from budwood.cli.options import DEFAULT_STORE, JsonOption, StoreOption, open_here
-from budwood.cli.output import for_terminal, print_json, print_next, print_pairs, print_table
+from budwood.cli.options import DEFAULT_STORE, JsonOption, StoreOption, on_store, open_here
+from budwood.cli.output import for_terminal, print_indented, print_json, print_next, print_pairs, print_table
 from budwood.identity import short
 
 if TYPE_CHECKING:
     from budwood.data.why import AnyRow, Story
 
+MANY = 300_000
+"""Rows from which looking takes more than a second."""
 LISTED = 20
 """Rows that are listed where several are meant."""
 LONGEST = 300
@@ -19,7 +21,6 @@ LONGEST = 300
 SnapshotArgument = Annotated[
     str,
     typer.Argument(
-        metavar="[SNAPSHOT]",
         help="a name (its newest), first digits of a digest, or a release such as support@production; default: the newest",
         show_default=False,
     ),
@@ -45,24 +46,26 @@ def register(app: typer.Typer) -> None:
         wanted = read_wanted(row)
         opened = open_here(store)
         digest = find_snapshot(opened, snapshot)
+        rows = opened.manifest(digest).body["counts"]["read"]
+        if rows >= MANY:
+            typer.echo(f"Looking through {rows:,} rows of snapshot {short(digest)}", err=True)
         found = only(opened, digest, wanted, limit=LISTED + 1)
         story = tell(opened, digest, found[0]) if len(found) == 1 else None
         if as_json:
-            rows = [pointer(one) for one in found]
-            print_json({"snapshot": digest, "matches": rows, "story": story.as_dict() if story else None})
+            print_json({"snapshot": digest, "matches": list(map(pointer, found)), "story": story.as_dict() if story else None})
         elif story:
             _print(story, str(opened.manifest(digest).body["name"]))
         else:
-            _print_choice(found, snapshot)
+            _print_choice(found, f" {snapshot}".rstrip() + on_store(store))
 
 
-def _print_choice(found: "list[AnyRow]", snapshot: str) -> None:
+def _print_choice(found: "list[AnyRow]", rest: str) -> None:
     from budwood.data.why import place
 
     typer.echo(f"{'More than ' if len(found) > LISTED else ''}{min(len(found), LISTED)} rows are meant:")
     rows = [(one.row_id, place(one), for_terminal(f"{one.file} line {one.line:,}")) for one in found[:LISTED]]
     print_table(("row", "place", "from"), rows)
-    print_next(f"budwood data why {found[0].row_id} {snapshot}".rstrip())
+    print_next(f"budwood data why {found[0].row_id}{rest}")
 
 
 def _print(story: "Story", name: str) -> None:
@@ -75,7 +78,7 @@ def _print(story: "Story", name: str) -> None:
     for title, lines in _chapters(story):
         typer.echo(f"\n{title}")
         for line in lines:
-            typer.echo(f"  {for_terminal(line)}")
+            print_indented(for_terminal(line))
     _print_text(row)
 
 
@@ -88,6 +91,7 @@ def _facts(story: "Story") -> Iterator[tuple[str, str]]:
     yield "sha256", f"{row.sha256[:16]}… of that file"
     yield "origin", str(source.get("origin", ""))
     if isinstance(row, KeptRow):
+        yield "group", row.group
         yield "tokens", f"{row.tokens:,}" if row.tokens is not None else "not measured"
         yield "weight", f"{row.value['weight']:g}"
         yield "columns", ", ".join(f"{key} = {value}" for key, value in row.value["slices"].items())
@@ -95,21 +99,25 @@ def _facts(story: "Story") -> Iterator[tuple[str, str]]:
 
 def _chapters(story: "Story") -> Iterator[tuple[str, list[str]]]:
     from budwood.data.rows import KeptRow
+    from budwood.data.why import touches
 
     row = story.row
+    touched = [f"{_rule(story, one.rule)}: {one.kind}, {one.reason}" for one in touches(row)]
     if isinstance(row, KeptRow):
-        touched = [f"{_rule(story, one.rule)}: {one.kind}, {one.reason}" for one in row.touched]
         yield "What rules did to it:", touched or ["nothing"]
     else:
         yield "Rejected by:", [f"{_rule(story, row.rule)}: {row.reason}"]
+        if touched:
+            yield "What rules did to it before:", touched
     if story.compared:
-        yield "The rows that this speaks of:", [_pointed(one) for one in story.compared]
+        yield "The rows that this speaks of:", [_pointed(one, "" if at == story.snapshot else at) for at, one in story.compared]
     if isinstance(row, KeptRow) and story.placing:
         yield f"Why {row.split}:", [story.placing.sentence()]
         others = f"{story.others:,} other row{'s' if story.others != 1 else ''}, all in {row.split}"
         more = story.others - len(story.neighbours)
         listed = [*map(_pointed, story.neighbours), *([f"… and {more:,} more"] if more else [])]
-        yield f"Its group {row.group}: {others if story.others else 'no other row'}", listed
+        by = f', the same "{story.grouped_by}"' if story.grouped_by else ""
+        yield f"Its group (near-duplicates, the same prompt{by}): {others if story.others else 'no other row'}", listed
     if story.fell:
         by = ", ".join(f"{count:,} by {rule}" for rule, count in story.fell.items())
         more = sum(story.fell.values()) - len(story.fallen)
@@ -146,11 +154,12 @@ def _uses(story: "Story") -> Iterator[tuple[str, list[str]]]:
     yield titles[where] if lines else "Nothing was trained on this snapshot yet.", lines
 
 
-def _pointed(row: "AnyRow") -> str:
+def _pointed(row: "AnyRow", snapshot: str = "") -> str:
     from budwood.data.rows import RejectedRow
 
     why = f": {row.rule}, {row.reason}" if isinstance(row, RejectedRow) else f" ({row.split})"
-    return f"row {row.row_id}, {row.file} line {row.line:,}{why}"
+    where = f", in snapshot {short(snapshot)}" if snapshot else ""
+    return f"row {row.row_id}, {row.file} line {row.line:,}{where}{why}"
 
 
 def _print_text(row: "AnyRow") -> None:
