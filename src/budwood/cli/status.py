@@ -80,8 +80,8 @@ def _summary(store: "Store", report: str | None) -> str:
     if body is None:
         return f"report {gone}"
     value = body["metrics"].get(body["primary"])
-    gone = int(body.get("forgets", {}).get("cases", 0))
-    less = f", without {gone:,} case{'s' if gone > 1 else ''} removed on request" if gone else ""
+    removed = int(body.get("forgets", {}).get("cases", 0))
+    less = f", without {removed:,} case{'s' if removed > 1 else ''} removed on request" if removed else ""
     return f"{body['primary']} {value:.3f}{less}" if value is not None else str(body["primary"])
 
 
