@@ -40,7 +40,9 @@ def _digest(path: Path) -> Digest | None:
 
 def prepared(job: Job) -> Digest | None:
     """The snapshot of this very recipe and these very files, if it has been made, fresh or onto an earlier one."""
-    for onto in (None, *_snapshots(job)):
+    snapshots = _snapshots(job)
+    # What was prepared onto one that lost rows since, and what was prepared onto that which took its place.
+    for onto in dict.fromkeys((None, *snapshots, *map(job.store.current, snapshots))):
         done = job.store.done(prepare_key(job, onto))
         if done is not None:
             return done

@@ -21,7 +21,7 @@ def memory() -> Iterator[Path]:
         yield Path(folder)
 
 
-@pytest.mark.parametrize("stride", [7, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("stride", [17, pytest.param(1, marks=pytest.mark.slow)])
 def test_a_removal_that_is_killed_is_whole_or_named_and_finished(memory: Path, stride: int) -> None:
     command = [sys.executable, str(SCRIPT), str(memory), str(stride)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=500, check=False)

@@ -1,5 +1,6 @@
 """What is looked for: how it is read, and what it fits."""
 
+import json
 from typing import Any
 
 import pytest
@@ -77,7 +78,23 @@ def test_what_would_fit_nothing_or_everything_is_refused(looked_for: dict[str, l
 @given(st.text(), st.text(min_size=1), st.text())
 def test_a_text_is_found_wherever_it_stands(before: str, text: str, after: str) -> None:
     if normalise(text) and normalise(text) in normalise(f"{before} {text} {after}"):
-        assert make_wanted(texts=[text]).in_row(row(messages=[{"role": "user", "content": f"{before} {text} {after}"}]))
+        wanted = make_wanted(texts=[text])
+        said = row(messages=[{"role": "user", "content": f"{before} {text} {after}"}])
+        assert wanted.in_row(said)
+        assert all(wanted.may_hold(json.dumps(said, ensure_ascii=ascii_only).encode()) for ascii_only in (True, False))
+
+
+@given(
+    st.text(alphabet='aB\u0301\u00e9\u017f \n\t\\"x1', max_size=12),
+    st.text(alphabet='aB\u0301\u00e9s x1"\\', min_size=1, max_size=4),
+)
+def test_a_line_that_is_passed_over_holds_nothing(said: str, text: str) -> None:
+    if not normalise(text):
+        return
+    wanted = make_wanted(texts=[text])
+    stored = row(messages=[{"role": "user", "content": said}], slices={"n": 1.5, "a1": said})
+    line = json.dumps(stored, ensure_ascii=False, separators=(",", ":")).encode()
+    assert wanted.may_hold(line) or not wanted.in_row(stored)
 
 
 def test_rows_that_say_the_same_have_one_key_whatever_else_is_known_of_them() -> None:

@@ -190,14 +190,15 @@ def _print_done(store: "Store", done: "Forgotten", place: Path) -> None:
     if done.finished:
         typer.echo(f"{_count(done.finished, 'removal')} that had been cut short finished.")
     _print_found(store, done.found)
-    if not done.replaced and not done.offered:
+    if done.found.is_empty:
         return
-    typer.echo("")
     rows = [
         (store_kind(store, old), short(old), short(new) if new else "nothing: no case is left")
         for old, new in done.replaced.items()
     ]
-    print_table(("removed", "digest", "in its place"), rows)
+    if rows:
+        typer.echo("")
+        print_table(("removed", "digest", "in its place"), rows)
     names = {row.digest: f"{row.name}@{row.version}" for row in store.releases()}
     again = "then run this again: it removes the old one"
     for old, new in done.offered.items():
