@@ -35,7 +35,15 @@ def store(tmp_path: Path) -> Store:
     with opened.draft("snapshot") as draft:
         for split, rows in splits.items():
             (draft.folder / f"{split}.jsonl").write_text("".join(json.dumps(one) + "\n" for one in rows))
-        body = {"name": "support", "counts": COUNTS, "rules": [], "sources": [], "groups": {"by": "", "notes": []}, "onto": ""}
+        body = {
+            "name": "support",
+            "counts": COUNTS,
+            "rules": [],
+            "sources": [],
+            "groups": {"by": "", "notes": []},
+            "onto": "",
+            "settings": {"labels": []},
+        }
         snapshot = draft.commit(body=body)
     with opened.draft("adapter") as draft:
         adapter = draft.commit()

@@ -40,9 +40,7 @@ def _digest(path: Path) -> Digest | None:
 
 def prepared(job: Job) -> Digest | None:
     """The snapshot of this very recipe and these very files, if it has been made, fresh or onto an earlier one."""
-    snapshots = _snapshots(job)
-    # What was prepared onto one that lost rows since, and what was prepared onto that which took its place.
-    for onto in dict.fromkeys((None, *snapshots, *map(job.store.current, snapshots))):
+    for onto in (None, *_snapshots(job)):
         done = job.store.done(prepare_key(job, onto))
         if done is not None:
             return done
@@ -78,9 +76,13 @@ def earlier_snapshots(job: Job) -> list[Digest | None]:
 
 
 def _snapshots(job: Job) -> list[Digest]:
-    """Snapshots of this name's releases, removed ones too: what was prepared onto those is still found by their digest."""
+    """Snapshots of this name's releases, removed ones too, then those that took the place of removed ones.
+
+    What was prepared onto either is found by its digest.
+    """
     rows = [row for row in job.store.releases(job.recipe.name) if job.store.tombstone_of(row.digest) is None]
-    return list(dict.fromkeys(Digest(job.store.manifest(row.digest).body["snapshot"]) for row in rows))
+    bound = [Digest(job.store.manifest(row.digest).body["snapshot"]) for row in rows]
+    return list(dict.fromkeys((*bound, *map(job.store.current, bound))))
 
 
 def start_of(job: Job) -> Digest | None:

@@ -6,12 +6,14 @@ import json
 import re
 import struct
 from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from budwood.data.forget import forget, make_wanted, survey
-from budwood.data.forget.snapshot import Figures
+from budwood.data.forget.found import InSnapshot
+from budwood.data.forget.snapshot import without_rows
 from budwood.data.rows import kept_rows, rejected_rows
 from budwood.errors import DataError, StoreError
 from budwood.evaluate.compare import compare
@@ -139,17 +141,21 @@ def test_what_stays_keeps_its_bytes_and_the_figures_are_those_of_the_rows(house:
 
 def test_figures_of_an_untouched_snapshot_are_those_that_prepare_wrote(house: House) -> None:
     snapshot = house.made["snapshot"]
-    figures = Figures()
-    for name in (*SPLITS, "rejected"):
-        for row in house.rows(snapshot, name):
-            figures.add(name, row)
-    body = dict(house.store.manifest(snapshot).body)
-    made = figures.body(body, {"of": snapshot, "rows": 0})
+    body = house.store.manifest(snapshot).body
+    made = dict(house.store.manifest(without_rows(house.store, _nothing(snapshot), WANTED, who="ben")).body)
     assert made.pop("forgets") == {"of": snapshot, "rows": 0}
-    assert made["counts"].pop("forgotten") == 0
-    assert made == body
-    with pytest.raises(DataError, match="are not the 84 that were read"):
-        figures.body(body, {"of": snapshot, "rows": 1})
+    counts = {key: count for key, count in made.pop("counts").items() if key != "forgotten" or count}
+    assert {**made, "counts": counts} == body
+
+
+def test_a_snapshot_whose_rows_are_not_those_that_were_counted_is_refused(house: House) -> None:
+    hit = replace(_nothing(house.made["snapshot"]), rows={"train": ("0123456789abcdef",)})
+    with pytest.raises(DataError, match="and 1 removed rows are not the 84 that were read"):
+        without_rows(house.store, hit, WANTED, who="ben")
+
+
+def _nothing(snapshot: Digest) -> InSnapshot:
+    return InSnapshot(snapshot, "support", {}, 0, {}, {})
 
 
 def test_rows_of_a_column_go_with_every_copy_that_has_no_columns(house: House) -> None:
@@ -264,8 +270,6 @@ def test_a_rollback_goes_to_what_took_the_place(house: House) -> None:
 
 
 def test_a_live_release_without_another_probe_is_named(house: House) -> None:
-    from dataclasses import replace
-
     from budwood.engine.probes import read_probes
 
     store = house.store

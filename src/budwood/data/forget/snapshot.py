@@ -8,7 +8,6 @@ from array import array
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from hashlib import blake2b
 from pathlib import Path
 from shutil import copyfile
 from typing import Any
@@ -45,7 +44,7 @@ class Figures:
             self.dropped[row["rule"]] += 1
             return
         self.touched.update({(touch["rule"], touch["kind"]) for touch in row.get("touched", ())})
-        self.groups[split].append(int.from_bytes(blake2b(row["group"].encode(), digest_size=8).digest()))
+        self.groups[split].append(int(row["group"], 16))
         if row.get("tokens") is not None:
             self.tokens[split].append(row["tokens"])
 
