@@ -42,7 +42,7 @@ def store(tmp_path: Path) -> Store:
             "sources": [],
             "groups": {"by": "", "notes": []},
             "onto": "",
-            "settings": {"labels": []},
+            "settings": {"labels": [], "near_duplicate": 0.8},
         }
         snapshot = draft.commit(body=body)
     with opened.draft("adapter") as draft:

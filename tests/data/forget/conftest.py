@@ -41,7 +41,7 @@ def ticket(number: int) -> dict[str, Any]:
     of_person = number % 4 == 0
     said = f"My name is {NAME.upper() if number % 8 else NAME}, {question(number)}?" if of_person else f"{question(number)}?"
     customer = "C-4711" if of_person else f"C-{number}"
-    return {"prompt": said, "completion": f"Answer {question(number)}", "customer": customer, "channel": "mail"}
+    return {"prompt": said, "completion": f"It is {question(number + 1000)}", "customer": customer, "channel": "mail"}
 
 
 @dataclass

@@ -63,7 +63,7 @@ def prepared(root: Path) -> None:
         "sources": [],
         "groups": {"by": "", "notes": []},
         "onto": "",
-        "settings": {"labels": []},
+        "settings": {"labels": [], "near_duplicate": 0.8},
     }
     with open_store(root) as store:
         files = {f"{name}.jsonl": lines([row(number, name) for number in numbers]) for name, numbers in splits.items()}
