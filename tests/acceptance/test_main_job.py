@@ -2,11 +2,14 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
+from array import array
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from acceptance_tools import Run, environment
@@ -90,3 +93,49 @@ def test_second_version_goes_there_and_back(small_job: Path, budwood: Run, store
     kinds = [event["kind"] for event in json.loads(budwood("history", "--store", store, "--json", cwd=small_job).stdout)]
     assert kinds.count("rolled_back") == 1
     assert budwood("verify", "--store", store, cwd=small_job).returncode == 0
+
+
+def test_rows_are_forgotten_by_everything_that_was_made_of_them(
+    small_job: Path, budwood: Run, store: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / ".budwood"
+    shutil.copytree(store, folder, ignore=shutil.ignore_patterns("tmp"))
+    snapshot = json.loads(budwood("prepare", "recipe.toml", "--store", folder, "--json", cwd=small_job).stdout)["snapshot"]
+    lines = {name: _rows(folder, snapshot, name) for name in ("train", "validation", "test", "rejected")}
+    # The last validation row is none of those that golden probes are chosen from.
+    said = [rows[-1]["messages"][-2]["content"] for rows in lines.values()]
+    looked_for = [word for text in said for word in ("--match", text)]
+    done = budwood("data", "forget", *looked_for, "--yes", "--reason", "asked to", "--store", folder, "--json", cwd=small_job)
+    assert done.returncode == 0, done.stdout + done.stderr
+    told = json.loads(done.stdout)
+    assert told["complete"]
+    assert told["found"]["trained"]["live"] == ["support-triage@production"]
+    assert all(told["found"]["by_split"][name] >= 1 for name in lines)
+    marks = [text.encode() for text in said] + [json.dumps(text)[1:-1].encode() for text in said]
+    marks += [array("i", _tokens(text)[2:-2]).tobytes() for text in said[:2]]
+    before, after = (
+        {mark for path in root.rglob("*") if path.is_file() for mark in marks if mark in path.read_bytes()}
+        for root in (store, folder)
+    )
+    assert before == set(marks)
+    assert after == set()
+    assert budwood("verify", "--store", folder, cwd=small_job).returncode == 0
+    again = json.loads(budwood("prepare", "recipe.toml", "--store", folder, "--json", cwd=small_job).stdout)
+    assert again["snapshot"] == told["replaced"][snapshot]
+    counts = again["counts"]
+    assert counts["kept"] + counts["rejected"] + counts["forgotten"] == counts["read"]
+
+
+def _rows(store: Path, snapshot: str, name: str) -> list[dict[str, Any]]:
+    lines = (store / "objects" / snapshot[:2] / snapshot / f"{name}.jsonl").read_text("utf-8").splitlines()
+    return [row for row in map(json.loads, lines) if len(row.get("messages", ())) > 1]
+
+
+def _tokens(text: str) -> list[int]:
+    """Ids of a text by the bundled base's tokenizer; at its ends they may differ from those within a conversation."""
+    from tokenizers import Tokenizer
+
+    import budwood.seedling
+
+    file = Path(budwood.seedling.__file__).parent / "tokenizer.json"
+    return list(Tokenizer.from_file(str(file)).encode(text, add_special_tokens=False).ids)

@@ -22,6 +22,18 @@ def test_removed_releases_and_snapshots_are_left_out_and_said(desk: Desk) -> Non
     ]
 
 
+def test_what_lost_rows_is_built_on_as_what_took_its_place(desk: Desk) -> None:
+    first, second = desk.snapshot(train=[1]), desk.snapshot(train=[2], body={"counts": {"forgotten": 1}})
+    desk.release(first)
+    desk.store.tombstone(first, who="anna", reason="a customer asked", successor=second)
+    assert earlier_snapshots(desk.job) == [None, second]
+    gone = f"1 row was removed from snapshot {short(first)} on request: sources that hold them bring them back"
+    assert desk.said == [gone]
+    third = desk.snapshot(train=[3])
+    desk.store.record(prepare_key(desk.job, second), third)
+    assert prepared(desk.job) == third
+
+
 def test_what_was_prepared_onto_a_removed_snapshot_is_still_used(desk: Desk) -> None:
     first = desk.snapshot(train=[1])
     second = desk.snapshot(train=[2], parents=[first])

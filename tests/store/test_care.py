@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from budwood.errors import StoreError
-from budwood.store import Store, open_store
+from budwood.store import Removal, Store, open_store
 from budwood.store.leases import gate
 from budwood.store.registry import Registry
 
@@ -455,3 +455,96 @@ def test_a_bad_catalog_url_is_refused_without_showing_it(tmp_path: Path) -> None
     with pytest.raises(StoreError) as caught:
         open_store(tmp_path / "s", url="::secret::").aliases()
     assert "secret" not in str(caught.value)
+
+
+def test_what_took_the_place_of_a_removed_object_is_its_result_from_then_on(store: Store, make: Maker) -> None:
+    first, second, third = (make("snapshot", body={"n": number}) for number in range(3))
+    key = store.action("prepare", 1, {}, [], 0)
+    store.record(key, first)
+    stone = store.tombstone(first, who="anna", reason="a customer asked", successor=second)
+    assert stone.successor == second
+    assert store.done(key) == store.current(first) == store.current(second) == second
+    with pytest.raises(StoreError, match=f"In its place stands {second[:12]}…"):
+        store.manifest(first)
+    store.tombstone(second, who="anna", reason="another asked", successor=third)
+    assert store.done(key) == store.current(first) == third
+    store.tombstone(third, who="anna", reason="all of it")
+    assert store.done(key) is None
+    assert store.current(first) == third
+    assert store.verify().ok
+
+
+def test_a_tombstone_without_a_successor_has_the_bytes_that_it_always_had(store: Store, make: Maker) -> None:
+    stone = store.tombstone(make(), who="anna", reason="asked for")
+    assert set(json.loads(stone.encode())) == {"digest", "kind", "parents", "reason", "who", "at"}
+
+
+def test_what_took_the_place_is_not_collected(store: Store, clock: Clock, make: Maker) -> None:
+    first, second, loose = (make("snapshot", body={"n": number}) for number in range(3))
+    release = make("release", parents=[first])
+    store.add_release("support", release, who="anna", reason="")
+    store.tombstone(first, who="anna", reason="a customer asked", successor=second)
+    store.close()
+    clock.now += timedelta(days=8)
+    assert store.collect(False) == [loose]
+    assert store.exists(second)
+
+
+def test_data_and_reports_of_a_live_release_may_go_and_what_it_answers_with_may_not(store: Store, make: Maker) -> None:
+    kinds = ("base", "adapter", "model", "snapshot", "report", "run")
+    made = {kind: make(kind, body={"kind": kind}) for kind in kinds}
+    release = make("release", parents=list(made.values()))
+    store.add_release("support", release, who="anna", reason="")
+    store.move_alias("support", "production", release, who="anna", reason="")
+    for kind in ("base", "adapter", "model"):
+        with pytest.raises(StoreError, match="is live: support@production"):
+            store.tombstone(made[kind], who="anna", reason="oops")
+    for kind in ("snapshot", "report", "run"):
+        store.tombstone(made[kind], who="anna", reason="asked for")
+    assert store.verify().ok
+
+
+def test_what_another_process_works_with_is_not_removed(store: Store, make: Maker) -> None:
+    digest, other = make("snapshot", body={"n": 1}), make("snapshot", body={"n": 2})
+    key = store.action("prepare", 1, {}, [], 0)
+    store.record(key, digest)
+    removal = Removal({other: None, digest: None})
+    with open_store(store.root) as training:
+        training.done(key)
+        assert store.held_elsewhere() == {digest}
+        for call in (
+            lambda: store.tombstone(digest, who="anna", reason="asked for"),
+            lambda: store.remove(removal, who="anna", reason="asked for"),
+        ):
+            with pytest.raises(StoreError, match=f"The snapshot {digest[:12]}… is in use: a command that is running"):
+                call()
+    assert store.exists(other)
+    assert store.history() == []
+    store.remove(removal, who="anna", reason="asked for")
+    assert [event.kind for event in store.history()] == ["removal_begun", "forgotten", "forgotten", "removal_ended"]
+
+
+def test_a_removal_takes_files_beside_what_stays_and_in_work_folders(store: Store, make: Maker) -> None:
+    run, snapshot = make("run"), make("snapshot")
+    page = store.attach(run, "deep/page.html", b"secret")
+    kept = store.work("ab" * 32) / "probes.json"
+    kept.write_bytes(b"secret")
+    removal = Removal({snapshot: None}, ((run, "deep/page.html"),), (("ab" * 32, "probes.json"),), {"rows": 3})
+    store.remove(removal, who="anna", reason="asked for")
+    assert not page.exists()
+    assert not kept.exists()
+    assert store.unfinished_removals() == []
+    assert store.finish_removals() == 0
+    assert store.history()[0].detail["facts"] == {"rows": 3}
+    assert store.verify().ok
+
+
+@pytest.mark.parametrize("work", [("../objects", "x"), ("ab", "../../catalog.sqlite"), ("ab", "/etc/passwd")])
+def test_a_removal_leaves_no_folder_of_its_own(store: Store, make: Maker, work: tuple[str, str]) -> None:
+    removal = Removal({make(): None}, (), (work,))
+    with pytest.raises(StoreError):
+        store.remove(removal, who="anna", reason="asked for")
+    with pytest.raises(StoreError, match="needs a reason"):
+        store.remove(replace(removal, work=()), who="anna", reason=" ")
+    assert (store.root / "catalog.sqlite").exists()
+    assert store.history() == []

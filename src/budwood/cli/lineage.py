@@ -30,15 +30,20 @@ def register(app: typer.Typer) -> None:
         opened = open_here(store)
         found = walk(opened, find_object(opened, ref))
         data = found.data
-        readable = data is not None and data.forgotten is None
-        origins = training_rows(opened, data.digest, limit=rows, row_id=row or None) if data and readable else []
+        current = opened.current(data.digest) if data else None
+        readable = current is not None and opened.tombstone_of(current) is None
+        origins = training_rows(opened, current, limit=rows, row_id=row or None) if current and readable else []
         if as_json:
             print_json({**found.as_dict(), "rows": [origin.as_dict() for origin in origins]})
             return
         for line in found.lines():
             typer.echo(line)
-        if data is not None and data.forgotten is not None:
+        if data is not None and not readable:
             typer.echo(f"\nIts rows are gone: snapshot {short(data.digest)} was removed: {data.forgotten}")
+        elif data is not None and current != data.digest:
+            typer.echo(
+                f"\nRows were removed from its snapshot: {data.forgotten}. Those that are left, in {short(current or '')}:"
+            )
         for origin in origins:
             typer.echo(f"\nRow {short(origin.row_id)} ({origin.split}) from {origin.source} line {origin.line}")
             for message in origin.messages:

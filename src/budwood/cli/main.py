@@ -14,6 +14,7 @@ import typer
 
 from budwood.cli import (
     ask,
+    collect,
     compose,
     data,
     evaluate,
@@ -60,7 +61,7 @@ def build_app() -> typer.Typer:
     )
     for module in (run, plan, prepare, train, evaluate, release, promote, rollback, serve, ask, merge, compose):
         module.register(app)
-    for module in (status, history, lineage, data, verify, recipe):
+    for module in (status, history, lineage, data, verify, collect, recipe):
         module.register(app)
     return app
 

@@ -58,7 +58,8 @@ def _release(store: "Store", row: "ReleaseRow") -> dict[str, Any]:
     from budwood.release.status import body_or_reason, verdict_word
 
     body, gone = body_or_reason(store, row.digest)
-    report = body.get("report") if body else None
+    bound = body.get("report") if body else None
+    report = store.current(bound) if bound else None
     return {
         "name": row.name,
         "version": row.version,
@@ -79,7 +80,9 @@ def _summary(store: "Store", report: str | None) -> str:
     if body is None:
         return f"report {gone}"
     value = body["metrics"].get(body["primary"])
-    return f"{body['primary']} {value:.3f}" if value is not None else str(body["primary"])
+    removed = int(body.get("forgets", {}).get("cases", 0))
+    less = f", without {removed:,} case{'s' if removed > 1 else ''} removed on request" if removed else ""
+    return f"{body['primary']} {value:.3f}{less}" if value is not None else str(body["primary"])
 
 
 def _page(store: "Store", report: str) -> Path:

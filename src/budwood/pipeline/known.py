@@ -80,7 +80,8 @@ def earlier_snapshots(job: Job) -> list[Digest | None]:
     """
     lost = "removed: splits are no longer inherited from there"
     for row in job.store.releases(job.recipe.name):
-        if job.store.tombstone_of(row.digest) is not None:
+        # One that was replaced, to lose a golden probe, is there under another number.
+        if job.store.tombstone_of(job.store.current(row.digest)) is not None:
             job.say("prepare", f"Release {row.name}@{row.version} was {lost}")
     found: list[Digest | None] = [None]
     for snapshot in _snapshots(job):
@@ -100,9 +101,13 @@ def earlier_snapshots(job: Job) -> list[Digest | None]:
 
 
 def _snapshots(job: Job) -> list[Digest]:
-    """Snapshots of this name's releases, removed ones too: what was prepared onto those is still found by their digest."""
+    """Snapshots of this name's releases, removed ones too, then those that took the place of removed ones.
+
+    What was prepared onto either is found by its digest.
+    """
     rows = [row for row in job.store.releases(job.recipe.name) if job.store.tombstone_of(row.digest) is None]
-    return list(dict.fromkeys(Digest(job.store.manifest(row.digest).body["snapshot"]) for row in rows))
+    bound = [Digest(job.store.manifest(row.digest).body["snapshot"]) for row in rows]
+    return list(dict.fromkeys((*bound, *map(job.store.current, bound))))
 
 
 def start_of(job: Job) -> Digest | None:

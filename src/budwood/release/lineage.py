@@ -22,7 +22,10 @@ DRAWN_DEPTH = 12
 
 @dataclass(frozen=True)
 class Node:
-    """One object of the walk; `depth` is the shortest way from where it began, `forgotten` why its bytes are gone."""
+    """One object of the walk.
+
+    `depth` is the shortest way from where it began, `forgotten` why its bytes are gone, `successor` what took its place then.
+    """
 
     digest: Digest
     kind: Kind
@@ -30,6 +33,7 @@ class Node:
     parents: tuple[Digest, ...]
     depth: int
     forgotten: str | None
+    successor: Digest | None = None
 
 
 @dataclass(frozen=True)
@@ -59,7 +63,8 @@ class Lineage:
         while waiting:
             node, indent = waiting.pop()
             again = node.digest in shown
-            gone = f" (removed: {node.forgotten})" if node.forgotten else ""
+            instead = f"; in its place: {short(node.successor)}" if node.successor else ""
+            gone = f" (removed: {node.forgotten}{instead})" if node.forgotten else ""
             more = " (see above)" if again and node.parents else ""
             lines.append(f"{'  ' * indent}{node.kind} {short(node.digest)} {node.title}{gone}{more}".rstrip())
             shown.add(node.digest)
@@ -69,7 +74,7 @@ class Lineage:
         return [*lines, f"… and {left:,} more objects, further back"] if left else lines
 
     def as_dict(self) -> dict[str, Any]:
-        keys = ("digest", "kind", "title", "depth", "forgotten")
+        keys = ("digest", "kind", "title", "depth", "forgotten", "successor")
         return {"nodes": [{**{key: getattr(node, key) for key in keys}, "parents": list(node.parents)} for node in self.nodes]}
 
 
@@ -189,7 +194,7 @@ def _row(value: dict[str, Any], split: str) -> RowOrigin:
 def _node(store: Store, digest: Digest, depth: int) -> Node:
     tombstone = store.tombstone_of(digest)
     if tombstone is not None:
-        return Node(digest, tombstone.kind, "", tombstone.parents, depth, tombstone.reason)
+        return Node(digest, tombstone.kind, "", tombstone.parents, depth, tombstone.reason, tombstone.successor)
     manifest = store.manifest(digest)
     return Node(digest, manifest.kind, _title(manifest), manifest.parents, depth, None)
 

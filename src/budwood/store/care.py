@@ -117,12 +117,16 @@ def _delete(objects: Objects, attestations: Attestations, stone: Tombstone) -> N
     attestations.drop(stone.digest, attachments_only=True)
 
 
+def check_reason(reason: str) -> None:
+    if not reason.strip():
+        raise StoreError("A removal needs a reason.", mend="Say why in a few words; it stays on record.")
+
+
 def make_tombstone(
     objects: Objects, digest: Digest, *, who: str, reason: str, now: datetime, successor: Digest | None = None
 ) -> Tombstone:
     """Write down what stays of an object, or give the tombstone that it has."""
-    if not reason.strip():
-        raise StoreError("A removal needs a reason.", mend="Say why in a few words; it stays on record.")
+    check_reason(reason)
     existing = objects.tombstone(digest)
     if existing is not None:
         return existing

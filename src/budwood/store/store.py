@@ -355,6 +355,10 @@ class Store:
         Raises:
             StoreError: one of them is live or in use (see `tombstone`); nothing was changed then.
         """
+        from budwood.store.care import check_reason
+
+        check_reason(reason)
+        self._files_of(removal)
         with self._at_gate("a removal", alone=True):
             self._check_removable(removal.objects)
             with self._parts.ledger.transaction() as entry:
@@ -409,16 +413,20 @@ class Store:
         removal = read_removal(begun)
         for digest, successor in removal.objects.items():
             self._bury(digest, successor, who=begun.who, reason=begun.reason)
-        files = [self._attestations.attachment(digest, name) for digest, name in removal.attachments]
-        check_paths({f"{check_key(key)}/{name}" for key, name in removal.work}, kept=(), where=f"event {begun.seq}")
-        files += [self.root / "work" / key / name for key, name in removal.work]
-        for file in files:
+        for file in self._files_of(removal):
             with suppress(FileNotFoundError):
                 file.unlink()
                 sync(file.parent)
         with self._parts.ledger.transaction() as entry:
             detail = {"of": begun.seq, "facts": dict(removal.facts)}
             entry.append(HistoryEvent(0, "", ENDED, begun.who, reason=begun.reason, detail=detail))
+
+    def _files_of(self, removal: Removal) -> list[Path]:
+        """Where a removal's single files lie; a path that would leave its folder is refused."""
+        attached = [self._attestations.attachment(digest, name) for digest, name in removal.attachments]
+        work = {f"{check_key(key)}/{name}" for key, name in removal.work}
+        check_paths(work, kept=(), where="a removal")
+        return [*attached, *(self.root / "work" / path for path in sorted(work))]
 
     def _bury(self, digest: Digest, successor: Digest | None, *, who: str, reason: str) -> Tombstone:
         from budwood.store.care import bury, make_tombstone

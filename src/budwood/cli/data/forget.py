@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from budwood.store import Store
 
 LISTED = 10
-"""Row ids, or lines of a source file, that are listed where there are more; all are in `--json`."""
+"""Lines of a source file that are listed where there are more; all are in `--json`."""
+LISTED_IDS = 3
+"""Likewise row ids."""
 BEYOND = (
     "Not reached by this: the source files, the weights of adapters and models, what was exported or logged elsewhere, "
     "backups, and your shell's own history (`--match -` reads from standard input)."
@@ -153,7 +155,7 @@ def _print_rows(found: "Survey") -> None:
             by_split.setdefault(split, {}).update(dict.fromkeys(rows))
     if by_split:
         typer.echo("")
-        print_table(("split", "rows"), [(split, _some(list(rows))) for split, rows in by_split.items()])
+        print_table(("split", "rows"), [(split, _some(list(rows), LISTED_IDS)) for split, rows in by_split.items()])
         typer.echo("\nThey came from these lines, which are not touched:")
         for file, lines in found.sources.items():
             typer.echo(f"  {for_terminal(file)}: {_some([f'{line:,}' for line in lines])}")
@@ -188,14 +190,15 @@ def _print_done(store: "Store", done: "Forgotten", place: Path) -> None:
     if done.finished:
         typer.echo(f"{_count(done.finished, 'removal')} that had been cut short finished.")
     _print_found(store, done.found)
-    if not done.replaced and not done.offered:
+    if done.found.is_empty:
         return
-    typer.echo("")
     rows = [
         (store_kind(store, old), short(old), short(new) if new else "nothing: no case is left")
         for old, new in done.replaced.items()
     ]
-    print_table(("removed", "digest", "in its place"), rows)
+    if rows:
+        typer.echo("")
+        print_table(("removed", "digest", "in its place"), rows)
     names = {row.digest: f"{row.name}@{row.version}" for row in store.releases()}
     again = "then run this again: it removes the old one"
     for old, new in done.offered.items():
@@ -207,9 +210,18 @@ def _print_done(store: "Store", done: "Forgotten", place: Path) -> None:
             typer.echo(f"None of its probes is left: make and promote it again (`budwood release RECIPE`), {again}.")
     _print_left(done)
     typer.echo(f"\n{BEYOND}")
-    steps = ["budwood run RECIPE    # train again without the rows"] if done.found.trained.runs else []
-    steps += [f"budwood rollback {row.name} --alias {row.alias} --store {place}" for row in done.found.trained.live]
-    print_next(*steps, f"budwood verify --store {place}")
+    print_next(*_advice(store, done.found, place), f"budwood verify --store {place}")
+
+
+def _advice(store: "Store", found: "Survey", place: Path) -> list[str]:
+    """To train again; and to go back, where there is a release that was not trained on the rows."""
+    if not found.trained.runs:
+        return []
+    tainted = {row.digest for row in found.trained.releases}
+    clean = {row.name for row in store.releases() if row.digest not in tainted and store.exists(row.digest)}
+    back = [row for row in found.trained.live if row.name in clean]
+    steps = [f"budwood run RECIPE --store {place}    # train again, without the rows"]
+    return steps + [f"budwood history {row.name} --store {place}    # is there one to roll back to?" for row in back]
 
 
 def _print_left(done: "Forgotten") -> None:
@@ -234,9 +246,9 @@ def store_kind(store: "Store", digest: str) -> str:
     return stone.kind if stone else store.manifest(digest).kind
 
 
-def _some(words: list[str]) -> str:
-    more = f", and {len(words) - LISTED:,} more" if len(words) > LISTED else ""
-    return ", ".join(words[:LISTED]) + more
+def _some(words: list[str], listed: int = LISTED) -> str:
+    more = f", and {len(words) - listed:,} more" if len(words) > listed else ""
+    return ", ".join(words[:listed]) + more
 
 
 def _count(number: int, word: str) -> str:

@@ -7,6 +7,7 @@ nobody here knows is only named.
 import html
 import json
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from budwood.store import Store
 PIECE = 1 << 20
 OVERLAP = 1 << 12
 """Characters that two neighbouring pieces share: a text on their border is found as long as it is no longer."""
+_SPELLED = re.compile(r"\\u([0-9a-fA-F]{4})")
 NUMBERS = (".safetensors", ".bin")
 """Weights, and columns of the token tables, which go with their snapshot."""
 
@@ -75,10 +77,15 @@ def in_file(path: Path, wanted: Wanted) -> bool:
     with path.open(encoding="utf-8", errors="replace") as file:
         before = ""
         while piece := file.read(PIECE):
-            if wanted.in_text(html.unescape(before + piece)):
+            if wanted.in_text(_unescaped(before + piece)):
                 return True
             before = piece[-OVERLAP:]
     return False
+
+
+def _unescaped(text: str) -> str:
+    """Read what HTML and the JSON of scripts within it spell out."""
+    return html.unescape(_SPELLED.sub(lambda found: chr(int(found[1], 16)), text))
 
 
 def _why(store: Store, owner: str, parts: tuple[str, ...]) -> str:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from budwood.data.forget.found import Place
 from budwood.data.forget.wanted import Wanted
@@ -10,6 +11,9 @@ from budwood.errors import BudwoodError
 from budwood.identity import Digest, short
 from budwood.store import Store
 from budwood.text.normalise import normalise
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 
 @dataclass(frozen=True)
@@ -20,8 +24,14 @@ class ProbeTexts:
     as_read: Callable[[str], str]
 
 
-def probe_texts(store: Store, release: Digest) -> ProbeTexts | Place:
-    """Read a release's probes with its base's tokenizer; where that is not to be had, say why."""
+def probe_texts(store: Store, release: Digest, tokenizers: "dict[Path, PreTrainedTokenizerBase]") -> ProbeTexts | Place:
+    """Read a release's probes with its base's tokenizer; where that is not to be had, say why.
+
+    Args:
+        store: the store.
+        release: of it.
+        tokenizers: those that were loaded already, by the base's folder; another is added.
+    """
     from budwood.engine.base import BaseRef, load_tokenizer
     from budwood.engine.probes import read_probes
 
@@ -34,7 +44,9 @@ def probe_texts(store: Store, release: Digest) -> ProbeTexts | Place:
     if folder is None:
         return Place(where, f"the base {base['id']} is not where it was, and its tokenizer is needed to read them")
     try:
-        tokenizer = load_tokenizer(BaseRef(str(base["id"]), folder, None))
+        if folder not in tokenizers:
+            tokenizers[folder] = load_tokenizer(BaseRef(str(base["id"]), folder, None))
+        tokenizer = tokenizers[folder]
         probes = read_probes(store.file(release, "probes.json")).probes
     except BudwoodError as error:
         return Place(where, error.what)

@@ -95,7 +95,7 @@ def forget(
                 (offered if hit.live else replaced)[hit.digest] = without_probes(store, hit, who=who, reason=reason)
             report(Event("forget", f"Removing {len(replaced):,} objects"))
             store.remove(_removal(found, replaced), who=who, reason=reason)
-        left = survey(store, wanted, snapshots=_followed(store, snapshots), report=report) if replaced or offered else found
+        left = survey(store, wanted, snapshots=_followed(store, snapshots), report=report) if not found.is_empty else found
     return Forgotten(found, replaced, offered, left, finished)
 
 

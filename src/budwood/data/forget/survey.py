@@ -7,13 +7,14 @@ A row goes with every row that says the same: a copy that was rejected as a dupl
 probes and pages follow from the rows; a text is looked for in them besides.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from budwood.data.forget.elsewhere import kept_probes, look_elsewhere
 from budwood.data.forget.found import InRelease, InReport, InSnapshot, Place, Survey
-from budwood.data.forget.lines import read_lines
+from budwood.data.forget.lines import every, read_lines
 from budwood.data.forget.probes import find_probes, probe_texts
 from budwood.data.forget.trained import find_trained
 from budwood.data.forget.wanted import Wanted, key_of, scalars, spoken
@@ -21,6 +22,9 @@ from budwood.data.rows import REJECTED, SPLITS
 from budwood.events import Event, Reporter, silent
 from budwood.identity import Digest
 from budwood.store import ReleaseRow, Store
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 ROW_FILES = tuple(f"{name}.jsonl" for name in (*SPLITS, REJECTED))
 STEP = 5_000
@@ -43,23 +47,23 @@ def survey(store: Store, wanted: Wanted, *, snapshots: Sequence[Digest] = (), re
     """
     ticker = _Ticker(report)
     found = _find_rows(store, wanted, list(snapshots) or list(store.objects("snapshot")), ticker)
-    ids = {row for one in found.snapshots for row in one.ids}
+    hits = tuple(_as_hits(store, wanted, found))
+    ids = {row for one in hits for row in one.ids}
     reports = tuple(_find_cases(store, wanted, ids, set(snapshots)))
     releases, unread = _find_releases(store, wanted, found, set(snapshots))
-    gone = {one.digest for one in found.snapshots} | {one.digest for one in reports}
+    gone = {one.digest for one in hits} | {one.digest for one in reports}
     gone |= {one.digest for one in releases if not one.live}
     attachments, elsewhere = look_elsewhere(store, wanted, gone, report)
-    told = {row for one in found.snapshots for row in one.ids}
     return Survey(
-        snapshots=tuple(found.snapshots),
+        snapshots=hits,
         reports=reports,
         releases=releases,
-        trained=find_trained(store, {one.digest: one.counts for one in found.snapshots}),
+        trained=find_trained(store, {one.digest: one.counts for one in hits}),
         attachments=attachments,
-        work=kept_probes(store) if any(set(one.rows) & {"train", "validation"} for one in found.snapshots) else (),
+        work=kept_probes(store) if any(set(one.rows) & {"train", "validation"} for one in hits) else (),
         elsewhere=elsewhere,
         unread=tuple(unread),
-        missed=tuple(prefix for prefix in wanted.rows if not any(row.startswith(prefix) for row in told)),
+        missed=tuple(prefix for prefix in wanted.rows if not any(row.startswith(prefix) for row in ids)),
     )
 
 
@@ -76,46 +80,71 @@ class _Ticker:
 
 @dataclass
 class _Rows:
-    """Rows that go, and what was said in those that may have become probes: the turns before the answer."""
+    """Rows of one snapshot that go.
 
-    snapshots: list[InSnapshot] = field(default_factory=list)
-    prompts: dict[Digest, list[list[str]]] = field(default_factory=dict)
+    Args:
+        ids: by split.
+        sources: lines by source file.
+        prompts: turns before the answer of those that may have become golden probes.
+        copies: how many only say the same as one that was looked for.
+    """
+
+    ids: dict[str, list[str]] = field(default_factory=dict)
+    sources: dict[str, list[int]] = field(default_factory=dict)
+    prompts: list[list[str]] = field(default_factory=list)
+    copies: int = 0
+
+    def add(self, split: str, row: Mapping[str, Any]) -> None:
+        self.ids.setdefault(split, []).append(str(row["row_id"]))
+        self.sources.setdefault(str(row["source"]["file"]), []).append(int(row["source"]["line"]))
+        if split in ("train", "validation"):
+            self.prompts.append(spoken(row)[:-1])
+
+    @property
+    def all_ids(self) -> frozenset[str]:
+        return frozenset(row for rows in self.ids.values() for row in rows)
 
 
-def _find_rows(store: Store, wanted: Wanted, snapshots: Sequence[Digest], tick: _Ticker) -> _Rows:
-    keys = {key_of(row) for digest in snapshots for _, row in _rows(store, digest, tick) if wanted.in_row(row)}
-    found = _Rows()
-    for digest in snapshots:
-        rows: dict[str, list[str]] = {}
-        sources: dict[str, list[int]] = {}
-        copies = 0
-        prompts: list[list[str]] = []
-        for split, row in _rows(store, digest, tick) if keys else ():
-            asked = wanted.in_row(row)
-            if not asked and key_of(row) not in keys:
-                continue
-            copies += not asked
-            rows.setdefault(split, []).append(str(row["row_id"]))
-            sources.setdefault(str(row["source"]["file"]), []).append(int(row["source"]["line"]))
-            if split in ("train", "validation"):
-                prompts.append(spoken(row)[:-1])
-        ids = frozenset(row for listed in rows.values() for row in listed)
-        other = _other_lines(store, digest, wanted, ids)
-        if rows or other:
-            name = str(store.manifest(digest).body.get("name", ""))
-            listed_rows = {split: tuple(listed) for split, listed in rows.items()}
-            places = {file: tuple(lines) for file, lines in sources.items()}
-            found.snapshots.append(InSnapshot(digest, name, listed_rows, copies, other, places))
-            found.prompts[digest] = prompts
+def _find_rows(store: Store, wanted: Wanted, snapshots: Sequence[Digest], tick: _Ticker) -> dict[Digest, _Rows]:
+    found = {digest: _Rows() for digest in snapshots}
+    keys: set[bytes] = set()
+    for digest, rows in found.items():
+        for split, row in _rows(store, digest, tick, wanted.may_hold):
+            if wanted.in_row(row):
+                rows.add(split, row)
+                # Where the words themselves are what was looked for, its copies are found by them too.
+                if not wanted.in_value(spoken(row)):
+                    keys.add(key_of(row))
+    for digest, rows in found.items() if keys else ():
+        ids = rows.all_ids
+        for split, row in _rows(store, digest, tick, every):
+            if row["row_id"] not in ids and key_of(row) in keys:
+                rows.add(split, row)
+                rows.copies += 1
     return found
 
 
-def _rows(store: Store, digest: Digest, tick: _Ticker) -> Iterator[tuple[str, Mapping[str, Any]]]:
+def _as_hits(store: Store, wanted: Wanted, found: Mapping[Digest, _Rows]) -> Iterator[InSnapshot]:
+    for digest, rows in found.items():
+        other = _other_lines(store, digest, wanted, rows.all_ids)
+        if rows.ids or other:
+            name = str(store.manifest(digest).body.get("name", ""))
+            ids = {split: tuple(listed) for split, listed in rows.ids.items()}
+            sources = {file: tuple(lines) for file, lines in rows.sources.items()}
+            yield InSnapshot(digest, name, ids, rows.copies, other, sources)
+
+
+def _rows(
+    store: Store, digest: Digest, tick: _Ticker, worth: Callable[[bytes], bool]
+) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    def counted(line: bytes) -> bool:
+        tick()
+        return worth(line)
+
     names = {entry.path for entry in store.manifest(digest).files}
     for path in ROW_FILES:
         if path in names:
-            for _, row in read_lines(store, digest, path):
-                tick()
+            for _, row in read_lines(store, digest, path, worth=counted):
                 yield path.removesuffix(".jsonl"), row
 
 
@@ -159,26 +188,27 @@ def _holds(case: Mapping[str, Any], wanted: Wanted, ids: set[str]) -> bool:
 
 
 def _find_releases(
-    store: Store, wanted: Wanted, found: _Rows, within: set[Digest]
+    store: Store, wanted: Wanted, found: Mapping[Digest, _Rows], within: set[Digest]
 ) -> tuple[tuple[InRelease, ...], list[Place]]:
     rows: dict[Digest, list[ReleaseRow]] = {}
     for row in store.releases():
         rows.setdefault(row.digest, []).append(row)
     aliases = store.aliases()
-    hits, unread = [], []
+    releases, unread = [], []
+    tokenizers: dict[Path, PreTrainedTokenizerBase] = {}
     for digest, named in rows.items():
         if not store.exists(digest):
             continue
         snapshot = Digest(str(store.manifest(digest).body.get("snapshot", "")))
-        prompts = found.prompts.get(snapshot, [])
+        prompts = found[snapshot].prompts if snapshot in found else []
         if (within and snapshot not in within) or not (prompts or wanted.has_text):
             continue
-        texts = probe_texts(store, digest)
+        texts = probe_texts(store, digest, tokenizers)
         if isinstance(texts, Place):
             unread.append(texts)
             continue
         places = find_probes(texts, wanted, prompts)
         if places:
             live = tuple(f"{row.name}@{row.alias}" for row in aliases if row.digest == digest)
-            hits.append(InRelease(digest, tuple(named), tuple(places), len(texts.probes), live))
-    return tuple(hits), unread
+            releases.append(InRelease(digest, tuple(named), tuple(places), len(texts.probes), live))
+    return tuple(releases), unread
