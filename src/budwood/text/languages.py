@@ -41,6 +41,16 @@ _SCRIPTS = {
     "am": "\u1200-\u137f",
 }
 """Scripts of one language each, nearly; Japanese before Chinese, since it uses both."""
+_OF_SCRIPT = {
+    "Latin": re.compile("[A-Za-z\u00c0-\u024f\u1e00-\u1eff]"),
+    "Cyrillic": re.compile("[\u0400-\u052f]"),
+    "Arabic": re.compile("[\u0600-\u06ff\u0750-\u077f]"),
+    "Devanagari": re.compile("[\u0900-\u097f]"),
+    "CJK": re.compile("[\u3040-\u30ff\u3400-\u9fff\u1100-\u11ff\uac00-\ud7af]"),
+    "Greek": re.compile("[\u0370-\u03ff]"),
+    "Hebrew": re.compile("[\u0590-\u05ff]"),
+    "Thai": re.compile("[\u0e00-\u0e7f]"),
+}
 _DECISIVE = re.compile(f"[{''.join(_SCRIPTS.values())}]")
 _NOISE = re.compile(r"```[\s\S]*?(?:```|$)|`[^`\n]*`|https?://\S+|\S+@\S+|<[^>\n]{1,80}>|[\d_#*|=<>{}\[\]()/\\+-]+")
 _WORD = re.compile(r"[^\W\d_]+")
@@ -74,6 +84,21 @@ def language(text: str) -> str:
         return ""
     code, probability = _identifier().classify(" ".join(words))
     return str(code) if probability >= SURE else ""
+
+
+def script(text: str) -> str:
+    """Name the script that most letters of a text's beginning are in; empty where they are few or mixed.
+
+    East Asian scripts count as one, "CJK", and need four letters; the others need sixteen.
+    """
+    sample = text[:READ]
+    if sample.isascii():
+        counts = {"Latin": sum(map(len, _WORD.findall(_NOISE.sub(" ", sample))))}
+    else:
+        counts = {name: len(pattern.findall(sample)) for name, pattern in _OF_SCRIPT.items()}
+    best = max(counts, key=lambda name: counts[name])
+    enough = counts[best] >= (4 if best == "CJK" else 16)
+    return best if enough and counts[best] * 10 >= 8 * sum(counts.values()) else ""
 
 
 def are_near(first: str, second: str) -> bool:

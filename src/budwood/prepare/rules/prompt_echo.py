@@ -45,9 +45,11 @@ class PromptEcho:
 
 
 def _may_echo(asked: str, answered: str) -> bool:
-    """Look at the first words: an echo has the prompt's among its own."""
+    """Look at the length, or the first words: an echo has the prompt's among its own."""
     if len(answered) < len(asked) // 2:
         return False
+    if abs(len(answered) - len(asked)) * 20 <= len(asked):
+        return True
     word = max(asked[:_HEAD].casefold().split()[:4], key=len, default="").strip(_QUOTES)
     if word.isascii() and word not in answered[: 2 * _HEAD].casefold():
         return False
@@ -58,8 +60,8 @@ def _may_echo(asked: str, answered: str) -> bool:
 def _echo(prompt: str, answer: str) -> str:
     if len(prompt) < LEAST:
         return ""
-    if not answer.startswith(prompt):
-        answer = _LEAD.sub("", answer, count=1)
+    lead = None if answer.startswith(prompt) else _LEAD.match(answer)
+    answer = answer[lead.end() :] if lead else answer
     if answer == prompt:
         return "the answer is the prompt"
     if answer.startswith(f"{prompt} "):

@@ -61,6 +61,7 @@ def placeholder(answer: str, prompt: str = "") -> Placeholder | None:
         return None
     if not text.strip(_QUOTES):
         return Placeholder("nothing but quotation marks", certain=False)
+    text = text.strip(_QUOTES) if len(text) > 2 else text
     if _MARKS.fullmatch(text):
         return None if text in prompt and len(text) < 3 else Placeholder("nothing but marks", len(text) > 1 or text in "-…._–—")
     return _kind(text, prompt) or _filler(text, prompt)
