@@ -37,15 +37,22 @@ class Planted(NamedTuple):
 
 
 IDS = (
-    "social security number 536-22-8910", "AB 12 34 56 C", "my NINO is AB123456C", "steuer-id 86095742719", "2 55 08 14 168 025 38", "12345678Z",
-    "X1234567L", "RSSMRA85T10A562S", "BSN 111222333", "PESEL 44051401359", "529.982.247-25", "Aadhaar 2341 2341 2346", "756.9217.0769.85",
-    "85.07.30-033.28", "811218-9876", "131052-308T", "11010519491231002X", "kimlik no 10000000146", "SIN 046 454 286", "TFN 123 456 782",
-    "passport number X1234567", "SSN: 536 22 8910",
+    "social security number 536-22-8910", "AB 12 34 56 C", "my NINO is AB123456C", "steuer-id 86095742719",
+    "2 55 08 14 168 025 38", "12345678Z", "X1234567L", "RSSMRA85T10A562S", "BSN 111222333", "PESEL 44051401359",
+    "529.982.247-25", "Aadhaar 2341 2341 2346", "756.9217.0769.85", "85.07.30-033.28", "811218-9876", "131052-308T",
+    "11010519491231002X", "kimlik no 10000000146", "SIN 046 454 286", "TFN 123 456 782", "passport number X1234567",
+    "SSN: 536 22 8910",
 )  # fmt: skip
-IBANS = ("DE89 3704 0044 0532 0130 00", "GB82WEST12345698765432", "FR14 2004 1010 0505 0001 3M02 606", "NL91ABNA0417164300",
-         "ES91 2100 0418 4502 0005 1332", "CH93 0076 2011 6238 5295 7", "it60x0542811101000000123456")  # fmt: skip
-PHONES = ("+44 20 7946 0{d3}", "+1 (415) 555-2{d3}", "555-123-4{d3}", "(555) 123-4{d3}", "+49 171 2345{d3}", "01 23 45 67 8{d1}", "0171/2345{d3}",
-          "+33 6 12 34 5{d1} 78", "call me: 07700900{d3}", "0049 30 1234{d3}", "+91 98765 43{d3}")  # fmt: skip
+IBANS = (
+    "DE89 3704 0044 0532 0130 00", "GB82WEST12345698765432", "FR14 2004 1010 0505 0001 3M02 606",
+    "NL91ABNA0417164300", "ES91 2100 0418 4502 0005 1332", "CH93 0076 2011 6238 5295 7",
+    "it60x0542811101000000123456",
+)  # fmt: skip
+PHONES = (
+    "+44 20 7946 0{d3}", "+1 (415) 555-2{d3}", "555-123-4{d3}", "(555) 123-4{d3}", "+49 171 2345{d3}",
+    "01 23 45 67 8{d1}", "0171/2345{d3}", "+33 6 12 34 5{d1} 78", "call me: 07700900{d3}", "0049 30 1234{d3}",
+    "+91 98765 43{d3}",
+)  # fmt: skip
 
 
 def wording() -> dict[str, Any]:
@@ -93,8 +100,8 @@ def _clean(draw: random.Random, prose: list[list[str]]) -> Turns:
 def _asked(draw: random.Random, corpus: str, kind: str) -> str:
     if kind == "false_access":
         return draw.choice(
-            ["Can you check https://example.com/a for me?", "What do you make of the attached file?", "See the screenshot.", "And the photo?",
-             "Please look at the link.", "Is it right?", "What does it say?"]
+            ["Can you check https://example.com/a for me?", "What do you make of the attached file?", "See the screenshot.",
+             "And the photo?", "Please look at the link.", "Is it right?", "What does it say?"]
         )  # fmt: skip
     if corpus == "support":
         return draw.choice(
@@ -113,9 +120,13 @@ def _dress(draw: random.Random, phrase: str, *, alone: bool) -> str:
     ]  # fmt: skip
     if not alone:
         ways += [
-            lambda text: f"{text} Let me know if there is anything else.", lambda text: f"Hello! {text}", lambda text: f"Hi Anna, {text}",
-            lambda text: f"Thank you for your message. {text}", lambda text: f"{text}\n\nIn short: all is well.", lambda text: f"> {text}",
-        ]  # fmt: skip
+            lambda text: f"{text} Let me know if there is anything else.",
+            lambda text: f"Hello! {text}",
+            lambda text: f"Hi Anna, {text}",
+            lambda text: f"Thank you for your message. {text}",
+            lambda text: f"{text}\n\nIn short: all is well.",
+            lambda text: f"> {text}",
+        ]
     return draw.choice(ways)(phrase)
 
 
@@ -140,9 +151,19 @@ def _empty(draw: random.Random, kind: str, prose: Prose, said: Any) -> Planted:
 def _echo(draw: random.Random, kind: str, prose: Prose, said: Any) -> Planted:
     prompt = draw.choice([pair[0] for pair in prose["en"] if len(pair[0]) > 24])
     ways: list[Callable[[str], str]] = [
-        str, str.upper, str.lower, lambda t: f'"{t}"', lambda t: f"Question: {t}", lambda t: f"{t} {t}", lambda t: t.rstrip("?.") + ".",
-        lambda t: f"{t}\n\nAnswer:", lambda t: f"You asked: {t}", lambda t: t.replace(" ", "  "), lambda t: t[:5] + t[4:], lambda t: f"User: {t}",
-    ]  # fmt: skip
+        str,
+        str.upper,
+        str.lower,
+        lambda t: f'"{t}"',
+        lambda t: f"Question: {t}",
+        lambda t: f"{t} {t}",
+        lambda t: t.rstrip("?.") + ".",
+        lambda t: f"{t}\n\nAnswer:",
+        lambda t: f"You asked: {t}",
+        lambda t: t.replace(" ", "  "),
+        lambda t: t[:5] + t[4:],
+        lambda t: f"User: {t}",
+    ]
     return Planted(kind, _turns(prompt, draw.choice(ways)(prompt)))
 
 
@@ -275,12 +296,30 @@ def _secret(draw: random.Random) -> str:
 
     upper = string.ascii_uppercase + string.digits
     return draw.choice(
-        [f"AKIA{some(16, upper)}", f"ghp_{some(36)}", f"xoxb-{some(12)}-{some(24)}", f"AIza{some(35)}", f"sk_live_{some(24)}", f"sk-proj-{some(40)}",
-         f"sk-ant-api03-{some(60)}", f"eyJ{some(20)}.eyJ{some(30)}.{some(20)}", f"glpat-{some(20)}", f"hf_{some(34)}", f"npm_{some(36)}",
-         f"-----BEGIN RSA PRIVATE KEY-----\n{some(64)}\n{some(64)}\n-----END RSA PRIVATE KEY-----", f"password = {some(12)}", f'api_key: "{some(20)}"',
-         f"postgres://admin:{some(10)}@db.example.org/x", f"SG.{some(22)}.{some(43)}", f"Authorization: Bearer {some(32)}", f"DB_PASSWORD={some(10)}",
-         f"AWS_SECRET_ACCESS_KEY={some(40)}", f"the password is {some(9)}", f"https://hooks.slack.com/services/T{some(8, upper)}/B{some(8, upper)}/{some(24)}"]
-    )  # fmt: skip
+        [
+            f"AKIA{some(16, upper)}",
+            f"ghp_{some(36)}",
+            f"xoxb-{some(12)}-{some(24)}",
+            f"AIza{some(35)}",
+            f"sk_live_{some(24)}",
+            f"sk-proj-{some(40)}",
+            f"sk-ant-api03-{some(60)}",
+            f"eyJ{some(20)}.eyJ{some(30)}.{some(20)}",
+            f"glpat-{some(20)}",
+            f"hf_{some(34)}",
+            f"npm_{some(36)}",
+            f"-----BEGIN RSA PRIVATE KEY-----\n{some(64)}\n{some(64)}\n-----END RSA PRIVATE KEY-----",
+            f"password = {some(12)}",
+            f'api_key: "{some(20)}"',
+            f"postgres://admin:{some(10)}@db.example.org/x",
+            f"SG.{some(22)}.{some(43)}",
+            f"Authorization: Bearer {some(32)}",
+            f"DB_PASSWORD={some(10)}",
+            f"AWS_SECRET_ACCESS_KEY={some(40)}",
+            f"the password is {some(9)}",
+            f"https://hooks.slack.com/services/T{some(8, upper)}/B{some(8, upper)}/{some(24)}",
+        ]
+    )
 
 
 _NUMBERS: dict[str, Callable[[random.Random], str]] = {

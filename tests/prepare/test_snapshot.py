@@ -153,7 +153,7 @@ def test_the_card_says_what_was_declared_and_what_was_not(bench: Any) -> None:
     assert "* licence, as declared: CC0-1.0" in card
     assert "* origin: our \\| &lt;b>desk&lt;/b>" in card
     assert "* labelled: not stated" in card
-    assert "| pii | 1 | 20 | 0 | 0 |" in card
+    assert "| pii | 2 | 20 | 0 | 0 |" in card
     assert "Not measured: no tokenizer was given." in card
 
 

@@ -6,6 +6,15 @@ It says what is in the manifest's body and nothing else; what a source does not 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+KIND_WORDS = {
+    "SECRET": "access keys and passwords",
+    "EMAIL": "e-mail addresses",
+    "IBAN": "IBANs",
+    "NATIONAL_ID": "national ids",
+    "CARD": "payment cards",
+    "IP": "IP addresses",
+    "PHONE": "phone numbers",
+}
 SPLIT_USE = {"train": "learning", "validation": "choices during training", "test": "the gate alone"}
 
 
@@ -78,9 +87,10 @@ def _personal_data(rules: Iterable[Mapping[str, Any]]) -> str:
     if rule is None:
         return "Kept rows were not looked through for personal data. Rejected rows are redacted."
     done = {"redact": "redacted", "drop": "dropped with their rows", "flag": "flagged and left in"}[rule["options"]["action"]]
+    kinds = ", ".join(KIND_WORDS[kind] for kind in rule["options"]["kinds"])
     return (
-        f"Patterns for e-mail addresses, phone numbers, payment cards, IBANs, IP addresses and access keys: what they found "
-        f"was {done}. Names and street addresses are not looked for. Rejected rows are redacted in any case."
+        f"Patterns for {kinds}: what they found was {done}. Names and street addresses are not looked for. "
+        "Rejected rows are redacted in any case."
     )
 
 

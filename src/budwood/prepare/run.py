@@ -27,7 +27,7 @@ from budwood.text.near.walk import LONGEST
 if TYPE_CHECKING:
     from budwood.store import Store
 
-VERSION = 5
+VERSION = 6
 """Version of the stage: raise it when the same input would give another snapshot."""
 
 

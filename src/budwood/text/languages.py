@@ -82,8 +82,7 @@ def language(text: str) -> str:
     letters = sum(map(len, words))
     if letters < LETTERS or len(words) < 4:
         return ""
-    code, probability = _identifier().classify(" ".join(words))
-    return str(code) if probability >= SURE else ""
+    return _by_words(" ".join(words))
 
 
 def script(text: str) -> str:
@@ -117,6 +116,14 @@ def _by_script(sample: str) -> str:
     if best == "zh" and counts["ja"] * 10 > counts["zh"]:
         best = "ja"
     return best if counts[best] * 2 > letters and counts[best] >= 4 else ""
+
+
+def _by_words(text: str) -> str:
+    """The model's guess; near languages that share the doubt are as sure together as one alone."""
+    code, probability = _identifier().classify(text)
+    if SURE > probability >= SURE / 3:
+        probability = sum(float(share) for other, share in _identifier().rank(text)[:6] if are_near(code, other))
+    return str(code) if probability >= SURE else ""
 
 
 @cache

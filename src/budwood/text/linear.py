@@ -52,8 +52,8 @@ def gate(pattern: str) -> str:
     r"""Give a pattern that can be searched in linear time and matches wherever a Python one does, and perhaps elsewhere.
 
     Look-around and upper limits are taken out, a back-reference stands for anything short, and word boundaries are ASCII's,
-    which hold wherever Unicode's do beside an ASCII sign. So a text without a match needs no look with the exact pattern,
-    which costs a hundred times as much.
+    which hold wherever Unicode's do beside an ASCII sign; beside another sign they must not stand. So a text without a match
+    needs no look with the exact pattern, which costs a hundred times as much.
     """
     flags, rest = re.match(r"(\(\?[a-z]+\))?(.*)", pattern, re.DOTALL).groups()  # type: ignore[union-attr]  # it always matches
     kept, position = [], 0
