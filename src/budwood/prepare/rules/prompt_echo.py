@@ -23,6 +23,7 @@ _LEAD = re.compile(
     r"|you (?:asked|said|wrote)|(?:sure|okay|ok|certainly|of course|assistant|answer|response|bot|a|output|re|fwd?)) )+"
 )
 _QUOTES = "\"'.,:;!?()[]{}<>*_#`-"
+_ENDS = _QUOTES + " \n\t"
 _MARKS = re.compile(r"[\W_]+")
 
 
@@ -45,13 +46,14 @@ class PromptEcho:
 
 
 def _may_echo(asked: str, answered: str) -> bool:
-    """Look at the length, or the first words: an echo has the prompt's among its own."""
+    """Look quickly: an echo has the prompt's first words among its own, or is as long and has its last signs."""
     if len(answered) < len(asked) // 2:
         return False
-    if abs(len(answered) - len(asked)) * 20 <= len(asked):
+    if abs(len(answered) - len(asked)) * 20 <= len(asked) and asked.rstrip(_ENDS)[-10:].casefold() in answered.casefold():
         return True
-    word = max(asked[:_HEAD].casefold().split()[:4], key=len, default="").strip(_QUOTES)
-    if word.isascii() and word not in answered[: 2 * _HEAD].casefold():
+    head = answered[: 2 * _HEAD].casefold()
+    words = [word.strip(_QUOTES) for word in asked[:_HEAD].casefold().split()[:5]]
+    if any(word not in head for word in words if word.isascii()):
         return False
     first = _bare(asked[:_HEAD])[:12]
     return len(first) >= 12 and first in _bare(answered[:_HEAD])
