@@ -18,6 +18,8 @@ _WORD = r"\p{Alphabetic}\p{M}\p{Nd}\p{Pc}"
 _SPELT = {"d": r"\p{Nd}", "D": r"\P{Nd}", "s": r"\p{White_Space}", "S": r"\P{White_Space}"}
 LARGEST = 64 << 20
 """Bytes that a compiled pattern may take."""
+STATES = 16 << 20
+"""Bytes for the states that a pattern meets while it searches; with a quarter of that, some are made again and again."""
 
 
 class LinearPattern:
@@ -112,7 +114,7 @@ def _spelt(pattern: str) -> str:
 def _compile(spelt: str, pattern: str) -> Any:
     import jsonschema_rs
 
-    options = jsonschema_rs.RegexOptions(size_limit=LARGEST, dfa_size_limit=LARGEST)
+    options = jsonschema_rs.RegexOptions(size_limit=LARGEST, dfa_size_limit=STATES)
     try:
         return jsonschema_rs.validator_for({"pattern": spelt}, pattern_options=options)
     except jsonschema_rs.ValidationError:
