@@ -76,7 +76,7 @@ def _kind(text: str, prompt: str) -> Placeholder | None:
         rest = rest[match.end() :]
         if not rest.strip(_OUTER):
             return Placeholder("the name of a field")
-    words = " ".join(rest.strip(_OUTER).replace("_", " ").split())
+    words = " ".join(re.sub(r"(?<=\w)[_-](?=\w)|_", " ", rest.strip(_OUTER)).split())
     shaped = _BRACKETS.fullmatch(rest.strip(" \"'*`"))
     if shaped and not _REDACTED.fullmatch(text) and not (text[0] == "<" and _OF_TAGS.search(prompt)):
         inner = " ".join(re.sub(r"[_\-]+", " ", shaped["inner"]).strip(_OUTER).split())
