@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.prepare.rules.making import dropped, kept, row
 
 from budwood.errors import DataError
-from budwood.identity import Digest
-from budwood.prepare.row import Drop, Message, Origin, Row, Scalar
+from budwood.prepare.row import Drop, Message, Row
 from budwood.prepare.rules.build import build_rules
 from budwood.prepare.rules.control_characters import ControlCharacters
 from budwood.prepare.rules.empty_answer import EmptyAnswer
@@ -25,24 +25,6 @@ from budwood.prepare.rules.whitespace import Whitespace
 from budwood.recipe import PrepareSection
 
 SCHEMA = {"type": "object", "required": ["n"], "properties": {"n": {"type": "integer"}}}
-
-
-def row(*contents: str, roles: tuple[str, ...] = ("user", "assistant"), slices: dict[str, Scalar] | None = None) -> Row:
-    origin = Origin("rows.jsonl", Digest("0" * 64), 7)
-    messages = tuple(Message(role, text) for role, text in zip(roles, contents, strict=True))
-    return Row(origin.row_id, origin, messages, slices or {}, 1.0, "auto")
-
-
-def kept(rule: Rule, given: Row) -> Row:
-    outcome = rule.apply(given)
-    assert isinstance(outcome, Row)
-    return outcome
-
-
-def dropped(rule: Rule, given: Row) -> str:
-    outcome = rule.apply(given)
-    assert isinstance(outcome, Drop)
-    return outcome.reason
 
 
 @pytest.mark.parametrize(

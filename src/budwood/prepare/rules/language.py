@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 from budwood.errors import RecipeError
 from budwood.prepare.row import Drop, Row
 from budwood.prepare.rules.wording import Action, judge
-from budwood.text.languages import are_near, known_languages, language
+from budwood.text.languages import are_near, known_languages, language, script
 from budwood.text.wording.phrases import phrases
 
 
@@ -40,7 +40,7 @@ class Language:
     def apply(self, row: Row) -> Row | Drop:
         if self.action == "off":
             return row
-        asked, answered = "", ""
+        asked, asked_text, mismatch = "", "", ""
         for number, message in enumerate(row.messages, start=1):
             if message.role not in ("user", "assistant"):
                 continue
@@ -48,16 +48,25 @@ class Language:
             if code and self.allowed and not any(are_near(code, known) for known in self.allowed):
                 return judge(row, self.name, self.action, f"{message.role} message {number} is in {code!r}")
             if message.role == "user":
-                asked = code or asked
-            elif asked and code and not are_near(asked, code) and not answered:
-                answered = f"an answer in {code!r} to a prompt in {asked!r}"
-        if answered and not any(
-            phrases("languages")["speaks_of_one"].search(message.content)
-            for message in row.messages
-            if message.role != "assistant"
-        ):
-            return judge(row, self.name, self.action, answered)
+                asked, asked_text = code, message.content
+            elif not mismatch and number > 1:
+                mismatch = _mismatch(asked, code, asked_text, message.content)
+        if mismatch and not _speaks_of_languages(row):
+            return judge(row, self.name, self.action, mismatch)
         return row
+
+
+def _mismatch(asked: str, code: str, prompt: str, answer: str) -> str:
+    """Compare languages where both are told, else scripts: Cyrillic is not answered in Latin letters."""
+    if asked and code:
+        return "" if are_near(asked, code) else f"an answer in {code!r} to a prompt in {asked!r}"
+    scripts = script(prompt), script(answer)
+    return f"an answer in {scripts[1]} letters to a prompt in {scripts[0]}" if all(scripts) and scripts[0] != scripts[1] else ""
+
+
+def _speaks_of_languages(row: Row) -> bool:
+    known = phrases("languages")["speaks_of_one"]
+    return any(known.search(message.content) for message in row.messages if message.role != "assistant")
 
 
 def with_languages(allowed: tuple[str, ...], *, action: Action) -> Language:

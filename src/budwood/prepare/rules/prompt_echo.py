@@ -23,6 +23,7 @@ _LEAD = re.compile(
     r"|you (?:asked|said|wrote)|(?:sure|okay|ok|certainly|of course|assistant|answer|response|bot|a|output|re|fwd?)) )+"
 )
 _QUOTES = "\"'.,:;!?()[]{}<>*_#`-"
+_ENDS = _QUOTES + " \n\t"
 _MARKS = re.compile(r"[\W_]+")
 
 
@@ -45,11 +46,14 @@ class PromptEcho:
 
 
 def _may_echo(asked: str, answered: str) -> bool:
-    """Look at the first words: an echo has the prompt's among its own."""
+    """Look quickly: an echo has the prompt's first words among its own, or is as long and has its last signs."""
     if len(answered) < len(asked) // 2:
         return False
-    word = max(asked[:_HEAD].casefold().split()[:4], key=len, default="").strip(_QUOTES)
-    if word.isascii() and word not in answered[: 2 * _HEAD].casefold():
+    if abs(len(answered) - len(asked)) * 20 <= len(asked) and asked.rstrip(_ENDS)[-10:].casefold() in answered.casefold():
+        return True
+    head = answered[: 2 * _HEAD].casefold()
+    words = [word.strip(_QUOTES) for word in asked[:_HEAD].casefold().split()[:5]]
+    if any(word not in head for word in words if word.isascii()):
         return False
     first = _bare(asked[:_HEAD])[:12]
     return len(first) >= 12 and first in _bare(answered[:_HEAD])
@@ -58,8 +62,8 @@ def _may_echo(asked: str, answered: str) -> bool:
 def _echo(prompt: str, answer: str) -> str:
     if len(prompt) < LEAST:
         return ""
-    if not answer.startswith(prompt):
-        answer = _LEAD.sub("", answer, count=1)
+    lead = None if answer.startswith(prompt) else _LEAD.match(answer)
+    answer = answer[lead.end() :] if lead else answer
     if answer == prompt:
         return "the answer is the prompt"
     if answer.startswith(f"{prompt} "):

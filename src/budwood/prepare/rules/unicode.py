@@ -17,7 +17,7 @@ from budwood.prepare.row import Drop, Row
 @dataclass(frozen=True)
 class Unicode:
     name: ClassVar[str] = "unicode"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     def options(self) -> dict[str, Any]:
         return {"form": "NFC", "mojibake": "repaired"}
@@ -26,10 +26,14 @@ class Unicode:
         # Nearly all rows of many sets are plain ASCII, and a look at them costs a thousandth of ftfy's.
         if all(text.isascii() for message in row.messages for text in message.texts):
             return row
-        row = row.mend(self.name, "mojibake repaired", _repair)
+        repaired = row.mend(self.name, "mojibake repaired", _repair)
+        if repaired is not row and any(_is_broken(text) for message in repaired.messages for text in message.texts):
+            repaired = repaired.touch(self.name, "flagged", "mojibake is left that lost a sign and cannot be repaired")
+        row = repaired
         return row.mend(self.name, "characters composed", lambda text: unicodedata.normalize("NFC", text))
 
 
+_FOREIGN = re.compile("[^\x00-\x7f]+")
 _NEVER_MOJIBAKE = re.compile("[\x00-\x7f‘’“”–—…•™€°\u2e80-\ud7ff\uf900-\ufaff\ufe30-\uffef\U0001f000-\U0001ffff]*")
 """Mojibake holds at least one Latin, Greek or Cyrillic letter, or a sign that these leave out."""
 
@@ -39,5 +43,23 @@ def _repair(text: str) -> str:
     if text.isascii() or _NEVER_MOJIBAKE.fullmatch(text):
         return text
     import ftfy
+    from ftfy.badness import is_bad
 
-    return ftfy.fix_encoding(text)
+    mended = ftfy.fix_encoding(text)
+    if not is_bad(mended):
+        return mended
+    # Lossy mojibake is left, and hinders the rest: what was proven for the text is done to each run of foreign signs.
+    return _FOREIGN.sub(_decoded, mended)
+
+
+def _is_broken(text: str) -> bool:
+    from ftfy.badness import is_bad
+
+    return bool(is_bad(text))
+
+
+def _decoded(run: re.Match[str]) -> str:
+    try:
+        return run[0].encode("sloppy-windows-1252").decode("utf-8")
+    except UnicodeError:
+        return run[0]

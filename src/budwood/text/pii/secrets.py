@@ -32,6 +32,7 @@ NAMED = re.compile(
     r")[\"'`]?(?P<value>[^\s\"'`,;<>()\[\]{}]{6,256})"
 )
 IN_ADDRESS = re.compile(r"(?i)\b[a-z][a-z0-9+.-]{1,20}://[^\s/:@\"'<>]{1,64}:(?P<value>[^\s/@\"'<>]{3,128})@(?=[\w.-])")
+_PASSWORD = re.compile(r"(?i)\w{0,60}(?:passwo?r?d|pwd|passphrase|kennwort|passwort|contraseña|mot de passe)")
 _NO_SECRET = re.compile(
     r"(?i)[$%*<\[{]|x{4,}|\.{3}|https?:|os\.|env\.|process\.|getenv|[a-z_]+\.[a-z_.]+$|[a-z_]+\("
     r"|(?:your|my|the|some|example|sample|dummy|placeholder|changeme|redacted|none|null|true|false)(?:[_ -]|$)"
@@ -42,7 +43,7 @@ def named(text: str, position: int = 0) -> tuple[int, int] | None:
     """Find the next value whose name calls it a secret; its place without the name, or None."""
     while match := NAMED.search(text, position):
         value = match["value"].rstrip(".!?:")
-        if _looks_secret(value):
+        if _looks_secret(value, said=bool(_PASSWORD.match(match[0]))):
             start = match.start("value")
             return start, start + len(value)
         position = match.start("value")
@@ -57,11 +58,17 @@ def in_address(text: str, position: int = 0) -> tuple[int, int] | None:
     return match.span("value") if match else None
 
 
-def _looks_secret(value: str) -> bool:
-    """Letters with a sign, or with two digits; one digit behind a word ("version2") is how things are numbered."""
+def _looks_secret(value: str, *, said: bool) -> bool:
+    """Letters with a sign, or with two digits; one digit behind a word ("version2") is how things are numbered.
+
+    Args:
+        value: what stands behind the name.
+        said: whether the name says password, which is never numbered.
+    """
     if len(value) < 6 or _NO_SECRET.match(value):
         return False
     letters = sum(sign.isalpha() for sign in value)
     digits = sum(sign.isdigit() for sign in value)
     signs = any(not sign.isalnum() and sign not in "-_./:" for sign in value)
-    return letters > 0 and (signs or digits >= 2 or (digits == 1 and not value[-1].isdigit()))
+    mixed = (value.lower() != value != value.upper() and not value[:1].isupper()) or len(value) >= 10
+    return letters > 0 and (signs or digits >= 2 or (digits == 1 and (mixed or not value[-1].isdigit() or said)))

@@ -33,7 +33,7 @@ def claim(answer: str, prompt: str = "") -> str:
     """Say what an answer claims to have opened, in our words; empty for an answer that claims nothing of the kind."""
     known = phrases("access_claims")
     head = answer[:READ]
-    folded = head.casefold()
+    folded = head.casefold().replace("’", "'")
     if not known["cues"].search(folded):
         return ""
     if known["foreign"].search(folded) or (len(prompt) < EMPTY_HANDED and known["foreign_shown"].search(folded)):

@@ -123,6 +123,8 @@ def _by_habit(text: str, core: str, line: str, words: list[str], dots: bool) -> 
     fragment = _CLOSED.split(line)[-1].split()
     if _LIST_ITEM.match(line):
         return _by_other_items(text, line)
+    if _closes(" ".join(fragment)):
+        return None
     earlier = _CLOSED.search(text)
     if earlier and len(fragment) >= 1 and not _is_title(line):
         return CutOff("no mark ends the last sentence", certain=False)

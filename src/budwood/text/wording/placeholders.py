@@ -61,6 +61,7 @@ def placeholder(answer: str, prompt: str = "") -> Placeholder | None:
         return None
     if not text.strip(_QUOTES):
         return Placeholder("nothing but quotation marks", certain=False)
+    text = text.strip(_QUOTES) if len(text) > 2 else text
     if _MARKS.fullmatch(text):
         return None if text in prompt and len(text) < 3 else Placeholder("nothing but marks", len(text) > 1 or text in "-…._–—")
     return _kind(text, prompt) or _filler(text, prompt)
@@ -75,7 +76,7 @@ def _kind(text: str, prompt: str) -> Placeholder | None:
         rest = rest[match.end() :]
         if not rest.strip(_OUTER):
             return Placeholder("the name of a field")
-    words = " ".join(rest.strip(_OUTER).replace("_", " ").split())
+    words = " ".join(re.sub(r"(?<=\w)[_-](?=\w)|_", " ", rest.strip(_OUTER)).split())
     shaped = _BRACKETS.fullmatch(rest.strip(" \"'*`"))
     if shaped and not _REDACTED.fullmatch(text) and not (text[0] == "<" and _OF_TAGS.search(prompt)):
         inner = " ".join(re.sub(r"[_\-]+", " ", shaped["inner"]).strip(_OUTER).split())

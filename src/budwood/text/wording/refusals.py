@@ -24,9 +24,9 @@ Boilerplate = Literal["refusal", "disclaimer", ""]
 def boilerplate(answer: str, prompt: str = "") -> Boilerplate:
     """Say what boilerplate an answer holds: the graver one, a refusal, where it holds both."""
     known = phrases("refusals")
-    if not known["cues"].search(answer.casefold()):
+    if not known["cues"].search(answer.casefold().replace("’", "'")):
         return ""
-    spoken = plain(answer)
+    spoken = plain(answer).strip("\"' >-")
     if known["refusal"].search(spoken[:HEAD]):
         return "refusal"
     if known["disclaimer"].search(spoken) and not known["asked_of_itself"].search(plain(prompt)):
