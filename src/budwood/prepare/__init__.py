@@ -7,7 +7,10 @@ The way of a row, and the module of each step:
     files      bytes → records: compression, encoding, JSONL / JSON / CSV / Parquet
     shapes     record → messages, whatever the layout of the file
     read       one source at a time, with its facts; malformed lines become rejected rows
+    benchmarks files that must not be trained on
+    guard      what a row shares with them
     rules/     cleaning, one module a rule
+    conflicts  one prompt, different answers
     dedupe     exact duplicates, conflicting answers, near-duplicates
     groups     what must lie in one split
     inherit    what an earlier snapshot fixed
