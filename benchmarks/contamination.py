@@ -14,6 +14,7 @@ import json
 import random
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -115,7 +116,7 @@ def _planted(test: Sequence[Pair], train: Sequence[Pair], guard: Guard) -> dict[
     chosen = draw.sample(range(len(test)), PLANTED)
     vocabulary = sorted({word for prompt, _ in train for word in prompt.split()})
 
-    def changed(words: list[str], share: float) -> list[str]:
+    def changed(share: float, words: list[str]) -> list[str]:
         return [draw.choice(vocabulary) if draw.random() < share else word for word in words]
 
     edits: dict[str, Callable[[list[str]], list[str]]] = {
@@ -123,7 +124,7 @@ def _planted(test: Sequence[Pair], train: Sequence[Pair], guard: Guard) -> dict[
         "inside another prompt": lambda words: [*draw.choice(train)[0].split(), *words, *draw.choice(train)[0].split()],
         "first two thirds of it": lambda words: words[: -(-2 * len(words) // 3)],
         "every number another": lambda words: [str(draw.randint(1, 99)) if any(map(str.isdigit, w)) else w for w in words],
-        **{f"{share:.0%} of the words others": lambda words, s=share: changed(words, s) for share in (0.02, 0.05, 0.1)},
+        **{f"{share:.0%} of the words others": partial(changed, share) for share in (0.02, 0.05, 0.1)},
     }
     found = {}
     for name, edit in edits.items():

@@ -236,7 +236,8 @@ def _boilerplate(given: _Given, hashes: "NDArray[uint64]", texts: "NDArray[int64
     of_set = numpy.bincount(given.sets[numpy.unique(given.first[given.wanted])], minlength=number)
     most = numpy.minimum(COMMON_TEXTS, numpy.maximum(COMMON_LEAST, COMMON_SHARE * of_set))
     often: NDArray[bool_] = numpy.bincount(pairs[0]) > numpy.resize(most, int(held.max()) + 1)
-    return often[held]
+    drop: NDArray[bool_] = often[held]
+    return drop
 
 
 def _look_up(grams: Grams, value: int) -> list[tuple[int, int]]:
