@@ -1,7 +1,11 @@
 """What a name's earlier releases are still good for after some of it was removed."""
 
+from dataclasses import replace
+from pathlib import Path
+
 from budwood.identity import short
 from budwood.pipeline.known import earlier_snapshots, prepare_key, prepared
+from budwood.recipe import PrepareSection
 
 from .conftest import Desk
 
@@ -43,3 +47,16 @@ def test_what_was_prepared_onto_a_removed_snapshot_is_still_used(desk: Desk) -> 
     desk.store.tombstone(first, who="anna", reason="a customer asked")
     assert prepared(desk.job) == second
     assert desk.said == []
+
+
+def test_a_benchmark_that_changes_asks_for_another_snapshot(desk: Desk, tmp_path: Path) -> None:
+    path = tmp_path / "bench.jsonl"
+    recipe = desk.job.recipe
+    job = replace(
+        desk.job, recipe=recipe.model_copy(update={"prepare": PrepareSection.model_validate({"benchmarks": [str(path)]})})
+    )
+    keys = [prepare_key(desk.job, None), prepare_key(job, None)]
+    for content in ("one", "two"):
+        path.write_text(content)
+        keys.append(prepare_key(job, None))
+    assert len(set(keys)) == 4

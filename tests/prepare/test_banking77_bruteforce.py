@@ -162,25 +162,43 @@ def test_every_leaked_row_is_found_and_no_other(rows: list[Asked], outcome: Outc
 
 
 def test_every_conflict_is_listed_and_no_other(rows: list[Asked], outcome: Outcome) -> None:
+    """Labels that disagree on the same prompt, or within a group of near-duplicates."""
+    expected = set()
+    asked_by_test = {row.text for row in rows if row.file == TEST}
     prompts: dict[str, list[Asked]] = defaultdict(list)
     for row in rows:
         prompts[row.text].append(row)
-    expected = set()
     for members in prompts.values():
         test, other = ([row for row in members if (row.file == TEST) == side] for side in (True, False))
-        for between, among in (("test rows", test), ("rows and test rows", members if test and other else [])):
-            if len({row.label for row in among}) > 1:
-                expected.add((between, frozenset((row.file, row.line) for row in among)))
         # A row that a test row asks too is out before the others vote.
-        if not test and len({row.label for row in other}) > 1:
-            expected.add(("rows", frozenset((row.file, row.line) for row in other)))
+        sides = {"test rows": test, "rows": [] if test else other, "rows and test rows": members if test and other else []}
+        expected |= {("same", name, places(among)) for name, among in sides.items() if disagree(among)}
+    for group in components(len(rows), all_pairs(rows)):
+        among = [rows[i] for i in group if rows[i].file == TEST or rows[i].text not in asked_by_test]
+        if disagree(among) and len({row.text for row in among}) > 1:
+            files = {row.file == TEST for row in among}
+            expected.add(
+                ("near", "rows and test rows" if len(files) > 1 else "test rows" if True in files else "rows", places(among))
+            )
     found = {
-        (one["between"], frozenset((row["file"], row["line"]) for answer in one["answers"] for row in answer["rows"]))
+        (
+            one["prompts"],
+            one["between"],
+            frozenset((row["file"], row["line"]) for answer in one["answers"] for row in answer["rows"]),
+        )
         for one in outcome.conflicts
     }
     assert found == expected
-    assert len(found) == len(outcome.conflicts)
-    assert {one["kind"] for one in outcome.conflicts} <= {"label"}
+    assert len(found) == len(outcome.conflicts) > 5
+    assert {one["kind"] for one in outcome.conflicts} == {"label"}
+
+
+def disagree(among: Sequence[Asked]) -> bool:
+    return len({row.label for row in among}) > 1
+
+
+def places(among: Sequence[Asked]) -> frozenset[tuple[str, int]]:
+    return frozenset((row.file, row.line) for row in among)
 
 
 def test_every_copy_is_found(rows: list[Asked], outcome: Outcome) -> None:

@@ -50,7 +50,14 @@ def test_every_conflict_is_listed_with_what_was_decided_label_conflicts_first(
     assert [places(one) for one in found] == [[[4], [5]], [[2, 3], [1]]]
     assert [answer["count"] for answer in found[1]["answers"]] == [2, 1]
     assert {row["file"] for answer in found[0]["answers"] for row in answer["rows"]} == {"rows.jsonl"}
-    assert snapshot.body["conflicts"] == {"listed": 2, "of_labels": 1, "rows": 2, "test_rows": 0, "rows_and_test_rows": 0}
+    assert snapshot.body["conflicts"] == {
+        "listed": 2,
+        "of_labels": 1,
+        "rows": 2,
+        "test_rows": 0,
+        "rows_and_test_rows": 0,
+        "near": 0,
+    }
     ids = {row["row_id"] for row in (*snapshot.kept, *snapshot.rejected)}
     assert {row["row_id"] for one in found for answer in one["answers"] for row in answer["rows"]} <= ids
     assert "kettle" not in json.dumps(found)
@@ -92,6 +99,24 @@ def test_what_differs_from_a_published_test_row_is_listed_too(bench: Any) -> Non
     assert across["decision"] == "the test rows stay, the others go as leaks"
     assert snapshot.reasons()[1][0] == "leak"
     assert "between rows and a published test file" in bench.store.file(snapshot.digest, "card.md").read_text()
+
+
+def test_labels_that_disagree_among_near_duplicates_are_listed_and_nothing_goes(bench: Any) -> None:
+    text = "the parcel with my new kettle has still not arrived at the office in the old town"
+    near = [ask(text, "delivery"), ask(f"{text}!", "refund"), ask(f"{text}!!", "delivery")]
+    other = {**ask(f"{text}?", "lieferung"), "system": "Answer in German."}
+    common = [ask(f"{row['prompt']} Now?", "delivery") for row in OTHERS[:3]]
+    texts = [
+        ask(f"{row['prompt']} {mark}", f"a text of more words than labels have, {mark}") for row in OTHERS[:1] for mark in "ab"
+    ]
+    snapshot = bench.prepare(bench.write("rows.jsonl", [*near, other, *common, *texts]), validation=0, test=0)
+    (found,) = listed(bench, snapshot)
+    assert (found["prompts"], found["kind"], found["between"]) == ("near", "label", "rows")
+    assert places(found) == [[1, 3], [2]]
+    assert found["decision"].startswith("all kept")
+    assert {rule for rule, _ in snapshot.reasons().values()} == {"near_duplicate"}
+    assert snapshot.body["conflicts"]["near"] == 1
+    assert "* 1 groups of near-duplicates" in bench.store.file(snapshot.digest, "card.md").read_text()
 
 
 def test_without_a_conflict_there_is_no_list(bench: Any) -> None:
@@ -158,5 +183,6 @@ def judged_of(rows: list[tuple[int, str, bool]], policy: Any) -> Judged:
         leaks=numpy.zeros(len(rows), bool),
         text=lambda i: rows[i][1],
         row_id=str,
+        task=lambda i: "",
     )
     return judge(answers, policy, ())

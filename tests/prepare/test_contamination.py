@@ -61,12 +61,16 @@ CASES = [
     ),
 ]
 INNOCENT = [
+    ask("Tell me then", middle(prose(5), 0, 10)),
+    ask(f"{prose(75)} {middle(prose(4), 2, 8)}"),
     ask(f"{middle(prose(1), 0, 12)} {prose(72)}"),
     ask("Where is my card?", "lost"),
     ask(f"{prose(73)} where is my new card?", "lost"),
     ask("Another question, and a long one at that?", "eighteen"),
 ]
+CASES.append((ask(f"{prose(74)} {middle(prose(4), 0, 10)}"), "bench.jsonl line 4: 1.00 of the prompt"))
 BENCH = [ask(prose(1), prose(2)), ask("Where is my new card?", "eighteen"), ask(prose(3), "eighteen")]
+BENCH.append(ask(middle(prose(4), 0, 10), middle(prose(5), 0, 10)))
 
 
 def test_each_way_of_holding_a_benchmark_is_found_and_said_without_its_text(bench: Any) -> None:
@@ -76,11 +80,11 @@ def test_each_way_of_holding_a_benchmark_is_found_and_said_without_its_text(benc
     expected = {line: ("contamination", reason) for line, (_, reason) in enumerate(CASES, start=1)}
     assert snapshot.reasons() == expected
     (figures,) = snapshot.body["benchmarks"]
-    assert figures["rows"] == 3
-    assert figures["touched"] == {"run": 2, "coverage": 2, "alike": 1, "any": 3}
+    assert figures["rows"] == 4
+    assert figures["touched"] == {"run": 2, "coverage": 3, "alike": 1, "any": 4}
     assert (figures["dropped"], figures["flagged"]) == (len(CASES), 0)
     card = bench.store.file(snapshot.digest, "card.md").read_text()
-    assert f"| bench.jsonl | 3 | 3 | 2 | 2 | 1 | {len(CASES)} | 0 |" in card
+    assert f"| bench.jsonl | 4 | 4 | 2 | 3 | 1 | {len(CASES)} | 0 |" in card
 
 
 def test_a_conversation_is_looked_at_turn_by_turn_and_without_its_system_message(bench: Any) -> None:
@@ -274,7 +278,7 @@ def test_gsm8k_training_rows_that_are_test_rows_in_other_words_are_found(public_
         return [ask(row["question"], row["answer"]) for row in map(json.loads, lines)]
 
     guard = guard_of({"gsm8k": [row["prompt"] for row in pairs("test")]})
-    found = {}
+    found: dict[int, list[int]] = {}
     for line, row in enumerate(pairs("train"), start=1):
         hits = guard.look([Message("user", row["prompt"]), Message("assistant", row["completion"])])
         found |= {line: [hit.line for hit in hits]} if hits else {}

@@ -49,7 +49,7 @@ def groups_of(rows: Sequence[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]
 
 def plant(first: Any) -> list[tuple[dict[str, Any], list[dict[str, Any]], list[dict[str, Any]]]]:
     """For each pair of splits, and each of two ways of tying: the bridge, the weaker group's rows, the stronger group's."""
-    free = {split: [] for split in STRENGTH}
+    free: dict[str, list[list[dict[str, Any]]]] = {split: [] for split in STRENGTH}
     for rows in groups_of(first.kept).values():
         if any(row["slices"]["thread"] for row in rows):
             free[rows[0]["split"]].append(rows)

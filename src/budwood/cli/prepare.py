@@ -26,6 +26,7 @@ def register(app: typer.Typer) -> None:
     ) -> None:
         """Read, clean, deduplicate and split the raw files; keep every rejected row with its reason."""
         from budwood import pipeline
+        from budwood.prepare.snapshot import CONFLICTS
 
         with job_of(recipe, store) as job:
             digest = pipeline.prepare(job, processes=processes)
@@ -41,5 +42,12 @@ def register(app: typer.Typer) -> None:
             did = ", ".join(f"{rule[verb]:,} {verb}" for verb in ("changed", "dropped", "flagged") if rule[verb])
             if did:
                 typer.echo(f"  {rule['name']}: {did}")
+        for one in manifest.body.get("benchmarks", ()):
+            typer.echo(
+                f"\n{one['name']}: {one['touched']['any']:,} of {one['rows']:,} rows stand in part in the sources; "
+                f"{one['dropped']:,} source rows dropped for it, {one['flagged']:,} flagged"
+            )
+        if "conflicts" in manifest.body:
+            typer.echo(f"\nConflicts: {manifest.body['conflicts']['listed']:,}, listed in {folder / CONFLICTS}")
         typer.echo(f"\nData card: {folder / 'card.md'}\nRejected:  {folder / 'rejected.jsonl'}")
         print_next(f"budwood train {recipe} --store {store}", f"budwood data why FILE:LINE {short(digest)} --store {store}")

@@ -15,11 +15,16 @@ def conflicts(body: Mapping[str, Any]) -> list[str]:
         "drop": "all of them are dropped",
         "keep": "all of them stay",
     }.get(body["settings"]["conflicts"], "the stage would have stopped")
+    told = {
+        "rows": f"among rows: {policy}",
+        "test_rows": "within published test files: flagged, and all stay",
+        "rows_and_test_rows": "between rows and a published test file: its rows stay, the others go as leaks",
+        "near": "groups of near-duplicates with labels that disagree: nothing is dropped for it, the prompts are not the same",
+    }
     return [
         "## One prompt, different answers",
-        f"{figures['listed']:,} prompts, {figures['of_labels']:,} of them with labels that disagree; all are listed in "
-        f"`conflicts.jsonl`. {figures['rows']:,} among rows: {policy}. {figures['test_rows']:,} within published test files, "
-        f"which are flagged and stay. {figures['rows_and_test_rows']:,} between rows and a published test file: its rows stay.",
+        f"{figures['listed']:,} conflicts, {figures['of_labels']:,} of them of labels; `conflicts.jsonl` lists them by row.",
+        "\n".join(f"* {figures[kind]:,} {words}" for kind, words in told.items() if figures[kind]),
     ]
 
 

@@ -2,7 +2,8 @@
 
     judged = judge(answers, policy, labels)         # over columns of keys; asks for the text of the few answers that differ
     for conflict in judged.conflicts: conflict.out  # rows that go, and conflict.reason why
-    lines(judged.conflicts, place)                  # what conflicts.jsonl holds: rows by id, file and line, never their text
+    beside = near_conflicts(answers, group, labels) # labels that disagree within a group of near-duplicates; nothing goes
+    lines([*judged.conflicts, *beside], place)      # what conflicts.jsonl holds: rows by id, file and line, never their text
 
 Answers that differ only in case, white space or the punctuation at the ends of words are one answer: they vote together, and
 are no conflict. A published test file's rows have no vote on the others. What differs between them and the others is listed
@@ -11,9 +12,8 @@ too: those others go in any case, as leaks.
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal
 
 from budwood.errors import DataError
@@ -33,6 +33,7 @@ SHOWN = 10
 """Conflicts that an error names."""
 SHOWN_ROWS = 3
 """Of each."""
+_LEAK = "the test rows stay, the others go as leaks"
 _EXACT = re.compile(r"[{}\[\]<>=`\\|]")
 _EDGES = re.compile(r"""(?<!\S)["'“”‘’«»¿¡]+|["'“”‘’«».,;:?…]+(?!\S)|(?<=[^\W\d])!+(?!\S)""")
 
@@ -48,6 +49,7 @@ class Answers:
         leaks: rows that are out already, since a published row asks the same.
         text: a row's answer, normalised but for calls; asked for those that differ alone.
         row_id: a row's id.
+        task: what of a row's prompt is no turn (system message, tools), as a text; asked for near-duplicates alone.
     """
 
     prompt: "NDArray[int64]"
@@ -56,6 +58,7 @@ class Answers:
     leaks: "NDArray[bool_]"
     text: Callable[[int], str]
     row_id: Callable[[int], str]
+    task: Callable[[int], str]
 
 
 @dataclass(frozen=True)
@@ -69,6 +72,7 @@ class Conflict:
         decision: what becomes of it, in words.
         out: rows that go for it (published ones are flagged).
         reason: why, for the record of these rows.
+        prompts: whether they are the same, or only nearly.
     """
 
     kind: Kind
@@ -77,6 +81,7 @@ class Conflict:
     decision: str
     out: tuple[int, ...] = ()
     reason: str = ""
+    prompts: Literal["same", "near"] = "same"
 
     @property
     def rows(self) -> list[int]:
@@ -125,6 +130,39 @@ def judge(answers: Answers, policy: Policy, labels: Sequence[str]) -> Judged:
     return Judged(tuple(found), looks_alone)
 
 
+def near_conflicts(answers: Answers, group: "NDArray[int64]", labels: Sequence[str]) -> list[Conflict]:
+    """Find labels that disagree among near-duplicates; texts may, since a word more in a question asks something else.
+
+    Args:
+        answers: the rows.
+        group: equal for rows of one group of near-duplicates, (N,); −1 for rows that are in none.
+        labels: answers that the recipe allows.
+    """
+    closed = _Closed(answers, frozenset(map(normalise, labels)))
+    found = []
+    for grouped in _by_prompt(replace(answers, prompt=group), group >= 0):
+        for classes in _by_task(grouped, answers.task):
+            rows = [row for same in classes for row in same]
+            alone = len(classes) < 2 or len({int(answers.prompt[row]) for row in rows}) < 2
+            if alone or not closed.holds(classes):
+                continue
+            sides = {bool(answers.published[row]) for row in rows}
+            between: Between = "rows and test rows" if len(sides) > 1 else "test rows" if True in sides else "rows"
+            decision = _LEAK if len(sides) > 1 else "all kept: the prompts are nearly the same, and not the same"
+            found.append(Conflict("label", between, tuple(map(tuple, classes)), decision, prompts="near"))
+    return found
+
+
+def _by_task(classes: Sequence[Sequence[int]], task: Callable[[int], str]) -> Iterator[list[list[int]]]:
+    """Take the rows of each answer apart by system message and tools: under another one, another answer is none of ours."""
+    tasks: dict[str, dict[int, list[int]]] = {}
+    for place, rows in enumerate(classes):
+        for row in rows:
+            tasks.setdefault(task(row), {}).setdefault(place, []).append(row)
+    for of_task in tasks.values():
+        yield sorted(of_task.values(), key=lambda rows: (-len(rows), rows[0]))
+
+
 def stop(judged: Judged, place: Callable[[int], tuple[str, str, int]]) -> Conflicting | None:
     """Make the error that the policy "stop" asks for, where rows that are no test rows disagree."""
     listed = [conflict for conflict in judged.conflicts if conflict.between == "rows"]
@@ -149,6 +187,7 @@ def lines(conflicts: Iterable[Conflict], place: Callable[[int], tuple[str, str, 
         told = [[dict(zip(("row_id", "file", "line"), place(row), strict=True)) for row in rows] for rows in conflict.answers]
         yield {
             "kind": conflict.kind,
+            "prompts": conflict.prompts,
             "between": conflict.between,
             "rows": len(conflict.rows),
             "decision": conflict.decision,
@@ -172,10 +211,9 @@ def _by_prompt(answers: Answers, among: "NDArray[bool_] | None") -> Iterator[lis
     prompt, answer = answers.prompt[order], answers.answer[order]
     starts = numpy.flatnonzero(numpy.concatenate([[True], prompt[1:] != prompt[:-1]]))
     mixed = numpy.maximum.reduceat(answer, starts) != numpy.minimum.reduceat(answer, starts)
-    bounds = [*starts.tolist(), len(order)]
-    for (begin, end), several in zip(pairwise(bounds), mixed.tolist(), strict=True):
-        if several:
-            yield _classes(order[begin:end].tolist(), answer[begin:end].tolist(), answers.text)
+    ends = numpy.append(starts[1:], len(order))
+    for begin, end in zip(starts[mixed].tolist(), ends[mixed].tolist(), strict=True):
+        yield _classes(order[begin:end].tolist(), answer[begin:end].tolist(), answers.text)
 
 
 def _classes(rows: Sequence[int], keys: Sequence[int], text: Callable[[int], str]) -> list[list[int]]:
@@ -241,7 +279,7 @@ def _decide(
     everyone = tuple(sorted(row for rows in held for row in rows))
     what = f"its prompt has {len(held)} different answers"
     if between == "rows and test rows":
-        return Conflict(kind, between, held, "the test rows stay, the others go as leaks")
+        return Conflict(kind, between, held, _LEAK)
     if between == "test rows":
         return Conflict(kind, between, held, "flagged: a published test file is kept whole", everyone, what)
     if policy in ("keep", "stop"):

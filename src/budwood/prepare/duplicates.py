@@ -41,10 +41,14 @@ class Sayings:
 
 
 class Answered(Protocol):
-    """Reads answers again."""
+    """Reads rows again."""
 
     def answer(self, row: int, /) -> str:
         """A row's answer, normalised but for calls."""
+        ...
+
+    def task(self, row: int, /) -> str:
+        """What of its prompt is no turn: system message and tools."""
         ...
 
 
@@ -63,8 +67,22 @@ def find_leaks(said: Sayings, published: "NDArray[bool_]", new: "NDArray[bool_]"
     verdicts.take(rows, SAME_PROMPT, asked[rows], published)
 
 
+def answers_of(said: Sayings, published: "NDArray[bool_]", verdicts: Verdicts, words: Wording, texts: Answered) -> Answers:
+    """Give what the new rows answer to what as columns; those that are out already went as leaks."""
+    rows = words.table.rows
+    return Answers(
+        prompt=said.prompt[:rows],
+        answer=said.answer[:rows],
+        published=published[:rows],
+        leaks=~verdicts.is_in[:rows],
+        text=texts.answer,
+        row_id=words.row_id,
+        task=texts.task,
+    )
+
+
 def find_conflicts(
-    said: Sayings, published: "NDArray[bool_]", verdicts: Verdicts, section: PrepareSection, words: Wording, texts: Answered
+    answers: Answers, published: "NDArray[bool_]", verdicts: Verdicts, section: PrepareSection, words: Wording
 ) -> Judged:
     """Judge new rows that answer one prompt differently; every row is a vote, exact duplicates included.
 
@@ -73,10 +91,6 @@ def find_conflicts(
     """
     import numpy
 
-    rows = words.table.rows
-    answers = Answers(
-        said.prompt[:rows], said.answer[:rows], published[:rows], ~verdicts.is_in[:rows], texts.answer, words.row_id
-    )
     judged = judge(answers, section.conflicts, section.labels)
     fault = stop(judged, words.place_of) if section.conflicts == "stop" else None
     if fault is not None:

@@ -18,9 +18,10 @@ from budwood.prepare.row import Message
 from budwood.recipe import PrepareSection
 from budwood.text.normalise import normalise
 from budwood.text.overlap.alike import AlikeIndex, index_alike
-from budwood.text.overlap.index import LEAST_UNITS, LONG, Index, Shared, index_texts
-from budwood.text.overlap.units import split
+from budwood.text.overlap.index import LONG, Index, Shared, index_texts
 
+LEAST_UNITS = 24
+"""Words that a text needs for a share of it to be judged: in a shorter one a single shared phrase is a third of it."""
 NAMED = 20
 """Benchmark rows that a reason names."""
 SIDES = ("prompt", "answer")
@@ -65,18 +66,28 @@ class Guard:
 
     def look(self, messages: Sequence[Message]) -> list[Hit]:
         """List what is in a row, system messages aside; in the order of the benchmarks."""
-        said = [(message.role, normalise(" ".join(message.texts))) for message in messages if message.role != "system"]
+        said = [(message.role, normalise(_text(message))) for message in messages if message.role != "system"]
         shared = {one.text: one for one in self.index.shared([text for _, text in said])}
-        asked = [text for role, text in said if role == "user"]
-        turns = " ".join(text for _, text in (said[:-1] if said and said[-1][0] == "assistant" else said))
-        near = {one.text: one.similarity for text in dict.fromkeys([*asked, turns]) for one in self.alike.find(text)}
-        guilty = {text // 2 for text, one in shared.items() if self._is_too_much(one)} | near.keys()
+        near = {one.text: one.similarity for text in self._asked(said) for one in self.alike.find(text)}
+        if not shared and not near:
+            return []
+        guilty = {one.text // 2 for one in shared.values() if self.covers_too_much(one) or (self.run and one.run)} | near.keys()
         return [
             Hit(*self.rows[row], (shared.get(2 * row), shared.get(2 * row + 1)), near.get(row, 0.0)) for row in sorted(guilty)
         ]
 
-    def _is_too_much(self, shared: Shared) -> bool:
-        return shared.coverage >= self.coverage or (self.run and shared.run)
+    def _asked(self, said: Sequence[tuple[str, str]]) -> Iterable[str]:
+        """Give what may be a short prompt: each of the user's turns, and all turns before the answer."""
+        if not self.alike.longest:
+            return ()
+        before = said[:-1] if said and said[-1][0] == "assistant" else said
+        return dict.fromkeys([*(text for role, text in said if role == "user"), " ".join(text for _, text in before)])
+
+    def covers_too_much(self, shared: Shared) -> bool:
+        """Say whether too much is covered: of a short prompt, all of it; of a short answer, nothing is too much."""
+        if self.index.units[shared.text] >= LEAST_UNITS:
+            return shared.coverage >= self.coverage
+        return shared.text % 2 == 0 and shared.covered == shared.countable > 0
 
     def say(self, hits: Sequence[Hit]) -> str:
         """Give the reason: files, lines and shares, never the text."""
@@ -94,7 +105,7 @@ class Guard:
             if shared.covered:
                 # Cut, not rounded: what is below the threshold must not read as if it had reached it.
                 share = f"{int(shared.coverage * 100) / 100:.2f} of the {side}"
-                yield share if shared.coverage >= self.coverage else f"also {share}"
+                yield share if self.covers_too_much(shared) else f"also {share}"
             if shared.run:
                 words = f"{LONG} words of the {side} in a row"
                 yield words if self.run else f"also {words}"
@@ -109,17 +120,23 @@ def make_guard(benchmarks: Sequence[Benchmark], section: PrepareSection) -> Guar
     rows = [(number, row) for number, benchmark in enumerate(benchmarks) for row in benchmark.rows]
     texts = [text for _, row in rows for text in (row.prompt, row.answer)]
     sets = [2 * number + side for number, _ in rows for side in range(len(SIDES))]
+    index = index_texts(texts, sets=sets, ignore=[normalise(section.system)])
     short = [
-        "" if benchmarks[number].published or len(split(row.prompt)) >= LEAST_UNITS else row.prompt for number, row in rows
+        "" if benchmarks[number].published or index.units[2 * place] >= LEAST_UNITS else row.prompt
+        for place, (number, row) in enumerate(rows)
     ]
     return Guard(
         tuple(benchmarks),
-        index_texts(texts, sets=sets, ignore=[normalise(section.system)]),
+        index,
         index_alike(short, section.near_duplicate),
         [(number, row.line) for number, row in rows],
         section.contamination_coverage,
         section.contamination_run,
     )
+
+
+def _text(message: Message) -> str:
+    return " ".join(message.texts) if message.calls or message.name else message.content
 
 
 def tally(benchmarks: Sequence[Benchmark], dropped: Iterable[str], flagged: Iterable[str]) -> list[dict[str, Any]]:

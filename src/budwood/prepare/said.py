@@ -4,12 +4,13 @@
 whose letters are meant as they stand, are compared as canonical JSON, without the calls' ids.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 
 from budwood.prepare.row import Message, Row
 from budwood.text.normalise import normalise
-from budwood.tool_calls import canonical_text, written
+from budwood.tool_calls import Tool, canonical_text, written
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +46,11 @@ def says(row: Row) -> Says:
         around += key(offered[0])
     meaning = blake2b(around + answer, digest_size=16).digest()
     return Says(key("\x1e".join([*offered, *system, "\x1f", *turns])), " ".join(turns), answer, meaning)
+
+
+def task_text(messages: Sequence[Message], tools: Sequence[Tool]) -> str:
+    """Give what of a prompt is no turn: system message and tools."""
+    return canonical_text([[said_by(one) for one in messages[:-1] if one.role == "system"], tools])
 
 
 def key(text: str) -> bytes:

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 from budwood.errors import DataError
 from budwood.identity import short
 from budwood.prepare.columns import Table
-from budwood.prepare.conflicts import Judged, lines
-from budwood.prepare.duplicates import Sayings, find_conflicts, find_copies, find_leaks, sayings
+from budwood.prepare.conflicts import lines, near_conflicts
+from budwood.prepare.duplicates import Sayings, answers_of, find_conflicts, find_copies, find_leaks, sayings
 from budwood.prepare.groups import join_same, roots
 from budwood.prepare.near import Roles, Twins, find_near
 from budwood.prepare.row import SPLITS, Declared
@@ -117,7 +117,8 @@ def separate(
     words = Wording(table, verdicts, sources.paths)
     find_leaks(said, published, new, verdicts)
     texts = Texts(table, shelf)
-    judged = find_conflicts(said, published, verdicts, section, words, texts)
+    answers = answers_of(said, published, verdicts, words, texts)
+    judged = find_conflicts(answers, published, verdicts, section, words)
     find_copies(said, published, new, verdicts)
     left = numpy.flatnonzero(verdicts.is_in & (new | absent))
     parent = numpy.arange(len(table))
@@ -126,12 +127,14 @@ def separate(
     del said
     roles = Roles(published, ~published & (fixed != FREE), new)
     found = find_near(table, left, roles, parent, section.near_duplicate, shelf, texts, tick)
+    group = numpy.where(verdicts.is_in, roots(parent), -1)[:rows]
+    conflicts = list(lines([*judged.conflicts, *near_conflicts(answers, group, section.labels)], words.place_of))
     twins = _twins(found, published, verdicts)
     if section.group_by:
         _check_column(section.group_by, sources.columns, rows)
         parent = _join_column(table, parent, verdicts.is_in & ~twins & (new | absent))
     members = _Members(table, left, roots(parent), fixed, published, _is_declared(table, sources, "train"))
-    return _placed(table, members, verdicts, twins, found, section, words, sources.onto, judged)
+    return _placed(table, members, verdicts, twins, found, section, words, sources.onto, conflicts, judged.looks_alone)
 
 
 def _inherited(table: Table, said: Sayings) -> "tuple[NDArray[int8], NDArray[bool_]]":
@@ -244,7 +247,8 @@ def _placed(
     section: PrepareSection,
     words: Wording,
     onto: str,
-    judged: Judged,
+    conflicts: Sequence[Mapping[str, Any]],
+    looks_alone: int,
 ) -> Separated:
     import numpy
 
@@ -264,8 +268,7 @@ def _placed(
     names[held.rows[kept]] = name[group[kept]]
     counts = {which: int(((placed.split == place) & (sizes > 0)).sum()) for place, which in enumerate(SPLITS)}
     figures = {"count": sum(counts.values()), "largest": int(sizes.max(initial=0))} | counts
-    conflicts = list(lines(judged.conflicts, words.place_of))
-    return Separated(split, names, verdicts, words, figures, found.crowded, found.by, conflicts, judged.looks_alone)
+    return Separated(split, names, verdicts, words, figures, found.crowded, found.by, conflicts, looks_alone)
 
 
 def _put_out_leaks(held: _Members, placed: Placed, verdicts: Verdicts, words: Wording) -> None:

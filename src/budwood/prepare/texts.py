@@ -2,11 +2,11 @@
 
 import json
 from bisect import bisect_right
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from budwood.prepare.columns import Batch, Table
 from budwood.prepare.row import Message
-from budwood.prepare.said import said_by
+from budwood.prepare.said import said_by, task_text
 from budwood.prepare.spool import Shelf
 
 if TYPE_CHECKING:
@@ -28,12 +28,22 @@ class Texts:
 
     def answer(self, row: int) -> str:
         """A new row's answer, normalised but for calls."""
+        return said_by(Message.from_json(self._value(row)["messages"][-1]))
+
+    def task(self, row: int) -> str:
+        """What of a new row's prompt is no turn: system message and tools."""
+        value = self._value(row)
+        return task_text([Message.from_json(message) for message in value["messages"]], value.get("tools", ()))
+
+    def _value(self, row: int) -> dict[str, Any]:
+        """A new row as its line has it, up to its group."""
         number, batch, within = self._find(row)
         begins = self._begins_of(number, batch)
         head = int(batch.lengths[batch.live, 0][within])
         line = self._shelf.read(batch.lines.name, batch.lines.start + int(begins[within]), head)
         # The head of a line ends within the value of "group".
-        return said_by(Message.from_json(json.loads(line + b'"}')["messages"][-1]))
+        value: dict[str, Any] = json.loads(line + b'"}')
+        return value
 
     def _find(self, row: int) -> tuple[int, Batch, int]:
         number = bisect_right(self._first, row) - 1

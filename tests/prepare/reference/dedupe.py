@@ -72,41 +72,38 @@ def find_leaks(rows: Sequence[Row], said: Sequence[Says]) -> dict[int, Fault]:
     }
 
 
-def find_conflicts(
-    rows: Sequence[Row], said: Sequence[Says], policy: Policy, labels: Sequence[str], out: Container[int]
-) -> Judged:
-    """Judge rows that answer one prompt differently; every row is a vote, exact duplicates included.
-
-    Args:
-        rows: all rows; a published test file's have no vote on the others, and are flagged among themselves.
-        said: what each says.
-        policy: [prepare] conflicts.
-        labels: [prepare] labels.
-        out: rows that are out already.
-
-    Raises:
-        Conflicting: the policy is "stop" and there is a conflict. The first ones are listed, without their text.
-    """
+def answers_of(rows: Sequence[Row], said: Sequence[Says], out: Container[int]) -> Answers:
+    """Give what the rows answer to what as columns; `out`: rows that are out already, as leaks."""
     import numpy
 
     prompts: dict[bytes, int] = {}
     answers: dict[bytes, int] = {}
-    judged = judge(
-        Answers(
-            prompt=numpy.array([prompts.setdefault(one.prompt, len(prompts)) for one in said], numpy.int64),
-            answer=numpy.array([answers.setdefault(one.answer, len(answers)) for one in said], numpy.int64),
-            published=numpy.array([row.declared == "test" for row in rows], bool),
-            leaks=numpy.array([i in out for i in range(len(rows))], bool),
-            text=lambda i: _said(rows[i].messages[-1]),
-            row_id=lambda i: rows[i].row_id,
-        ),
-        policy,
-        labels,
+    return Answers(
+        prompt=numpy.array([prompts.setdefault(one.prompt, len(prompts)) for one in said], numpy.int64),
+        answer=numpy.array([answers.setdefault(one.answer, len(answers)) for one in said], numpy.int64),
+        published=numpy.array([row.declared == "test" for row in rows], bool),
+        leaks=numpy.array([i in out for i in range(len(rows))], bool),
+        text=lambda i: _said(rows[i].messages[-1]),
+        row_id=lambda i: rows[i].row_id,
+        task=lambda i: canonical_text([_system(rows[i]), rows[i].tools]),
     )
+
+
+def find_conflicts(rows: Sequence[Row], answers: Answers, policy: Policy, labels: Sequence[str]) -> Judged:
+    """Judge rows that answer one prompt differently; every row is a vote, exact duplicates included.
+
+    Raises:
+        Conflicting: the policy is "stop" and there is a conflict. The first ones are listed, without their text.
+    """
+    judged = judge(answers, policy, labels)
     fault = stop(judged, lambda i: place_of(rows[i])) if policy == "stop" else None
     if fault is not None:
         raise fault
     return judged
+
+
+def _system(row: Row) -> list[str]:
+    return [_said(message) for message in row.messages[:-1] if message.role == "system"]
 
 
 def place_of(row: Row) -> tuple[str, str, int]:

@@ -10,7 +10,7 @@ Published test rows are looked at first, so that what leaks into them is found a
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from tests.prepare.reference.dedupe import (
     CONFLICT,
@@ -21,6 +21,7 @@ from tests.prepare.reference.dedupe import (
     Fault,
     Says,
     Twin,
+    answers_of,
     find_conflicts,
     find_exact,
     find_leaks,
@@ -35,9 +36,13 @@ from tests.prepare.reference.split import Member, Shares, place, representative
 
 from budwood.errors import DataError
 from budwood.identity import short
-from budwood.prepare.conflicts import Judged, lines
+from budwood.prepare.conflicts import Conflict, Judged, lines, near_conflicts
 from budwood.prepare.row import SPLITS, Rejected, Row
 from budwood.recipe import PrepareSection
+
+if TYPE_CHECKING:
+    from numpy import int64
+    from numpy.typing import NDArray
 
 OPERATIONS = {LEAK: 1, CONFLICT: 1, EXACT: 1, NEAR: 2}
 """Name → version of what this operation can do to a row, in order."""
@@ -101,12 +106,14 @@ class _Work:
         self.flags: dict[int, list[Fault]] = defaultdict(list)
         self.twins: dict[int, Twin] = {}
         self.judged = Judged((), 0)
+        self.beside: list[Conflict] = []
         self.crowded = 0
         self.searched_by = ""
 
     def find_duplicates(self, tick: Callable[[int], None]) -> None:
         self._take(find_leaks(self.rows, self.said))
-        self.judged = find_conflicts(self.rows, self.said, self.section.conflicts, self.section.labels, self.out)
+        answers = answers_of(self.rows, self.said, self.out)
+        self.judged = find_conflicts(self.rows, answers, self.section.conflicts, self.section.labels)
         self._take({i: Fault(CONFLICT, conflict.reason) for conflict in self.judged.conflicts for i in conflict.out})
         self._take(find_exact(self.rows, self.said, self.out))
         left = [i for i in range(len(self.all_said)) if i not in self.out]
@@ -118,11 +125,17 @@ class _Work:
         order = sorted(left, key=lambda i: ranks[self._candidate(i).role])
         found = find_near(order, self._candidate, self.groups, self.section.near_duplicate, tick)
         self.crowded, self.searched_by = found.crowded, found.by
+        self.beside = near_conflicts(answers, self._groups_so_far(), self.section.labels)
         for i, twin in found.twins.items():
             if not self._published(i):
                 self.twins[i] = twin
             elif all(fault.rule != EXACT for fault in self.flags[i]):
                 self.flags[i].append(twin.fault)
+
+    def _groups_so_far(self) -> "NDArray[int64]":
+        import numpy
+
+        return numpy.array([-1 if i in self.out else self.groups.of(i) for i in range(len(self.rows))], numpy.int64)
 
     def join_columns(self) -> None:
         column = self.section.group_by
@@ -144,7 +157,7 @@ class _Work:
 
     def place_groups(self) -> Separated:
         result = Separated(crowded=self.crowded, searched_by=self.searched_by, looks_alone=self.judged.looks_alone)
-        result.conflicts = list(lines(self.judged.conflicts, lambda i: place_of(self.rows[i])))
+        result.conflicts = list(lines([*self.judged.conflicts, *self.beside], lambda i: place_of(self.rows[i])))
         placed: dict[int, Placed] = {}
         sizes: Counter[str] = Counter()
         shares = Shares(self.section.validation, self.section.test, self.section.split_seed)

@@ -85,13 +85,14 @@ def make_body(contents: Contents) -> dict[str, Any]:
 
 
 def _conflicts(listed: Sequence[Mapping[str, Any]]) -> dict[str, int]:
-    between = Counter(one["between"] for one in listed)
+    between = Counter(one["between"] for one in listed if one["prompts"] == "same")
     return {
         "listed": len(listed),
         "of_labels": sum(one["kind"] == "label" for one in listed),
         "rows": between["rows"],
         "test_rows": between["test rows"],
         "rows_and_test_rows": between["rows and test rows"],
+        "near": sum(one["prompts"] == "near" for one in listed),
     }
 
 

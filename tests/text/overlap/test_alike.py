@@ -19,13 +19,17 @@ def test_found_is_what_all_pairs_give(texts: list[str], text: str, threshold: fl
         for place, other in enumerate(texts)
         if text and other and jaccard(mine, shingles(other, "characters")) >= threshold
     ]
-    assert [tuple(one) for one in index_alike(texts, threshold).find(text)] == expected
+    for native in (True, False):
+        assert [tuple(one) for one in index_alike(texts, threshold).find(text, native=native)] == expected
 
 
-@pytest.mark.parametrize("text", ["my card " * 200, "abcdefghij" * 300, "where is my card " * 30])
+@pytest.mark.parametrize(
+    "text", ["my card " * 200, "wo ist die karte für mich " * 90, "abcdefghij" * 300, "where is my card " * 30]
+)
 def test_long_texts_are_no_exception(text: str) -> None:
     texts = ["my card my card my", "where is my card where is my card?", text[:2000]]
     mine = shingles(text, "characters")
     expected = [place for place, other in enumerate(texts) if jaccard(mine, shingles(other, "characters")) >= 0.7]
-    assert [one.text for one in index_alike(texts, 0.7).find(text)] == expected
+    for native in (True, False):
+        assert [one.text for one in index_alike(texts, 0.7).find(text, native=native)] == expected
     assert expected

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from budwood.native.build import Missing
 from budwood.text.normalise import normalise
 from budwood.text.overlap import index as index_module
-from budwood.text.overlap.index import LEAST_UNITS, LONG, SHORT, Shared, index_texts
+from budwood.text.overlap.index import LONG, SHORT, Shared, index_texts
 from budwood.text.overlap.units import hash_units, kernels, split
 
 WORDS = st.sampled_from(["pay", "ship", "kettle", "red", "order", "now", "late", "zürich", "東", "é"])
@@ -30,9 +30,9 @@ class Plain(NamedTuple):
             units = plain_units(text)
             counts = {n: self.often(n) for n in (SHORT, LONG)}
             countable, covered = set(), set()
-            if len(units) >= LEAST_UNITS:
+            if len(units) >= SHORT:
                 for place, gram in enumerate(grams(text, SHORT)):
-                    if counts[SHORT].get(gram, 0) <= self.most(LEAST_UNITS):
+                    if counts[SHORT].get(gram, 0) <= self.most(SHORT):
                         countable |= set(range(place, place + SHORT))
                         covered |= set(range(place, place + SHORT)) if gram in shorts else set()
             run = any(gram in longs and counts[LONG][gram] <= self.most(LONG) for gram in grams(text, LONG))
@@ -41,10 +41,9 @@ class Plain(NamedTuple):
         return found
 
     def often(self, n: int) -> dict[tuple[str, ...], int]:
-        least = LEAST_UNITS if n == SHORT else LONG
         counts: dict[tuple[str, ...], int] = {}
         for text in dict.fromkeys(self.texts):
-            for gram in set(grams(text, n)) if len(plain_units(text)) >= least else ():
+            for gram in set(grams(text, n)) if len(plain_units(text)) >= n else ():
                 counts[gram] = counts.get(gram, 0) + 1
         return counts
 

@@ -3,20 +3,22 @@
 A benchmark is a file that the recipe names. Its prompts and its answers are judged apart; too much of one is
 
 * a run: 13 words in a row, as in lm-evaluation-harness;
-* coverage: half of its words lie in 8-grams that one single row shares with it (as in Tülu 3's decontamination); texts of
-  fewer than 24 words are not judged so;
+* coverage: half of its words lie in 8-grams that one single row shares with it (as in Tülu 3's decontamination); of a prompt
+  of 8 to 23 words it takes all of them, and so short an answer is not judged;
 * likeness: a prompt of fewer than 24 words is as near as [prepare] near_duplicate says, by character n-grams.
 
-Answers of fewer than 13 words are labels and numbers: that a row shares one says nothing. N-grams that more than ten texts of
+A shorter answer is a label, a number or a stock phrase: that a row shares it says nothing. N-grams that more than ten texts of
 a benchmark have in common, or a tenth of them where they are few, or that stand in the recipe's system message, are
 boilerplate; nor are system messages of rows looked at.
 
 How the thresholds were chosen (`benchmarks/contamination.py` measures it). Of GSM8K's 7,473 training rows 10 are hit by its
 1,319 test rows: the 3 by coverage, and one more by a run in the prompt, are test questions told with other names or numbers;
-the 6 by a run in the answer are arithmetic that many solutions share: false alarms, 0.08 % of the rows. Of 10,003 BANKING77
-questions GSM8K hits none. Their own test file, which has near-duplicates of many, hits 28 by coverage at 24 words, would
-hit 63 at 16 and 348 at 8, mostly for stock phrases of an intent. Where rows are made from records or templates (E2E: a
-third of the rows are hit) n-grams are no evidence: flag, or raise the share and turn runs off.
+the 6 by a run in the answer are arithmetic that many solutions share: false alarms, 0.08 % of the rows. GSM8K hits none of
+10,003 BANKING77 questions. Their own test file, which has near-duplicates of many, hits 28 by half of a text of 24 words; of
+16 words it would be 63 and of 8 words 348, mostly for stock phrases of an intent. Of GSM8K questions planted in a row
+all are found as they are and inside another prompt, 99 % when the last third is missing, 87 % with all numbers changed, 89 %
+with every tenth word changed. Where rows are made from records or templates (E2E: a third of the rows are hit) n-grams are
+no evidence: flag, or raise the share and turn runs off.
 
 Published test files among the sources are looked at too. What repeats a row of theirs is a leak and goes in any case; a
 row that only shares a run or half of a text with them is flagged, unless the recipe also names the file as a benchmark.

@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from budwood.native.build import Missing
+from budwood.text.overlap.units import kernels
 from budwood.text.similarity import SHINGLE, jaccard, shingles
 
 ROUNDING = 1e-9
@@ -40,19 +42,23 @@ class AlikeIndex:
     meeting: Mapping[str, Sequence[int]]
     longest: int
 
-    def find(self, text: str) -> list[Alike]:
-        """List what a normalised text is alike to, in the texts' order."""
-        if not text or not self.longest or self._too_long(text):
+    def find(self, text: str, *, native: bool = True) -> list[Alike]:
+        """List what a normalised text is alike to, in the texts' order; `native`: with the C kernel where there is one."""
+        if not text or not self.longest or self._too_long(text, native=native):
             return []
         mine = shingles(text, "characters")
         near = {place for one in first(mine, self.often, self.threshold) for place in self.meeting.get(one, ())}
         compared = ((place, jaccard(mine, self.shingles[place])) for place in sorted(near))
         return [Alike(place, similarity) for place, similarity in compared if similarity >= self.threshold]
 
-    def _too_long(self, text: str) -> bool:
-        """Say whether a few of its shingles are already more than a text that is alike has."""
-        some = range(0, min(len(text) - SHINGLE, 3 * self.longest), 2)
-        return len(some) > self.longest and len({text[i : i + SHINGLE] for i in some}) > self.longest
+    def _too_long(self, text: str, *, native: bool) -> bool:
+        """Say, where that is soon seen, whether it has more shingles than a text that is alike."""
+        if len(text) - SHINGLE < self.longest:
+            return False
+        library = kernels() if native else Missing("not asked for")
+        if not isinstance(library, Missing) and text.isascii():
+            return bool(library.overlap_passes(text.encode("ascii"), len(text), self.longest) == 1)
+        return len(shingles(text[: SHINGLE + 2 * self.longest], "characters")) > self.longest
 
 
 def index_alike(texts: Sequence[str], threshold: float) -> AlikeIndex:

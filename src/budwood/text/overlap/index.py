@@ -23,12 +23,10 @@ if TYPE_CHECKING:
 SHORT, LONG = 8, 13
 UNIT, SALT = 0xD6E8FEB86659FD93, 0x2545F4914F6CDD1D
 """These numbers stand in overlap.c, too."""
-LEAST_UNITS = 24
-"""Units that a text needs for its coverage to be judged: in a shorter one a single shared phrase is a third of it."""
 COMMON_TEXTS, COMMON_SHARE, COMMON_LEAST = 10, 0.1, 3
 """An n-gram is boilerplate in more than so many of the texts, or, of few texts, in more than this share and this number."""
-SPARE_BITS = 4
-"""The bit map has 16 bits for each n-gram."""
+SPARE_BITS = 6
+"""The bit map has at least 64 bits for each n-gram, so that one that does not occur is looked for in vain once in 64 times."""
 ROOM = 256
 RUN = -1
 """Stands for a place where an n-gram of 13 begins."""
@@ -42,7 +40,7 @@ class Shared(NamedTuple):
     Args:
         text: its place among them.
         covered: its units inside a shared n-gram of 8.
-        countable: its units inside any n-gram of 8 that counts; 0 where the text is too short to be judged.
+        countable: its units inside any n-gram of 8 that counts; 0 where it has none.
         run: whether one of its n-grams of 13 is shared.
     """
 
@@ -89,13 +87,15 @@ class Index:
     """The index.
 
     Args:
-        short: n-grams of 8 of the texts that are long enough for coverage.
+        short: n-grams of 8.
         long: n-grams of 13.
+        units: of each text, (texts,).
         countable: of each text, its units that can be covered, (texts,).
     """
 
     short: Grams
     long: Grams
+    units: "NDArray[int64]"
     countable: "NDArray[int32]"
 
     def shared(self, parts: Sequence[str], *, native: bool = True) -> list[Shared]:
@@ -161,7 +161,7 @@ def index_texts(
     seen: dict[tuple[int, str], int] = {}
     first = numpy.array([seen.setdefault(key, i) for i, key in enumerate(zip(which.tolist(), texts, strict=True))], numpy.int64)
     lengths = numpy.array([len(one) for one in units], numpy.int64)
-    short = _grams(_Given(units, lengths >= LEAST_UNITS, first, which, ignored), SHORT)
+    short = _grams(_Given(units, lengths >= SHORT, first, which, ignored), SHORT)
     long = _grams(_Given(units, lengths >= LONG, first, which, ignored), LONG)
     inside = numpy.zeros(int(lengths.sum()) + 1, bool)
     begins = numpy.cumsum(lengths) - lengths
@@ -170,7 +170,7 @@ def index_texts(
         inside[at + k] = True
     counted = numpy.concatenate([[0], numpy.cumsum(inside)])
     countable = (counted[begins + lengths] - counted[begins]).astype(numpy.int32)
-    return Index(short, long, countable)
+    return Index(short, long, lengths, countable)
 
 
 def gram_hashes(units: "NDArray[uint64]", n: int) -> "NDArray[uint64]":
@@ -235,7 +235,9 @@ def _boilerplate(given: _Given, hashes: "NDArray[uint64]", texts: "NDArray[int64
     pairs = numpy.unique(numpy.stack([held, given.first[texts]]), axis=1)
     of_set = numpy.bincount(given.sets[numpy.unique(given.first[given.wanted])], minlength=number)
     most = numpy.minimum(COMMON_TEXTS, numpy.maximum(COMMON_LEAST, COMMON_SHARE * of_set))
-    return (numpy.bincount(pairs[0], minlength=int(held.max()) + 1) > numpy.resize(most, int(held.max()) + 1))[held]
+    often: NDArray[bool_] = numpy.bincount(pairs[0]) > numpy.resize(most, int(held.max()) + 1)
+    drop: NDArray[bool_] = often[held]
+    return drop
 
 
 def _look_up(grams: Grams, value: int) -> list[tuple[int, int]]:

@@ -6,6 +6,7 @@
 #define SHORT 8
 #define LONG 13
 #define BARRIER 0x1E
+#define SLOTS 1024
 
 static const uint64_t BYTE = 0x9E3779B97F4A7C15ull, UNIT = 0xD6E8FEB86659FD93ull, SALT = 0x2545F4914F6CDD1Dull;
 
@@ -114,4 +115,21 @@ long overlap_find(const Script *script, const Grams *grams, const uint8_t *text,
     }
     if (units != small) free(units);
     return found.count;
+}
+
+/* Whether ASCII text has more than `limit` different n-grams of 5 characters; -1: `limit` is more than this can tell. */
+int overlap_passes(const uint8_t *text, long size, long limit) {
+    uint64_t seen[SLOTS] = {0}, window = 0;
+    if (limit > SLOTS / 2) return -1;
+    for (long at = 0, count = 0; at < size; at++) {
+        window = (window << 8 | text[at]) & 0xFFFFFFFFFFull;
+        if (at < 4) continue;
+        /* Plus one: a slot that holds 0 is free. */
+        uint64_t slot = mix(window) % SLOTS;
+        while (seen[slot] && seen[slot] != window + 1) slot = (slot + 1) % SLOTS;
+        if (seen[slot]) continue;
+        seen[slot] = window + 1;
+        if (++count > limit) return 1;
+    }
+    return 0;
 }

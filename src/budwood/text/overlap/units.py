@@ -51,6 +51,7 @@ def kernels() -> ctypes.CDLL | Missing:
         held, size = ctypes.c_void_p, ctypes.c_long
         library.overlap_units.argtypes = (held, ctypes.c_char_p, size, held)
         library.overlap_find.argtypes = (held, held, ctypes.c_char_p, size, held, size)
+        library.overlap_passes.argtypes = (ctypes.c_char_p, size, size)
         library.overlap_units.restype = library.overlap_find.restype = size
     return library
 
