@@ -45,7 +45,7 @@ def missing(there: Balance, at: str, here: Balance, beside: str, share: float) -
     if there.many or here.many:
         return {}
     total = there.totals()[at]
-    gone = {v: count[at] / total for v, count in there.counts.items() if total and not here.counts.get(v, {}).get(beside)}
+    gone = {v: count[at] / total for v, count in there.counts.items() if total and not _count(here, v, beside)}
     return dict(sorted(((v, s) for v, s in gone.items() if s >= share), key=lambda one: (-one[1], one[0])))
 
 
@@ -64,4 +64,10 @@ class Columns:
 
 
 def _written(value: object) -> str:
-    return {None: "(none)", True: "true", False: "false"}.get(value, str(value)) if not isinstance(value, str) else value
+    if isinstance(value, str):
+        return value
+    return "(none)" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _count(balance: Balance, value: str, split: str) -> int:
+    return balance.counts[value][split] if value in balance.counts else 0

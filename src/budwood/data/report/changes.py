@@ -73,7 +73,10 @@ def remake(changed: Mapping[str, Iterable[KeptRow]], body: Mapping[str, Any], re
             traces |= _traces(source, recipe, wanted, rules, body, notes)
     lost = sum(row.row_id not in traces for row in rows.values())
     if lost and not notes:
-        notes.append(f"{lost:,} of {len(rows):,} sampled rows are not shown: they did not come out again as they are stored.")
+        notes.append(
+            f"{lost:,} of {len(rows):,} sampled rows are not shown: they did not come out again as stored, or "
+            "personal data in them could not be covered beyond doubt."
+        )
     found = {name: _changes(name, some, traces)[:EXAMPLES] for name, some in changed.items()}
     return Changes(found, notes)
 
@@ -101,7 +104,7 @@ def _traces(
     (facts,) = [one for one in body["sources"] if one["path"] == source.path] or [None]
     traces: dict[str, list[tuple[Rule, str, str]]] = {}
     try:
-        with open_file(recipe.path(source.path), shown=source.path) as file:
+        with open_file(recipe.path(source.path), shown=source.path, separator=source.separator) as file:
             if facts is None or file.sha256 != facts["sha256"]:
                 notes.append(f"{source.path} is no longer the file that was read, so its rows are not shown as they were.")
                 return {}

@@ -35,7 +35,27 @@ def headline(facts: Facts) -> str:
 {stacked_bar(parts)}{legend([name for name, share in parts if share])}
 {table(["", "rows", "share of read", "groups"], rows)}
 <p class="hint">Near-duplicates,{by} form a group, and a group lies in one split: {largest} Groups by their number of rows:
-{text(sizes or "none")}.{onto}</p>{notes}</section>"""
+{text(sizes or "none")}.{onto}</p>{notes}{_first(facts)}</section>"""
+
+
+def _first(facts: Facts) -> str:
+    """Say what a reader should not have to scroll for."""
+    counts, found = facts.body["counts"], facts.found
+    said = [text(one.sentence) for one in facts.comparisons]
+    if counts["read"] and counts["rejected"]:
+        by = sorted(facts.body["rejected_by"].items(), key=lambda one: (-one[1], one[0]))[:3]
+        said.append("Most rows were dropped by " + ", ".join(f"{_link(name)} ({count:,})" for name, count in by) + ".")
+    if found.conflicts.prompts:
+        many = plural(len(found.conflicts.prompts), "prompt")
+        said.append(f'<a href="#conflicts">{many} with different answers</a>.')
+    if found.answers.tells:
+        for split in SPLITS:
+            gone = [name for name, count in found.answers.counts.items() if not count[split]]
+            if gone and counts[split]:
+                said.append(
+                    f'<a href="#balance">{plural(len(gone), "answer")} of {len(found.answers.counts):,}</a> not in {split}.'
+                )
+    return f"<ul>{''.join(f'<li>{one}</li>' for one in said)}</ul>" if said else ""
 
 
 def sources(facts: Facts) -> str:
