@@ -139,11 +139,13 @@ def _trace(row: Row, stored: KeptRow, rules: "Sequence[Rule]") -> "list[tuple[Ru
     """Apply the rules; None where the outcome is another than what is stored, or where covering up might miss something."""
     steps = []
     texts = [_text(row)]
+    seen = False
     for rule in rules:
         outcome = rule.apply(row)
         if isinstance(outcome, Drop):
             return None
-        if rule.name != "pii":
+        seen = seen or rule.name == "pii"
+        if not seen:
             texts.append(_text(outcome))
         if outcome.messages != row.messages:
             steps.append((rule, _text(row), _text(outcome)))

@@ -26,7 +26,11 @@ def headline(facts: Facts) -> str:
         for name in (*SPLITS, "rejected")
     )
     largest = f"{groups['count']:,} groups, the largest of {plural(groups['largest'], 'row')}."
-    by = f' the same prompt, or the same "{text(groups["by"])}"' if groups.get("by") else " or the same prompt"
+    by = (
+        f', rows of the same prompt or of the same "{text(groups["by"])}"'
+        if groups.get("by")
+        else " and rows of the same prompt"
+    )
     onto = f" Rows of snapshot {text(facts.body['onto'][:12])} kept their splits." if facts.body.get("onto") else ""
     notes = "".join(f'<p class="warning">{text(note)}</p>' for note in groups.get("notes", ()))
     sizes = ", ".join(f"{count:,} of {band}" for band, count in facts.found.group_sizes.items())
@@ -34,7 +38,7 @@ def headline(facts: Facts) -> str:
 <strong>{counts["kept"]:,}</strong> kept + <strong>{counts["rejected"]:,}</strong> rejected</p>
 {stacked_bar(parts)}{legend([name for name, share in parts if share])}
 {table(["", "rows", "share of read", "groups"], rows)}
-<p class="hint">Near-duplicates,{by} form a group, and a group lies in one split: {largest} Groups by their number of rows:
+<p class="hint">Near-duplicates{by} form a group, and a group lies in one split: {largest} Groups by their number of rows:
 {text(sizes or "none")}.{onto}</p>{notes}{_first(facts)}</section>"""
 
 
