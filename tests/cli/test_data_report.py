@@ -60,7 +60,7 @@ def test_json_has_the_figures(project: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["suport"], "There is no snapshot 'suport'."),
+        (["suport"], "'suport'"),
         (["--out", "no/such/page.html"], "The page cannot be written to 'no/such/page.html': No such file or directory."),
         (["--production", "absent.jsonl"], "absent.jsonl"),
         (["--recipe", "absent.toml"], "There is no recipe 'absent.toml'."),

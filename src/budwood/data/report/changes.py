@@ -61,7 +61,10 @@ def remake(changed: Mapping[str, Iterable[KeptRow]], body: Mapping[str, Any], re
         return Changes({}, ())
     if recipe is None:
         return Changes({}, ("Give the recipe (--recipe) to see rows before and after: they are made again from the sources.",))
-    rules = build_rules(recipe.prepare, folder=recipe.folder, token_length=None, context=0)
+    try:
+        rules = build_rules(recipe.prepare, folder=recipe.folder, token_length=None, context=0)
+    except DataError as error:  # A file that a rule needs is gone.
+        return Changes({}, (f"Rows before and after are not shown: {error.what}",))
     other = _other_rules(rules, body)
     if other:
         return Changes({}, (f"Rows before and after are not shown: {other} are no longer what this snapshot was made with.",))

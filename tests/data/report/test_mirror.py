@@ -3,7 +3,7 @@
 import random
 
 import pytest
-from tests.data.conftest import Bench, Reader, questions
+from tests.data.report.conftest import Bench, Reader, questions
 
 from budwood.data.report.gather import Prompt
 from budwood.data.report.mirror import compare

@@ -4,16 +4,12 @@ import base64
 import hashlib
 import json
 import re
-from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.data.conftest import Bench, Reader, questions
+from tests.data.report.conftest import Bench, Reader, questions
 
-from budwood.data.find import find_snapshot
 from budwood.data.report.changes import COVER
-from budwood.errors import StoreError
-from budwood.store import Store
 
 BOUND = 2_000_000
 
@@ -206,29 +202,3 @@ def test_the_same_snapshot_gives_the_same_page(bench: Bench) -> None:
     recipe = bench.recipe("rows.jsonl", validation=0.3, test=0.3)
     digest = bench.prepare(recipe)
     assert bench.page(digest, recipe=recipe)[1] == bench.page(digest, recipe=recipe)[1]
-
-
-def test_snapshots_are_found_by_digits_by_name_and_the_newest(bench: Bench) -> None:
-    with pytest.raises(StoreError, match="There is no snapshot in this store"):
-        find_snapshot(bench.store)
-    bench.write("rows.jsonl", questions(40))
-    bench.write("more.jsonl", questions(40, start=40))
-    first = bench.prepare(bench.recipe("rows.jsonl"))
-    second = bench.prepare(bench.recipe("rows.jsonl", "more.jsonl"))
-    other = bench.prepare(bench.recipe("rows.jsonl", name="other"))
-    _set_time(bench.store, first, "2026-01-01T00:00:00")
-    _set_time(bench.store, second, "2026-01-03T00:00:00")
-    _set_time(bench.store, other, "2026-01-02T00:00:00")
-    assert find_snapshot(bench.store) == second
-    assert find_snapshot(bench.store, "support") == second
-    assert find_snapshot(bench.store, "other") == other
-    assert find_snapshot(bench.store, first[:8]) == first
-    with pytest.raises(StoreError, match=r"no snapshot 'suport'.*\n.*other, support"):
-        find_snapshot(bench.store, "suport")
-
-
-def _set_time(store: Store, digest: str, at: str) -> None:
-    (path,) = Path(store.attachment(digest, "x")).parent.parent.glob("*.json")
-    value = json.loads(path.read_text()) | {"at": at}
-    path.chmod(0o644)
-    path.write_text(json.dumps(value, sort_keys=True, separators=(",", ":")))
