@@ -31,4 +31,5 @@ def register(app: typer.Typer) -> None:
             if did:
                 typer.echo(f"  {rule['name']}: {did}")
         typer.echo(f"\nData card: {folder / 'card.md'}\nRejected:  {folder / 'rejected.jsonl'}")
-        print_next(f"budwood train {recipe} --store {store}")
+        look = f"budwood data report {short(digest)} --recipe {recipe} --store {store}"
+        print_next(look, f"budwood train {recipe} --store {store}")

@@ -16,14 +16,14 @@ import stat
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any, Literal, cast
 
 from budwood.errors import DataError
 from budwood.identity import Digest
 
-Layout = Literal["jsonl", "json", "csv", "parquet"]
+Layout = Literal["jsonl", "json", "csv", "parquet", "pairs"]
 Compression = Literal["", "gzip", "zstd"]
 HEAD = 1 << 16
 """Bytes looked at to recognise a file."""
@@ -40,7 +40,7 @@ class SourceFile:
         shown: its path as the recipe writes it; the only path that goes into errors, rows and cards.
         layout: how its records are laid out.
         encoding: "utf-8", or what was converted from.
-        delimiter: between the columns of a CSV; else empty.
+        delimiter: between the columns of a CSV, or the two parts of a pair; else empty.
     """
 
     shown: str
@@ -98,8 +98,10 @@ class SourceFile:
 
 
 @contextmanager
-def open_file(path: Path, *, shown: str) -> Iterator[SourceFile]:
+def open_file(path: Path, *, shown: str, separator: str = "") -> Iterator[SourceFile]:
     """Open, hash and recognise a file; it is checked for changes when the block ends.
+
+    `separator`: the file is text, a pair a line, with this between its parts.
 
     Raises:
         DataError: missing, a folder, not readable, not a regular file, empty, or changed while it was read.
@@ -109,7 +111,8 @@ def open_file(path: Path, *, shown: str) -> Iterator[SourceFile]:
         before = os.fstat(handle.fileno())
         digest = _hash(handle, shown)
         handle.seek(0)
-        yield _recognise(handle, shown, digest, before.st_size)
+        file = _recognise(handle, shown, digest, before.st_size)
+        yield replace(file, layout="pairs", delimiter=separator) if separator else file
         after = os.fstat(handle.fileno())
         if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
             raise DataError(f"{shown} changed while it was being read.", mend="Wait until it is written, then run again.")

@@ -79,7 +79,7 @@ def read_sources(sources: Sequence[SourceSection], *, folder: Path, section: Pre
     result = ReadResult()
     seen: dict[Digest, str] = {}
     for number, source in enumerate(sources):
-        with open_file((folder / source.path), shown=source.path) as file:
+        with open_file((folder / source.path), shown=source.path, separator=source.separator) as file:
             if file.sha256 in seen:
                 raise DataError(
                     f"{source.path} holds the same bytes as {seen[file.sha256]}.",

@@ -5,9 +5,9 @@
             case Record(line, value): ...          # value: column or key → what it holds
             case Malformed(line, reason, raw): ...
 
-JSONL and CSV are streamed; a JSON document and Parquet are read whole. In CSV a record may span lines (breaks in quotes):
-its line is the one that it begins on. One that is broken counts as all of them, each a `Malformed`. In JSON and Parquet,
-which have no lines to speak of, it is the record's number.
+JSONL, CSV and pairs (one a line, parted by the recipe's separator) are streamed; a JSON document and Parquet are read whole.
+In CSV a record may span lines (breaks in quotes): its line is the one that it begins on. One that is broken counts as all of
+them, each a `Malformed`. In JSON and Parquet, which have no lines to speak of, it is the record's number.
 """
 
 import csv
@@ -39,7 +39,7 @@ def records(file: SourceFile) -> Iterator[Record | Malformed]:
         DataError: the file as a whole cannot be read: bytes that are no text, a broken archive, JSON or Parquet. A single
             line that cannot be read is `Malformed` instead.
     """
-    readers = {"jsonl": _jsonl, "json": _json, "csv": _csv, "parquet": _parquet}
+    readers = {"jsonl": _jsonl, "json": _json, "csv": _csv, "parquet": _parquet, "pairs": _pairs}
     return readers[file.layout](file)
 
 
@@ -48,6 +48,18 @@ def _jsonl(file: SourceFile) -> Iterator[Record | Malformed]:
         text = line.rstrip("\r\n")
         if text and not text.isspace():
             yield _parse(number, text)
+
+
+def _pairs(file: SourceFile) -> Iterator[Record | Malformed]:
+    for number, line in enumerate(file.lines(), start=1):
+        text = line.rstrip("\r\n")
+        if not text or text.isspace():
+            continue
+        parts = text.split(file.delimiter)
+        if len(parts) == 2:
+            yield Record(number, {"prompt": parts[0], "completion": parts[1]})
+        else:
+            yield Malformed(number, f"{file.delimiter!r} stands {len(parts) - 1} times in it, where once is expected", text)
 
 
 def _csv(file: SourceFile) -> Iterator[Record | Malformed]:

@@ -16,6 +16,9 @@ class SourceSection(Section):
         default_factory=dict,
         description="prompt, completion and, if wanted, system: the columns that hold them; the rest become slices",
     )
+    separator: str = Field(
+        default="", description="of a text file with one pair a line: what stands between prompt and completion"
+    )
     split: Literal["auto", "train", "test"] = Field(
         default="auto", description="test: a published test file, kept whole; train: never a test row; auto: hashed"
     )
