@@ -50,4 +50,8 @@ def register(app: typer.Typer) -> None:
         if "conflicts" in manifest.body:
             typer.echo(f"\nConflicts: {manifest.body['conflicts']['listed']:,}, listed in {folder / CONFLICTS}")
         typer.echo(f"\nData card: {folder / 'card.md'}\nRejected:  {folder / 'rejected.jsonl'}")
-        print_next(f"budwood train {recipe} --store {store}", f"budwood data why FILE:LINE {short(digest)} --store {store}")
+        print_next(
+            f"budwood data report {short(digest)} --recipe {recipe} --store {store}",
+            f"budwood data why FILE:LINE {short(digest)} --store {store}",
+            f"budwood train {recipe} --store {store}",
+        )

@@ -14,7 +14,7 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Literal
 
@@ -23,7 +23,7 @@ from budwood.identity import Digest
 from budwood.prepare.charset import BOM, UTF8, Survey
 from budwood.prepare.unpack import Compression, breakages, check_ratio, chunks, compression_of, unpacked
 
-Layout = Literal["jsonl", "json", "csv", "parquet"]
+Layout = Literal["jsonl", "json", "csv", "parquet", "pairs"]
 PARQUET = b"PAR1"
 HEAD = 1 << 16
 """Bytes looked at to recognise a file."""
@@ -44,7 +44,7 @@ class SourceFile:
         layout: how its records are laid out.
         encoding: "utf-8", or what is converted from.
         old_line_ends: lines end with a return alone, as they did on early Macintoshes.
-        delimiter: between the columns of a CSV; else empty.
+        delimiter: between the columns of a CSV, or the two parts of a pair; else empty.
     """
 
     shown: str
@@ -94,13 +94,14 @@ class SourceFile:
 
 
 @contextmanager
-def open_file(path: Path, *, shown: str, encoding: str = "") -> Iterator[SourceFile]:
+def open_file(path: Path, *, shown: str, encoding: str = "", separator: str = "") -> Iterator[SourceFile]:
     """Open, hash and recognise a file; it is checked for changes when the block ends.
 
     Args:
         path: of the file.
         shown: the path as the recipe writes it.
         encoding: as the recipe states it; empty: it is recognised.
+        separator: the file is text, a pair a line, with this between its parts.
 
     Raises:
         DataError: missing, a folder, not readable, not a regular file, empty, of an encoding that cannot be told, an archive
@@ -109,7 +110,8 @@ def open_file(path: Path, *, shown: str, encoding: str = "") -> Iterator[SourceF
     handle = _open(path, shown)
     with handle:
         before = os.fstat(handle.fileno())
-        yield _recognise(handle, shown, encoding, before.st_size)
+        file = _recognise(handle, shown, encoding, before.st_size)
+        yield replace(file, layout="pairs", delimiter=separator) if separator else file
         after = os.fstat(handle.fileno())
         if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
             raise DataError(f"{shown} changed while it was being read.", mend="Wait until it is written, then run again.")

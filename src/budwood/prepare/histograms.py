@@ -102,9 +102,8 @@ class Histograms:
 
         measured = {"prompt_characters": sizes[:, 0], "answer_characters": sizes[:, 1], "tokens": tokens[tokens >= 0]}
         for name, values in measured.items():
-            places = numpy.bincount(numpy.searchsorted(EDGES, values, side="right"), minlength=1)
-            counted = {place: count for place, count in enumerate(places.tolist()) if count}
-            self._bins[name][split].update(counted)
+            places = numpy.bincount(numpy.searchsorted(EDGES, values, side="right"), minlength=len(EDGES) + 1)
+            self._bins[split][name] = [one + more for one, more in zip(self._bins[split][name], places.tolist(), strict=True)]
         if (sizes[:, 2] < 0).any():
             self._give_up()
         if self._open:

@@ -113,5 +113,5 @@ def _entries(table: Table, order: "NDArray[int64]", scheme: Scheme, shelf: Shelf
         ]
         return numpy.concatenate([numpy.empty(0, numpy.uint32), *parts])
 
-    columns = [taken(near, name) for name in ("kind", "sketch", "number", "is_short")]
-    return join_entries(scheme, *columns, band_keys, order)
+    kind, sketch, number, is_short = (taken(near, name) for name in ("kind", "sketch", "number", "is_short"))
+    return join_entries(scheme, kind, sketch, number, is_short, band_keys, order)

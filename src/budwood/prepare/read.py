@@ -125,7 +125,8 @@ def read_sources(sources: Sequence[SourceSection], *, folder: Path, found: list[
     """
     seen: dict[Digest, str] = {}
     for number, source in enumerate(sources):
-        with open_file(folder / source.path, shown=source.path, encoding=source.encoding) as file:
+        opened = open_file(folder / source.path, shown=source.path, encoding=source.encoding, separator=source.separator)
+        with opened as file:
             if file.sha256 in seen:
                 raise DataError(
                     f"{source.path} holds the same bytes as {seen[file.sha256]}.",

@@ -6,9 +6,9 @@
                 case Record(line, value): ...          # value: column or key → what it holds
                 case Malformed(line, reason, raw): ...
 
-A JSON document is read whole; all else is streamed. In CSV a record may span lines (breaks in quotes): its line is the one
-that it begins on. One that is broken counts as all of them, each a `Malformed`. In JSON and Parquet, which have no lines to
-speak of, it is the record's number.
+A JSON document is read whole; all else is streamed, pairs (one a line, parted by the recipe's separator) too. In CSV a record
+may span lines (breaks in quotes): its line is the one that it begins on. One that is broken counts as all of them, each a
+`Malformed`. In JSON and Parquet, which have no lines to speak of, it is the record's number.
 """
 
 import csv
@@ -51,7 +51,7 @@ def contents(file: SourceFile) -> Iterator[tuple[int, Content]]:
     if file.layout == "jsonl":
         yield from whole_lines(file.blocks())
         return
-    readers = {"json": _json, "csv": _csv, "parquet": _parquet}
+    readers = {"json": _json, "csv": _csv, "parquet": _parquet, "pairs": _pairs}
     for together in _batches(readers[file.layout](file)):
         yield together[0].line, together
 
@@ -128,6 +128,18 @@ def _text_lines(file: SourceFile) -> Iterator[str]:
             reason = cast("Malformed", content[0]).reason
             raise DataError(f"{file.shown}: line {first:,} holds {reason}.", mend="Look at its quotes.")
         yield from io.StringIO(content.decode("utf-8"), newline="\n")
+
+
+def _pairs(file: SourceFile) -> Iterator[Record | Malformed]:
+    for number, line in enumerate(_text_lines(file), start=1):
+        text = line.rstrip("\r\n")
+        if not text or text.isspace():
+            continue
+        parts = text.split(file.delimiter)
+        if len(parts) == 2:
+            yield Record(number, {"prompt": parts[0], "completion": parts[1]})
+        else:
+            yield Malformed(number, f"{file.delimiter!r} stands {len(parts) - 1} times in it, where once is expected", text)
 
 
 def _csv(file: SourceFile) -> Iterator[Record | Malformed]:

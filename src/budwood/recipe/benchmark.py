@@ -16,6 +16,9 @@ class BenchmarkSection(Section):
         default_factory=dict,
         description="prompt and, where there is one, completion: the columns that hold them; empty: known names are looked for",
     )
+    separator: str = Field(
+        default="", description="of a text file with one pair a line: what stands between prompt and completion"
+    )
 
 
 def _from_path(value: Any) -> Any:

@@ -29,6 +29,9 @@ class SourceSection(Section):
     encoding: Annotated[str, AfterValidator(_check_encoding)] = Field(
         default="", description='how its text is encoded, e.g. "cp1250"; empty: UTF-8, or what can be told for certain'
     )
+    separator: str = Field(
+        default="", description="of a text file with one pair a line: what stands between prompt and completion"
+    )
     split: Literal["auto", "train", "test"] = Field(
         default="auto", description="test: a published test file, kept whole; train: never a test row; auto: hashed"
     )

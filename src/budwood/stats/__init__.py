@@ -7,6 +7,7 @@ Leaf room: numbers in, numbers out; knows no case, no report, no gate. NumPy and
     mcnemar_exact(regressed=1, fixed=8)                                        # 0.039
     upper_rate(0, 300, 0.05)                                                   # 0.0099: none seen in 300 is not none
     cases_to_settle(0.1, 0.02)                                                 # 1,546
+    two_sample(features, second, groups)                                       # can two samples be told apart? (two_sample.py)
 
 Errors: `EvaluationError` for data that allow no interval; `ValueError` for arguments that no caller may pass.
 """

@@ -1,4 +1,4 @@
-"""Text as text: normalised forms, n-grams, similarity, near-duplicate search, personal data.
+"""Text as text: normalised forms, n-grams, hashed or not, similarity, near-duplicate search, personal data.
 
 A leaf room that several stages share. It knows strings and nothing else: no rows, no files, no tokens, no recipe.
 

@@ -21,7 +21,7 @@ CHARACTERS = 4
 """Length of a character n-gram; those of words are single words and pairs."""
 BLOCK = 256
 """Texts hashed at once: bounds the memory."""
-_WORD = re.compile(r"\w+|[^\w\s]")
+_WORD = re.compile(r"\w+(?:['’]\w+)*|[^\w\s]")
 _SECOND, _LETTER, _MIX = 0x9E3779B97F4A7C15, 0xD6E8FEB86659FD93, 0xBF58476D1CE4E5B9
 """Odd numbers without pattern, by which hashes are multiplied modulo 2**64."""
 

@@ -61,7 +61,10 @@ def remake(changed: Mapping[str, Iterable[KeptRow]], body: Mapping[str, Any], re
         return Changes({}, ())
     if recipe is None:
         return Changes({}, ("Give the recipe (--recipe) to see rows before and after: they are made again from the sources.",))
-    rules = build_rules(recipe.prepare, folder=recipe.folder, token_length=None, context=0)
+    try:
+        rules = build_rules(recipe.prepare, folder=recipe.folder, token_length=None, context=0)
+    except DataError as error:  # A file that a rule needs is gone.
+        return Changes({}, (f"Rows before and after are not shown: {error.what}",))
     other = _other_rules(rules, body)
     if other:
         return Changes({}, (f"Rows before and after are not shown: {other} are no longer what this snapshot was made with.",))
@@ -73,7 +76,10 @@ def remake(changed: Mapping[str, Iterable[KeptRow]], body: Mapping[str, Any], re
             traces |= _traces(source, recipe, wanted, rules, body, notes)
     lost = sum(row.row_id not in traces for row in rows.values())
     if lost and not notes:
-        notes.append(f"{lost:,} of {len(rows):,} sampled rows are not shown: they did not come out again as they are stored.")
+        notes.append(
+            f"{lost:,} of {len(rows):,} sampled rows are not shown: they did not come out again as stored, or "
+            "personal data in them could not be covered beyond doubt."
+        )
     found = {name: _changes(name, some, traces)[:EXAMPLES] for name, some in changed.items()}
     return Changes(found, notes)
 
@@ -101,7 +107,7 @@ def _traces(
     (facts,) = [one for one in body["sources"] if one["path"] == source.path] or [None]
     traces: dict[str, list[tuple[Rule, str, str]]] = {}
     try:
-        with open_file(recipe.path(source.path), shown=source.path) as file:
+        with open_file(recipe.path(source.path), shown=source.path, separator=source.separator) as file:
             if facts is None or file.sha256 != facts["sha256"]:
                 notes.append(f"{source.path} is no longer the file that was read, so its rows are not shown as they were.")
                 return {}
@@ -136,11 +142,13 @@ def _trace(row: Row, stored: KeptRow, rules: "Sequence[Rule]") -> "list[tuple[Ru
     """Apply the rules; None where the outcome is another than what is stored, or where covering up might miss something."""
     steps = []
     texts = [_text(row)]
+    seen = False
     for rule in rules:
         outcome = rule.apply(row)
         if isinstance(outcome, Drop):
             return None
-        if rule.name != "pii":
+        seen = seen or rule.name == "pii"
+        if not seen:
             texts.append(_text(outcome))
         if outcome.messages != row.messages:
             steps.append((rule, _text(row), _text(outcome)))

@@ -37,7 +37,7 @@ class Cluster:
 class Links:
     """Which dropped row repeats which: sixteen bytes a row."""
 
-    ends: array[int] = field(default_factory=lambda: array("Q"))
+    ends: "array[int]" = field(default_factory=lambda: array("Q"))
 
     def add(self, row: RejectedRow) -> None:
         other = named_row(row.reason) if row.rule in DUPLICATES else None

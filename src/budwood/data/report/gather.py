@@ -152,7 +152,7 @@ def _find_members(found: Gathered, store: Store, snapshot: Digest) -> None:
         found.texts |= {row.row_id: row for row in rejected_rows(store, snapshot) if row.row_id in wanted}
 
 
-def _group_sizes(groups: array[int]) -> Mapping[str, int]:
+def _group_sizes(groups: "array[int]") -> Mapping[str, int]:
     import numpy as np
 
     if not groups:

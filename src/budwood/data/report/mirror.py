@@ -57,15 +57,15 @@ class Comparison:
         """The outcome in plain words."""
         if isinstance(self.found, Untestable):
             return self.found.reason
-        auc = self.found.auc
+        auc, named = self.found.auc, self.second.capitalize()
         figures = f"AUC {auc.mean:.2f} [{auc.low:.2f}, {auc.high:.2f}]"
         if not self.found.differ:
             return (
-                f"{self.second} and {self.first} cannot be told apart: {figures}. With this many prompts a difference "
+                f"{named} and {self.first} cannot be told apart: {figures}. With this many prompts a difference "
                 f"up to AUC {auc.high:.2f} may go unseen."
             )
         strength = "slightly" if auc.mean < 0.6 else "clearly" if auc.mean < 0.8 else "strongly"
-        return f"{self.second} differs {strength} from {self.first}: {figures}."
+        return f"{named} differs {strength} from {self.first}: {figures}."
 
     def as_dict(self) -> dict[str, Any]:
         said: dict[str, Any] = {"first": self.first, "second": self.second, "prompts": list(self.sizes), "says": self.sentence}
@@ -107,7 +107,21 @@ def differing_terms(
         if weight * (shares[1] - shares[0]) > 0:
             terms.append(Term(" ".join(words), weight, *shares))
     terms.sort(key=lambda term: (-abs(term.weight * (term.second - term.first)), term.text))
-    return [term for term in terms if term.weight < 0][:most], [term for term in terms if term.weight > 0][:most]
+    return _distinct((term for term in terms if term.weight < 0), most), _distinct(
+        (term for term in terms if term.weight > 0), most
+    )
+
+
+def _distinct(terms: Iterable[Term], most: int) -> list[Term]:
+    """Leave out what only repeats a stronger term: shares a word with it and stands in about as many prompts."""
+    kept: list[Term] = []
+    for term in terms:
+        words, larger = set(term.text.split()), max(term.first, term.second)
+        if not any(words & set(one.text.split()) and abs(max(one.first, one.second) - larger) < 0.1 * larger for one in kept):
+            kept.append(term)
+        if len(kept) == most:
+            break
+    return kept
 
 
 def _count(texts: Sequence[str]) -> Counter[tuple[str, ...]]:

@@ -26,7 +26,11 @@ def headline(facts: Facts) -> str:
         for name in (*SPLITS, "rejected")
     )
     largest = f"{groups['count']:,} groups, the largest of {plural(groups['largest'], 'row')}."
-    by = f' the same prompt, or the same "{text(groups["by"])}"' if groups.get("by") else " or the same prompt"
+    by = (
+        f', rows of the same prompt or of the same "{text(groups["by"])}"'
+        if groups.get("by")
+        else " and rows of the same prompt"
+    )
     onto = f" Rows of snapshot {text(facts.body['onto'][:12])} kept their splits." if facts.body.get("onto") else ""
     notes = "".join(f'<p class="warning">{text(note)}</p>' for note in groups.get("notes", ()))
     sizes = ", ".join(f"{count:,} of {band}" for band, count in facts.found.group_sizes.items())
@@ -34,8 +38,28 @@ def headline(facts: Facts) -> str:
 <strong>{counts["kept"]:,}</strong> kept + <strong>{counts["rejected"]:,}</strong> rejected</p>
 {stacked_bar(parts)}{legend([name for name, share in parts if share])}
 {table(["", "rows", "share of read", "groups"], rows)}
-<p class="hint">Near-duplicates,{by} form a group, and a group lies in one split: {largest} Groups by their number of rows:
-{text(sizes or "none")}.{onto}</p>{notes}</section>"""
+<p class="hint">Near-duplicates{by} form a group, and a group lies in one split: {largest} Groups by their number of rows:
+{text(sizes or "none")}.{onto}</p>{notes}{_first(facts)}</section>"""
+
+
+def _first(facts: Facts) -> str:
+    """Say what a reader should not have to scroll for."""
+    counts, found = facts.body["counts"], facts.found
+    said = [text(one.sentence) for one in facts.comparisons]
+    if counts["read"] and counts["rejected"]:
+        by = sorted(facts.body["rejected_by"].items(), key=lambda one: (-one[1], one[0]))[:3]
+        said.append("Most rows were dropped by " + ", ".join(f"{_link(name)} ({count:,})" for name, count in by) + ".")
+    if found.conflicts.prompts:
+        many = plural(len(found.conflicts.prompts), "prompt")
+        said.append(f'<a href="#conflicts">{many} with different answers</a>.')
+    if found.answers.tells:
+        for split in SPLITS:
+            gone = [name for name, count in found.answers.counts.items() if not count[split]]
+            if gone and counts[split]:
+                said.append(
+                    f'<a href="#balance">{plural(len(gone), "answer")} of {len(found.answers.counts):,}</a> not in {split}.'
+                )
+    return f"<ul>{''.join(f'<li>{one}</li>' for one in said)}</ul>" if said else ""
 
 
 def sources(facts: Facts) -> str:
