@@ -111,7 +111,7 @@ def test_rows_are_forgotten_by_everything_that_was_made_of_them(
     assert told["complete"]
     assert told["found"]["trained"]["live"] == ["support-triage@production"]
     assert all(told["found"]["by_split"][name] >= 1 for name in lines)
-    marks = [text.encode() for text in said] + [json.dumps(text)[1:-1].encode() for text in said]
+    marks = [json.dumps(text, ensure_ascii=False)[1:-1].encode() for text in said]
     marks += [array("i", _tokens(text)[2:-2]).tobytes() for text in said[:2]]
     before, after = (
         {mark for path in root.rglob("*") if path.is_file() for mark in marks if mark in path.read_bytes()}

@@ -13,6 +13,9 @@ from budwood.recipe import recipe_from_mapping
 from budwood.store import open_store
 
 
+LETTERS = "kettleteapotsaucerspooncupplatebowlforkjugpanlidtray"
+
+
 def budwood(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "COLUMNS": "80", "NO_COLOR": "1"}
     return subprocess.run(
@@ -29,7 +32,7 @@ def budwood(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
 def place(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """A folder with a store that holds one snapshot, and its digest."""
     folder = tmp_path_factory.mktemp("project")
-    rows = [{"prompt": f"question {i}", "completion": "x" * (i + 1)} for i in range(40)]
+    rows = [{"prompt": f"question {i}", "completion": LETTERS[: i + 1]} for i in range(40)]
     (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     section = {"near_duplicate": 1.0, "validation": 0.0, "test": 0.0}
     recipe = recipe_from_mapping({"name": "x", "source": [{"path": "rows.jsonl"}], "prepare": section}, folder=folder)
@@ -45,7 +48,7 @@ def test_scores_are_shown_and_written(place: tuple[Path, str]) -> None:
     assert "  all   1    5    11   21   30   36   40" in done.stdout
     assert "  1     40" in done.stdout
     assert "rows.jsonl:40" in done.stdout
-    assert "xxx" not in done.stdout, "no row's text is printed"
+    assert LETTERS[:5] not in done.stdout, "no row's text is printed"
     lines = [json.loads(line) for line in (folder / "scores.jsonl").read_text().splitlines()]
     assert [(line["line"], line["score"], line["rank"]) for line in lines] == [(i, float(i), 41 - i) for i in range(1, 41)]
 

@@ -48,7 +48,7 @@ def job(tmp_path: Path, store: Store) -> Jobs:
         mapping = {"name": "support", "source": [{"path": "rows.jsonl"}], "prepare": {"test": 0.5}}
         made = Job(recipe_from_mapping({**mapping, **sections}, folder=tmp_path), store, silent)
         identity = SimpleNamespace(context=0, tokenizer_digest=digest_bytes(b"tokenizer"), weights_digest="ours")
-        made.__dict__["base"] = SimpleNamespace(identity=identity, template=Template())
+        made.__dict__["base"] = SimpleNamespace(identity=identity, template=Template(), ref=None)
         return made
 
     return make

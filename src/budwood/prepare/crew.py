@@ -98,7 +98,13 @@ class _Hand:
             self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, pass_fds=[theirs.fileno()], env=settings)
         self.line = Connection(ours.detach())
         self.task: int | None = None
-        self._send(given)
+        try:
+            self._send(given)
+        except BaseException:
+            # What cannot be sent leaves a process that nobody else knows of.
+            self.task = 0
+            self.end()
+            raise
 
     def begin(self, number: int, method: str, task: Task) -> None:
         self.task = number

@@ -71,7 +71,7 @@ class Bench:
         def words(messages: list[dict[str, Any]], tools: Sequence[Any] = ()) -> int:
             return sum(len(message["content"].split()) for message in messages)
 
-        return prepare(recipe, self.store, token_length=words if tokens else None, context=context)
+        return prepare(recipe, self.store, token_length=words if tokens else None, context=context, processes=1)
 
     def page(self, digest: Digest, **given: Any) -> tuple[Facts, str]:
         facts = make_facts(self.store, digest, **given)

@@ -14,6 +14,8 @@ from budwood.data.select import parse_top, select
 from budwood.data.successor import Change, write_successor
 from budwood.errors import DataError
 
+LETTERS = "kettleteapotsaucerspooncupplatebowlforkjugpanlidtray"
+
 
 @pytest.mark.parametrize(
     ("text", "rows", "number"),
@@ -70,7 +72,7 @@ def test_the_selection_is_a_snapshot_with_nothing_lost(desk: Desk) -> None:
 
 
 def test_figures_are_what_a_count_over_the_rows_gives(desk: Desk) -> None:
-    rows = [{"prompt": f"write to a{i}@example.org about {i}", "completion": "x" * (i % 9 + 1)} for i in range(60)]
+    rows = [{"prompt": f"write to a{i}@example.org about {i}", "completion": LETTERS[: i % 9 + 1]} for i in range(60)]
     parent = desk.snapshot(rows)
     made = select(desk.store, parent, score(desk.store, parent, by="length"), parse_top("10"))
     body = desk.store.manifest(made.digest).body
@@ -99,7 +101,7 @@ def test_figures_are_what_a_count_over_the_rows_gives(desk: Desk) -> None:
 
 
 def test_rejected_rows_say_score_and_rank_and_stand_in_order(desk: Desk) -> None:
-    rows = [{"prompt": f"question {i}", "completion": "x" * (50 - i) if i % 7 else ""} for i in range(1, 40)]
+    rows = [{"prompt": f"question {i}", "completion": LETTERS[: 50 - i] if i % 7 else ""} for i in range(1, 40)]
     parent = desk.snapshot(rows)
     scored = score(desk.store, parent, by="length")
     made = select(desk.store, parent, scored, parse_top("3"))
