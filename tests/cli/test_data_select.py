@@ -12,7 +12,6 @@ from budwood.prepare.run import prepare
 from budwood.recipe import recipe_from_mapping
 from budwood.store import open_store
 
-
 LETTERS = "kettleteapotsaucerspooncupplatebowlforkjugpanlidtray"
 
 

@@ -28,6 +28,9 @@ class Template:
     def token_length(self, messages: list[dict[str, Any]], tools: Sequence[Mapping[str, Any]] = ()) -> int:
         return sum(len(message["content"].split()) for message in messages)
 
+    def token_lengths(self, rows: Sequence[tuple[Any, Any]]) -> list[int]:
+        return [self.token_length(messages, tools) for messages, tools in rows]
+
     def answer_text(self, messages: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]] = ()) -> str:
         raise AssertionError("no row of these calls a tool")
 
