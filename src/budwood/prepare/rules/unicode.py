@@ -34,7 +34,9 @@ class Unicode:
 
 
 _FOREIGN = re.compile("[^\x00-\x7f]+")
-_NEVER_MOJIBAKE = re.compile("[\x00-\x7f‘’“”–—…•™€°\u2e80-\ud7ff\uf900-\ufaff\ufe30-\uffef\U0001f000-\U0001ffff]*")
+_NEVER_MOJIBAKE = re.compile(
+    "[\x00-\x7f\u00a0\u200b-\u200f\u2028\u2029\ufeff‘’“”–—…•™€°\u2e80-\ud7ff\uf900-\ufaff\ufe30-\uffef\U0001f000-\U0001ffff]*"
+)
 """Mojibake holds at least one Latin, Greek or Cyrillic letter, or a sign that these leave out."""
 
 
