@@ -1,6 +1,6 @@
 """How fast rows are prepared, and how time and memory grow with their number.
 
-    python benchmarks/prepare_speed.py [--rows 10000 100000 1000000] [--tokens] [--processes N] [--json FILE]
+    python benchmarks/prepare_speed.py [--rows 10000 100000 1000000] [--rules RULE ...] [--tokens] [--processes N] [--json FILE]
 
 Generated rows of about 100 words as JSONL, written to a temporary folder without being held: a tenth nearly repeats an earlier
 row, a hundredth does exactly, a quarter name an order by its number, and some have personal data, mojibake, odd white space,
@@ -47,7 +47,7 @@ def main() -> None:
     for rows in options.rows:
         with tempfile.TemporaryDirectory(dir=options.folder) as folder:
             _write(Path(folder) / "rows.jsonl", rows)
-            task = {"folder": folder, "tokens": options.tokens, "processes": options.processes}
+            task = {"folder": folder, "tokens": options.tokens, "processes": options.processes, "rules": options.rules}
             command = [sys.executable, __file__, "--child", json.dumps(task)]
             done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
             found[rows] = json.loads(done.stdout.splitlines()[-1])
@@ -95,7 +95,8 @@ def _child(task: dict[str, Any]) -> dict[str, Any]:
     from budwood.store import open_store
 
     folder = Path(task["folder"])
-    recipe = recipe_from_mapping({"name": "speed", "source": [{"path": "rows.jsonl"}]}, folder=folder)
+    section = {"rules": task["rules"]} if task["rules"] else {}
+    recipe = recipe_from_mapping({"name": "speed", "source": [{"path": "rows.jsonl"}], "prepare": section}, folder=folder)
     lengths, context = _lengths(folder) if task["tokens"] else (None, 0)
     with open_store(folder / "project") as store:
         begun = time.perf_counter()
@@ -140,6 +141,7 @@ def _line(rows: int, found: dict[str, Any]) -> str:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--rows", nargs="*", type=int, default=[10_000, 100_000, 1_000_000])
+    parser.add_argument("--rules", nargs="+", default=[], metavar="RULE", help="[prepare] rules; default: all of them")
     parser.add_argument("--tokens", action="store_true", help="measure lengths in tokens, too")
     parser.add_argument("--processes", type=int, default=0, help="0: one a core")
     parser.add_argument("--folder", type=Path, help="where files are made; default: the system's temporary folder")
