@@ -152,9 +152,9 @@ def test_a_planted_tombstone_is_noticed(store: Store, make: Maker) -> None:
         (folder / "tombstone.json").write_bytes((other.root / "objects" / same[:2] / same / "tombstone.json").read_bytes())
     name = f"object {digest[:12]}…: "
     assert store.verify().problems == (
-        f"{name}a.txt is still here after the removal; run the removal again",
-        f"{name}manifest.json is still here after the removal; run the removal again",
-        f"{name}has a tombstone, but no event says so; run the removal again",
+        f"{name}a.txt is still here after the removal; run `budwood data forget --finish`",
+        f"{name}manifest.json is still here after the removal; run `budwood data forget --finish`",
+        f"{name}has a tombstone, but no event says so; run `budwood data forget --finish`",
     )
     store.collect(False)
     assert (folder / "a.txt").exists(), "a tombstone that nobody has on record is not obeyed"
@@ -171,7 +171,7 @@ def test_a_removal_that_was_cut_short_is_named_and_finished_by_a_collection(stor
     beside.parent.mkdir()
     beside.write_bytes(b"secret")
     name = f"object {digest[:12]}…: "
-    again = "is still here after the removal; run the removal again"
+    again = "is still here after the removal; run `budwood data forget --finish`"
     assert store.verify().problems == (
         f"{name}manifest.json {again}",
         f"{name}train.jsonl {again}",
@@ -215,7 +215,7 @@ def test_bytes_that_come_back_after_a_removal_are_noticed_and_removed_again(stor
     (folder / "tombstone.json").unlink()
     for path, data in whole.items():
         path.write_bytes(data)
-    assert store.verify().problems == (f"object {digest[:12]}…: is here, but event 1 removed it; run the removal again",)
+    assert store.verify().problems == (f"object {digest[:12]}…: is here, but event 1 removed it; run `budwood data forget --finish`",)
     store.tombstone(digest, who="ben", reason="a backup brought it back")
     assert store.verify().ok
     assert [event.reason for event in store.history()] == ["asked for", "a backup brought it back"]

@@ -145,7 +145,7 @@ def _look(objects: Objects, attestations: Attestations, digest: Digest) -> Look:
         tombstone = objects.tombstone(digest)
         if tombstone is not None:
             left = [*objects.remains(digest), *(f"attachment {name}" for name in attestations.attachments(digest))]
-            return Look(tombstone, tuple(f"{name} is still here after the removal; run the removal again" for name in left))
+            return Look(tombstone, tuple(f"{name} is still here after the removal; run `budwood data forget --finish`" for name in left))
         manifest = objects.manifest(digest)
         return Look(manifest, tuple(objects.file_faults(digest, manifest)))
     except StoreError as error:
@@ -177,12 +177,12 @@ def _removal_problems(state: "CatalogState", found: Found) -> Iterator[str]:
     for digest, stone in found.tombstones.items():
         event = recorded.get(digest)
         if event is None:
-            yield f"object {short(digest)}…: has a tombstone, but no event says so; run the removal again"
+            yield f"object {short(digest)}…: has a tombstone, but no event says so; run `budwood data forget --finish`"
         elif not stone.fits(event.detail):
             yield f"object {short(digest)}…: its tombstone is not the one of event {event.seq}: it was edited"
     for digest, event in recorded.items():
         if digest in found.manifests:
-            yield f"object {short(digest)}…: is here, but event {event.seq} removed it; run the removal again"
+            yield f"object {short(digest)}…: is here, but event {event.seq} removed it; run `budwood data forget --finish`"
 
 
 def _release_problems(
