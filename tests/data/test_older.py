@@ -35,8 +35,8 @@ def rows() -> dict[str, list[dict[str, Any]]]:
                 {"row_id": f"{number + 10**15:x}".zfill(16), "messages": said, "source": where, **place, "touched": touched}
             )
     where = {"file": "rows.jsonl", "sha256": SHA, "line": number + 1}
-    said = [{"role": "user", "content": "Q"}, {"role": "assistant", "content": ""}]
-    files["rejected"] = [{"row_id": "e" * 16, "source": where, "rule": "empty_answer", "reason": "empty", "messages": said}]
+    said = files["train"][1]["messages"]
+    files["rejected"] = [{"row_id": "e" * 16, "source": where, "rule": "exact_duplicate", "reason": "of 2", "messages": said}]
     return files
 
 
@@ -44,7 +44,7 @@ def body(*, bare: bool) -> dict[str, Any]:
     """What the first Budwood wrote; `bare`: less still."""
     options: dict[str, Mapping[str, Any]] = {
         "read": {"max_malformed": 0.01},
-        "empty_answer": {},
+        "exact_duplicate": {},
         "pii": {"action": "redact", "kinds": ["SECRET", "EMAIL", "IBAN", "CARD", "IP", "PHONE"]},
         "near_duplicate": {"threshold": 0.8},
     }
@@ -56,7 +56,7 @@ def body(*, bare: bool) -> dict[str, Any]:
     return {
         "name": "old",
         "counts": {"read": 12, "kept": 11, "rejected": 1} | SPLIT_ROWS,
-        "rejected_by": {"empty_answer": 1},
+        "rejected_by": {"exact_duplicate": 1},
         "rules": rules,
         "sources": [facts],
         "groups": {"count": 11, "largest": 1, "by": "", "notes": []} | SPLIT_ROWS,
@@ -99,6 +99,8 @@ def test_rows_of_an_older_snapshot_are_forgotten(bench: Bench, bare: bool) -> No
     new = done.replaced[parent]
     assert new is not None
     made = bench.store.manifest(new).body
-    assert made["counts"] == {"read": 12, "kept": 10, "rejected": 1, "train": 7, "validation": 2, "test": 1, "forgotten": 1}
+    assert made["counts"] == {"read": 12, "kept": 10, "rejected": 0, "train": 7, "validation": 2, "test": 1, "forgotten": 2}
+    # The rejected row has no columns, but says what the other one says.
+    assert done.found.snapshots[0].copies == 1
     assert made["histograms"]["prompt_characters"]["validation"]
     assert done.is_complete
