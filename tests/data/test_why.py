@@ -6,8 +6,11 @@ from typing import Any
 
 import pytest
 
-from budwood.data.rows import KeptRow, RejectedRow
-from budwood.data.trained import trained_on
+from budwood.data.forget import forget, make_wanted, survey
+from budwood.data.rows import KeptRow, RejectedRow, kept_rows
+from budwood.data.scores import score
+from budwood.data.select import parse_top, select
+from budwood.data.trained import successors, trained_on
 from budwood.data.why import Story, matches, only, read_wanted, tell, touches
 from budwood.errors import DataError, StoreError
 from budwood.identity import Digest
@@ -200,6 +203,37 @@ def test_what_learnt_from_a_snapshot_is_found_also_by_detours(bench: Bench) -> N
     assert (uses[release].title, uses[release].aliases) == ("support@1", ("support@production",))
     assert uses[run].title == "lora, 40 steps"
     assert {use.digest for use in trained_on(store, two)} == {further, elsewhere, later}
+
+
+def test_what_learnt_from_a_selection_learnt_from_the_rows_that_it_kept(bench: Bench) -> None:
+    store = bench.store
+    one = bench.prepare(bench.write("rows.jsonl", PLAIN), validation=0.0, test=0.0)
+    chosen = select(store, one.digest, score(store, one.digest, by="length"), parse_top("5")).digest
+    again = select(store, chosen, score(store, chosen, by="novelty"), parse_top("3")).digest
+    adapter = put(store, "adapter", parents=[], rank=1)
+    run = put(store, "run", parents=[again, adapter], method="lora", steps=4, result=adapter)
+    assert successors(store, one.digest) == [chosen, again]
+    assert [(use.digest, use.read, use.indirect) for use in trained_on(store, one.digest)] == [(run, again, False)]
+    kept = {row.row_id for row in kept_rows(store, again)}
+    assert len(kept) == 3
+    for row in one.kept:
+        uses = told(bench, one.digest, row["row_id"]).uses
+        assert [use.digest for use in uses] == ([run] if row["row_id"] in kept else [])
+
+
+def test_what_read_the_rows_before_others_were_taken_out_is_found(bench: Bench) -> None:
+    store = bench.store
+    before = bench.prepare(bench.write("rows.jsonl", PLAIN), validation=0.0, test=0.0)
+    adapter = put(store, "adapter", parents=[], rank=1)
+    run = put(store, "run", parents=[before.digest, adapter], method="lora", steps=4, result=adapter)
+    now = before.digest
+    for row in before.kept[:2]:
+        new = forget(store, make_wanted(rows=[row["row_id"]]), who="ben", reason="request 17").replaced[now]
+        assert new is not None
+        now = new
+    assert [(use.digest, use.read) for use in trained_on(store, now)] == [(run, before.digest)]
+    found = survey(store, make_wanted(rows=[before.kept[2]["row_id"]])).trained
+    assert (found.runs, found.results) == ({run: 1}, (adapter,))
 
 
 def test_several_rows_may_be_meant(bench: Bench) -> None:

@@ -65,7 +65,7 @@ def test_a_row_in_halves_is_the_row_as_json(row: Row, more: tuple[Touch, ...]) -
 
 @given(ROWS, TEXT)
 def test_a_rejected_row_is_the_same_from_objects_and_from_halves(row: Row, reason: str) -> None:
-    rejected = Rejected(row.origin, "leak", reason, row.messages, row.tools)
+    rejected = Rejected(row.origin, "leak", reason, row.messages, row.tools, row.slices)
     line = as_line(rejected_as_json(rejected, redact))
     assert encode_rejected(rejected, redact) == line
     assert reject_encoded(encode_row(row), "leak", reason, redact) == line

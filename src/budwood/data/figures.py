@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
+from budwood.data.older import in_present_form
 from budwood.data.rows import REJECTED, SPLITS
 from budwood.errors import DataError
 from budwood.prepare.histograms import Histograms, measure
@@ -25,17 +26,17 @@ class Figures:
     """Counters of a snapshot that is being made from another.
 
     Args:
-        before: the other one's body.
+        before: the other one's body; an older Budwood may have written it.
     """
 
     def __init__(self, before: Mapping[str, Any]) -> None:
-        self._before = before
+        self._before = in_present_form(before)
         self._counts: Counter[str] = Counter()
         self._dropped: Counter[str] = Counter()
         self._touched: Counter[tuple[str, str]] = Counter()
         self._groups = {split: array("Q") for split in SPLITS}
         self._tokens = {split: array("q") for split in SPLITS}
-        self._histograms = Histograms(before["settings"]["labels"])
+        self._histograms = Histograms(self._before["settings"]["labels"])
 
     def add(self, split: str, row: Mapping[str, Any]) -> None:
         """Count a row of a split, or of the rejected."""
@@ -76,9 +77,16 @@ class Figures:
             "rejected_by": dict(sorted(self._dropped.items())),
             "rules": [self._rule(rule) for rule in self._before["rules"]],
             "groups": {**self._before["groups"], **self._group_sizes()},
-            "lengths": {split: summarise_lengths(tokens) for split, tokens in self._tokens.items() if tokens},
+            "lengths": {split: lengths for split in SPLITS if (lengths := self._lengths(split))},
             "histograms": self._histograms.as_body(),
         }
+
+    def _lengths(self, split: str) -> Mapping[str, int] | None:
+        """Summarise a split's lengths; where an older Budwood stored none with the rows, what it said of as many rows."""
+        if self._tokens[split]:
+            return summarise_lengths(self._tokens[split])
+        before = self._before["lengths"].get(split)
+        return before if before and before["rows"] == self._counts[split] else None
 
     def _rule(self, rule: Mapping[str, Any]) -> dict[str, Any]:
         name = rule["name"]

@@ -141,6 +141,10 @@ def _merge(rejected: Path, left: Path, out: Path, order: Mapping[str, int]) -> N
 
 
 def _with_rule(parent: Mapping[str, Any], change: Change) -> dict[str, Any]:
-    """The parent's body with the rule that rows leave by; its figures are still to be counted."""
+    """The parent's body with the rule that rows leave by; its figures are still to be counted.
+
+    A rule that rows left by before stands there once, as it was last: figures count a rule's rows by its name.
+    """
     entry = {"name": change.rule, "version": change.version, "options": dict(change.options)}
-    return {**parent, "rules": [*parent["rules"], entry | {"changed": 0, "dropped": 0, "flagged": 0}]}
+    others = [rule for rule in parent["rules"] if rule["name"] != change.rule]
+    return {**parent, "rules": [*others, entry | {"changed": 0, "dropped": 0, "flagged": 0}]}

@@ -151,7 +151,7 @@ def tell(store: Store, snapshot: Digest, row: AnyRow) -> Story:
         compared=tuple(_compared(store, snapshot, body["onto"], row)),
         fell=dict(fell.most_common()),
         fallen=tuple(fallen),
-        uses=tuple(trained_on(store, snapshot)),
+        uses=tuple(trained_on(store, snapshot, row=row.row_id if kept else "")),
     )
 
 

@@ -215,15 +215,19 @@ def _kept_fields(body: Mapping[str, Any]) -> Iterator[_Field]:
     yield from (_ROW_ID, _MESSAGES, _TOOLS, _SOURCE)
     yield _Field("group", "sc:Text", "Rows of one group lie in one split")
     yield _Field("split", "sc:Text", "train, validation or test")
-    slices = dict.fromkeys(name for source in body["sources"] for name in source["slices"])
-    if slices:
-        # A column's values need not be of one type: rows come from several files.
-        parts = tuple(_Field(name, "sc:Text", "Column of that name, a plain value") for name in slices)
-        yield _Field("slices", "", "The other columns of its record", parts=parts)
+    yield from _columns(body, "The other columns of its record")
     yield _Field("weight", "sc:Float", "How often the sampler takes the row, against others")
     if body["lengths"]:
         yield _Field("tokens", "sc:Integer", "Length after the base's chat template")
     yield _TOUCHED
+
+
+def _columns(body: Mapping[str, Any], description: str) -> Iterator[_Field]:
+    names = dict.fromkeys(name for source in body["sources"] for name in source["slices"])
+    if names:
+        # A column's values need not be of one type: rows come from several files.
+        parts = tuple(_Field(name, "sc:Text", "Column of that name, a plain value") for name in names)
+        yield _Field("slices", "", description, parts=parts)
 
 
 def _rejected_fields(body: Mapping[str, Any]) -> Iterator[_Field]:
@@ -233,6 +237,7 @@ def _rejected_fields(body: Mapping[str, Any]) -> Iterator[_Field]:
     yield _Field("raw", "sc:Text", "Text of a record that could not be read, redacted; absent otherwise")
     if "selection" not in body:
         yield from (_REDACTED, _TOOLS)
+        yield from _columns(body, "The other columns of its record, redacted; absent where it has none or raw is there")
         return
     # Rows that a selection left out stand there as they were when they were kept.
     given = ("row_id", "source")

@@ -59,7 +59,7 @@ def encode_rejected(rejected: Rejected, redact: Callable[[str], str]) -> bytes:
     if isinstance(content, str):
         return _rejected(rejected.row_id, _origin(rejected.origin), rejected.rule, rejected.reason, {"raw": redact(content)})
     messages = [message._replace(trained=True).as_json() for message in content]
-    held = _redacted(messages, tools, redact)
+    held = _redacted(messages, tools, rejected.slices, redact)
     return _rejected(rejected.row_id, _origin(rejected.origin), rejected.rule, rejected.reason, held)
 
 
@@ -67,7 +67,8 @@ def reject_encoded(halves: Halves, rule: str, reason: str, redact: Callable[[str
     """Turn a row that is encoded as a kept one into the line of a rejected one."""
     value = json.loads(halves.head + b'"}')
     messages = [{key: held for key, held in message.items() if key != "train"} for message in value["messages"]]
-    held = _redacted(messages, value.get("tools", ()), redact)
+    slices = json.loads(b"{" + halves.tail[2:])["slices"]
+    held = _redacted(messages, value.get("tools", ()), slices, redact)
     return _rejected(value["row_id"], encode(value["source"]), rule, reason, held)
 
 
@@ -77,10 +78,15 @@ def _rejected(row_id: str, origin: str, rule: str, reason: str, held: Mapping[st
 
 
 def _redacted(
-    messages: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]], redact: Callable[[str], str]
+    messages: Sequence[Mapping[str, Any]],
+    tools: Sequence[Mapping[str, Any]],
+    slices: Mapping[str, Scalar],
+    redact: Callable[[str], str],
 ) -> dict[str, Any]:
     held = {"messages": [mapped(message, redact, keys=True) for message in messages]}
-    return held | ({"tools": mapped(list(tools), redact, keys=True)} if tools else {})
+    held |= {"tools": mapped(list(tools), redact, keys=True)} if tools else {}
+    # Names of columns stay: the body names them too, and two must not become one.
+    return held | ({"slices": mapped(slices, redact)} if slices else {})
 
 
 def _origin(origin: Origin) -> str:

@@ -5,7 +5,7 @@ Rows are immutable; a rule that changes one returns another. Anything that is ke
 """
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 from budwood.errors import DataError
@@ -182,13 +182,14 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """A row that is out: the rule, the reason, and what it held: messages and tools, or an unreadable record's raw text."""
+    """A row that is out: the rule, the reason, and what it held: messages, tools and columns, or an unreadable record's text."""
 
     origin: Origin
     rule: str
     reason: str
     content: tuple[Message, ...] | str
     tools: tuple[Tool, ...] = ()
+    slices: Mapping[str, Scalar] = field(default_factory=dict)
 
     @property
     def row_id(self) -> str:

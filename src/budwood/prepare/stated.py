@@ -38,10 +38,11 @@ def warning(sources: Sequence[Mapping[str, Any]]) -> str:
 def limits(body: Mapping[str, Any]) -> Iterator[str]:
     """List what the checks behind a snapshot do not find."""
     rules = {rule["name"] for rule in body["rules"] if _at_work(rule["options"])}
-    settings = body["settings"]
+    settings, alike = body["settings"], body["settings"].get("near_duplicate")
     yield "Whether an answer is right was not checked: rules judge form, not truth."
+    likeness = "Jaccard" if alike is None else f"Jaccard {alike:g} and more"
     yield (
-        f"Duplicates are found by wording (word and character n-grams, Jaccard {settings['near_duplicate']:g} and more): "
+        f"Duplicates are found by wording (word and character n-grams, {likeness}): "
         "what says the same in other words may stand in train and in a held-out split."
     )
     yield "Conflicts are found where prompts are equal after normalisation; rephrased questions with other answers stay."
@@ -63,6 +64,8 @@ def _at_work(options: Mapping[str, Any]) -> bool:
 def personal_data(rules: Sequence[Mapping[str, Any]]) -> str:
     """Say what was done about personal data."""
     rule = next((rule for rule in rules if rule["name"] == "pii"), None)
+    if rule is not None and not rule["options"]:
+        return "Kept rows were looked through for personal data; for which kinds is not on record. Rejected rows are redacted."
     if rule is None or not rule["options"]["kinds"]:
         return "Kept rows were not looked through for personal data. Rejected rows are redacted."
     kinds = [WORDS[kind][1] for kind in rule["options"]["kinds"]]

@@ -158,12 +158,12 @@ def _nothing(snapshot: Digest) -> InSnapshot:
     return InSnapshot(snapshot, "support", {}, 0, {}, {})
 
 
-def test_rows_of_a_column_go_with_every_copy_that_has_no_columns(house: House) -> None:
+def test_rows_of_a_column_go_rejected_ones_too(house: House) -> None:
     found = survey(house.store, make_wanted(columns=["customer= c-4711"]))
-    # Rejected rows have no columns: the duplicate says what a kept row says, the empty answer and the broken line do not.
-    assert found.by_split["rejected"] == 1
-    assert found.snapshots[0].copies == 1
-    assert found.rows == 21
+    # The duplicate and the empty answer; of the broken line nobody knows the columns.
+    assert found.by_split["rejected"] == 2
+    assert found.snapshots[0].copies == 0
+    assert found.rows == 22
     assert survey(house.store, make_wanted(columns=["customer=C-4"])).is_empty
     assert survey(house.store, make_wanted(columns=["owner=C-4711"])).is_empty
 

@@ -139,6 +139,10 @@ def test_a_selection_of_a_selection(desk: Desk) -> None:
     assert body["counts"]["kept"] + body["counts"]["rejected"] == body["counts"]["read"]
     assert body["rejected_by"]["select"] == desk.store.manifest(parent).body["counts"]["train"] - 10
     assert body["selection"]["parent"] == first.digest
+    assert sum(rule["dropped"] for rule in body["rules"]) == body["counts"]["rejected"]
+    (entry,) = (rule for rule in body["rules"] if rule["name"] == "select")
+    assert entry["options"]["by"] == "diversity"
+    assert desk.store.file(second.digest, "card.md").read_text(encoding="utf-8").count("| select |") == 1
 
 
 def test_the_same_selection_is_the_same_snapshot(desk: Desk) -> None:

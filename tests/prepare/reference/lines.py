@@ -45,4 +45,6 @@ def rejected_as_json(rejected: Rejected, redact: Callable[[str], str]) -> dict[s
     if isinstance(rejected.content, str):
         return line | {"raw": redact(rejected.content)}
     messages = [mapped(message._replace(trained=True).as_json(), redact, keys=True) for message in rejected.content]
-    return line | {"messages": messages} | ({"tools": mapped(rejected.tools, redact, keys=True)} if rejected.tools else {})
+    tools = {"tools": mapped(rejected.tools, redact, keys=True)} if rejected.tools else {}
+    slices = {"slices": mapped(rejected.slices, redact)} if rejected.slices else {}
+    return line | {"messages": messages} | tools | slices

@@ -224,7 +224,7 @@ class _Work:
 
     def _rejected(self, i: int) -> Rejected:
         row = self.rows[i]
-        return Rejected(row.origin, self.out[i].rule, self.out[i].reason, row.messages, row.tools)
+        return Rejected(row.origin, self.out[i].rule, self.out[i].reason, row.messages, row.tools, row.slices)
 
     def _contaminated(self, indices: Sequence[int]) -> DataError:
         shown = ", ".join(str(self.rows[i].origin) for i in indices[:3])

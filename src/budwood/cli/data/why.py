@@ -148,6 +148,7 @@ def _uses(story: "Story") -> Iterator[tuple[str, list[str]]]:
         f"{use.kind} {short(use.digest)} {use.title}"
         + (f", now {', '.join(use.aliases)}" if use.aliases else "")
         + (" (went on from one of these)" if use.indirect else "")
+        + (f" (by way of snapshot {short(use.read)})" if use.read != story.snapshot else "")
         for use in story.uses
     ]
     where = place(story.row)

@@ -4,10 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from budwood.data.trained import learners, replaced_by
 from budwood.identity import Digest
-from budwood.store import AliasRow, Kind, ReleaseRow, Store
-
-MADE: tuple[Kind, ...] = ("run", "adapter", "model")
+from budwood.store import AliasRow, ReleaseRow, Store
 
 
 @dataclass(frozen=True)
@@ -36,34 +35,19 @@ class Trained:
 
 
 def find_trained(store: Store, rows: Mapping[Digest, Mapping[str, int]]) -> Trained:
-    """Follow rows to what was trained on them.
+    """Follow rows to what was trained on them, also on what had them before other rows were taken out.
 
     Args:
         store: the store.
         rows: snapshot → split → rows that go.
     """
     learnt = {snapshot: counts["train"] for snapshot, counts in rows.items() if counts.get("train")}
-    above = {digest: store.manifest(digest) for kind in MADE for digest in store.objects(kind)}
-    runs: dict[Digest, int] = {}
-    results: dict[Digest, None] = {}
-    changed = bool(learnt)
-    while changed:
-        changed = False
-        for digest, manifest in above.items():
-            count = sum(learnt.get(parent, 0) for parent in manifest.parents)
-            inherits = any(parent in results for parent in manifest.parents)
-            if manifest.kind == "run" and digest not in runs and (count or inherits):
-                runs[digest] = count
-                results |= {Digest(str(manifest.body["result"])): None} if manifest.body.get("result") else {}
-                changed = True
-            elif manifest.kind != "run" and digest not in results and inherits:
-                results[digest] = None
-                changed = True
-    bodies = {row.digest: store.manifest(row.digest).body for row in store.releases() if store.exists(row.digest)}
-    releases = [row for row in store.releases() if row.digest in bodies and _result(bodies[row.digest]) in results]
-    live = [row for row in store.aliases() if row.digest in {release.digest for release in releases}]
-    return Trained(runs, tuple(results), tuple(releases), tuple(live))
-
-
-def _result(body: Mapping[str, Any]) -> str:
-    return str((body.get("result") or {}).get("digest", ""))
+    learnt |= {before: count for snapshot, count in learnt.items() for before in replaced_by(store, snapshot)}
+    found = learners(store, learnt)
+    runs = {
+        one.digest: sum(learnt.get(parent, 0) for parent in one.manifest.parents) for one in found if one.manifest.kind == "run"
+    }
+    results = tuple(one.digest for one in found if one.manifest.kind in ("adapter", "model"))
+    made = {one.digest for one in found if one.manifest.kind == "release"}
+    releases = tuple(row for row in store.releases() if row.digest in made)
+    return Trained(runs, results, releases, tuple(row for row in store.aliases() if row.digest in made))
