@@ -44,7 +44,7 @@ def test_the_page_is_written_and_the_outcome_said(project: Path) -> None:
     assert page.read_text("utf-8").startswith("<!doctype html>")
     assert f"Report: {page.name} (" in done.stdout
     assert "Test and train cannot be told apart" in done.stdout
-    assert "production has 1 row in 1 group" in done.stdout
+    assert "Production and test: Too little to tell: production has 1 row in 1 group" in done.stdout
     assert all(len(line) <= 200 for line in done.stdout.splitlines())
 
 
@@ -61,8 +61,9 @@ def test_json_has_the_figures(project: Path) -> None:
     ("arguments", "words"),
     [
         (["suport"], "'suport'"),
-        (["--out", "no/such/page.html"], "The page cannot be written to 'no/such/page.html': No such file or directory."),
-        (["--production", "absent.jsonl"], "absent.jsonl"),
+        (["--out", "no/such/page.html"], "There is no folder 'no/such'."),
+        (["--out", "."], "'.' is a folder."),
+        (["--production", "absent.jsonl"], "There is no file 'absent.jsonl'. In --production."),
         (["--recipe", "absent.toml"], "There is no recipe 'absent.toml'."),
     ],
 )

@@ -52,6 +52,13 @@ def test_scores_are_shown_and_written(place: tuple[Path, str]) -> None:
     assert [(line["line"], line["score"], line["rank"]) for line in lines] == [(i, float(i), 41 - i) for i in range(1, 41)]
 
 
+def test_what_cannot_be_written_is_said_before_the_work(place: tuple[Path, str]) -> None:
+    folder, _ = place
+    done = budwood("score", "x", "--by", "length", "--out", "no/such.jsonl", cwd=folder)
+    assert (done.returncode, done.stdout) == (3, "")
+    assert "There is no folder 'no'. In --out." in done.stderr
+
+
 def test_a_selection_and_as_many_random_rows(place: tuple[Path, str]) -> None:
     folder, snapshot = place
     arguments = ("select", snapshot[:12], "--top", "25%", "--by", "novelty", "--compare-random", "--seed", "7")
@@ -62,7 +69,7 @@ def test_a_selection_and_as_many_random_rows(place: tuple[Path, str]) -> None:
     for name in ("selected", "random"):
         digest = told[name]["snapshot"][:12]
         assert f"  {name:<8}  {digest}, 10 of 40 train rows" in done.stdout
-        assert f"budwood train RECIPE.toml --snapshot {digest} --store .budwood" in done.stdout
+        assert f"budwood train RECIPE.toml --snapshot {digest}\n" in done.stdout
     with open_store(folder / ".budwood") as store:
         assert store.manifest(told["selected"]["snapshot"]).parents == (snapshot,)
 
@@ -72,6 +79,8 @@ def test_a_selection_and_as_many_random_rows(place: tuple[Path, str]) -> None:
     [
         (("--top", "a lot"), "'a lot' is no number of rows."),
         (("--top", "9", "--by", "ifd"), "IFD needs a base that reads the rows."),
+        (("--top", "9", "--by", "length", "--precision", "bfloat16"), "only --by ifd asks a base, not length."),
+        (("--top", "9", "--by", "length", "--without-mismatched"), "rows have an IFD with --by ifd, not length."),
         (("--top", "9", "--by", "length", "--train", "r.toml"), "needs --compare-random"),
         (("--top", "9", "--by", "random", "--compare-random"), "the selection is random already"),
         (("--top", "41", "--by", "length"), "41 rows are wanted, and there are 40."),

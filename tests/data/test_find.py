@@ -33,6 +33,16 @@ def test_a_name_is_its_newest_and_nothing_is_the_newest_of_all(store: Store) -> 
     assert find_snapshot(store, "support") == old, "what was made again last is the newest"
 
 
+def test_a_selection_is_meant_by_its_digits_alone(store: Store) -> None:
+    prepared = put(store, "snapshot", parents=[], name="support")
+    drawn = put(store, "snapshot", parents=[prepared], name="support", selection={"by": "random", "parent": prepared})
+    assert snapshots(store)[-1].digest == drawn
+    assert find_snapshot(store) == find_snapshot(store, "support") == prepared
+    assert find_snapshot(store, drawn[:8]) == drawn
+    alone = put(store, "snapshot", parents=[], name="other", selection={"by": "ifd", "parent": prepared})
+    assert find_snapshot(store, "other") == alone
+
+
 def test_runs_and_releases_lead_to_what_they_were_trained_on(store: Store) -> None:
     snapshot = put(store, "snapshot", parents=[], name="support")
     put(store, "snapshot", parents=[], name="later")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from budwood.errors import StoreError
+from budwood.errors import DataError, StoreError
 
 if TYPE_CHECKING:
     from budwood.store import Store
@@ -75,6 +75,20 @@ def open_here(store: Path, *, create: bool = False) -> "Store":
 def on_store(store: Path) -> str:
     """What a command that is advised needs besides, to work on the store that was named."""
     return "" if store == DEFAULT_STORE else f" --store {shlex.quote(str(store))}"
+
+
+def check_out(path: Path | None) -> None:
+    """Refuse a place where no file can be written, before the work that is to end there.
+
+    Raises:
+        DataError: its folder is missing, or it is a folder itself.
+    """
+    if path is None:
+        return
+    if path.is_dir():
+        raise DataError(f"{str(path)!r} is a folder.", where="--out", mend="Name a file in it.")
+    if not path.parent.is_dir():
+        raise DataError(f"There is no folder {str(path.parent)!r}.", where="--out", mend="Make it, or name another.")
 
 
 def acting(who: str) -> str:

@@ -1,10 +1,11 @@
 """`budwood prepare`: raw files to a snapshot."""
 
+import shlex
 from typing import Annotated
 
 import typer
 
-from budwood.cli.options import DEFAULT_STORE, JsonOption, RecipeArgument, StoreOption
+from budwood.cli.options import DEFAULT_STORE, JsonOption, RecipeArgument, StoreOption, on_store
 from budwood.cli.output import print_json, print_next, print_pairs
 from budwood.cli.stage import job_of
 from budwood.identity import short
@@ -12,6 +13,7 @@ from budwood.identity import short
 ProcessesOption = Annotated[
     int, typer.Option("--processes", min=0, help="How many work on it; 0: one a core. The snapshot is the same.")
 ]
+COUNTED = ("read", "kept", "rejected", "forgotten", "train", "validation", "test")
 
 
 def register(app: typer.Typer) -> None:
@@ -36,7 +38,7 @@ def register(app: typer.Typer) -> None:
             print_json({"snapshot": digest, "folder": str(folder), **manifest.body})
             return
         counts = manifest.body["counts"]
-        print_pairs([("snapshot", short(digest)), *((name, f"{count:,}") for name, count in counts.items())])
+        print_pairs([("snapshot", short(digest)), *((name, f"{counts[name]:,}") for name in COUNTED if name in counts)])
         typer.echo("\nRules that touched rows:")
         for rule in manifest.body["rules"]:
             did = ", ".join(f"{rule[verb]:,} {verb}" for verb in ("changed", "dropped", "flagged") if rule[verb])
@@ -50,8 +52,9 @@ def register(app: typer.Typer) -> None:
         if "conflicts" in manifest.body:
             typer.echo(f"\nConflicts: {manifest.body['conflicts']['listed']:,}, listed in {folder / CONFLICTS}")
         typer.echo(f"\nData card: {folder / 'card.md'}\nRejected:  {folder / 'rejected.jsonl'}")
+        again = f"{shlex.quote(str(recipe))}{on_store(store)}"
         print_next(
-            f"budwood data report {short(digest)} --recipe {recipe} --store {store}",
-            f"budwood data why FILE:LINE {short(digest)} --store {store}",
-            f"budwood train {recipe} --store {store}",
+            f"budwood data report {short(digest)} --recipe {again}",
+            f"budwood data why FILE:LINE {short(digest)}{on_store(store)}",
+            f"budwood train {again}",
         )

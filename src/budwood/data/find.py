@@ -1,6 +1,6 @@
 """Which snapshots a store holds, and the one that a person means.
 
-digest = find_snapshot(store, "support")          # the newest of that name
+digest = find_snapshot(store, "support")          # the newest of that name that was prepared
 for one in snapshots(store): print(one.name, one.digest, one.at)
 """
 
@@ -31,6 +31,11 @@ class Listed:
     body: dict[str, Any]
     removed: str = ""
 
+    @property
+    def selection(self) -> dict[str, Any]:
+        """What was selected, by what and from which snapshot; empty for a snapshot that was prepared."""
+        return dict(self.body.get("selection", {}))
+
     def uses(self, store: Store) -> list[Use]:
         return [] if self.removed else trained_on(store, self.digest)
 
@@ -52,7 +57,8 @@ def find_snapshot(store: Store, ref: str = "") -> Digest:
     Args:
         store: the store.
         ref: a snapshot's name (the newest of it), the first digits of its digest, a release such as support@production or the
-            first digits of a run or release (what that was trained on); empty: the newest of the store.
+            first digits of a run or release (what that was trained on); empty: the newest of the store. A selection from a
+            snapshot, a random one for comparison included, is meant by its digits alone, unless there is nothing else.
 
     Raises:
         StoreError: nothing fits, or what fits was made from no snapshot.
@@ -62,7 +68,7 @@ def find_snapshot(store: Store, ref: str = "") -> Digest:
     known = [one for one in snapshots(store) if not one.removed]
     named = [one for one in known if not ref or one.name == ref]
     if named:
-        return named[-1].digest
+        return ([one for one in named if not one.selection] or named)[-1].digest
     digits = ref.strip().removesuffix("…")
     if "@" not in ref and not (len(digits) >= 6 and set(digits) <= set("0123456789abcdef")):
         raise _unknown(ref, sorted({one.name for one in known}))

@@ -62,6 +62,17 @@ def test_rows_are_shown_before_and_after_with_personal_data_covered(bench: Bench
     assert not facts.changes.notes
 
 
+def test_a_recipe_with_benchmarks_and_test_files_shows_them_too(bench: Bench) -> None:
+    bench.write("rows.jsonl", dirty())
+    bench.write(
+        "exam.jsonl", [{"prompt": "How many hours does a clock with two hands need to go round once?", "completion": "12"}]
+    )
+    recipe = bench.recipe("rows.jsonl", {"path": "exam.jsonl", "split": "test"}, benchmarks=["exam.jsonl"])
+    facts, _ = bench.page(bench.prepare(recipe), recipe=recipe)
+    assert facts.changes.by_rule["whitespace"]
+    assert not facts.changes.notes
+
+
 def test_what_is_personal_only_after_mending_is_not_shown(bench: Bench) -> None:
     bench.write("rows.jsonl", [*questions(40), {"prompt": "mail bob.ray@exam\u200bple.org about it", "completion": "wait"}])
     recipe = bench.recipe("rows.jsonl")
@@ -97,7 +108,7 @@ def test_where_rows_cannot_be_made_again_the_page_says_why(fate: str, bench: Ben
     elif fate == "no recipe":
         given, words = None, "Give the recipe (--recipe)"
     else:
-        given, words = bench.recipe("rows.jsonl", pii="drop"), "the rules pii of the recipe are no longer"
+        given, words = bench.recipe("rows.jsonl", pii="drop"), "with other settings of pii."
     facts, page = bench.page(digest, recipe=given)
     assert not any(facts.changes.by_rule.values())
     assert words in Reader(page).text

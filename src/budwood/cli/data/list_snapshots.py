@@ -51,7 +51,10 @@ def _lines(one: "Listed", runs: int, width: int) -> Iterator[str]:
         return
     counts = one.body["counts"]
     splits = ", ".join(f"{counts[split]:,} {split}" for split in ("train", "validation", "test"))
-    yield f"{'':16}{counts['kept']:,} kept: {splits}; {counts['rejected']:,} rejected"
+    forgotten = f", {counts['forgotten']:,} forgotten" if counts.get("forgotten") else ""
+    yield f"{'':16}{counts['kept']:,} kept: {splits}; {counts['rejected']:,} rejected{forgotten}"
+    if one.selection:
+        yield f"{'':16}selected from {short(one.selection['parent'])}: top {one.selection['top']} by {one.selection['by']}"
     if one.body["onto"]:
         yield f"{'':16}built on {short(one.body['onto'])}"
 
@@ -70,4 +73,5 @@ def _as_dict(one: "Listed") -> dict[str, Any]:
         "removed": one.removed,
         "counts": one.body.get("counts", {}),
         "onto": one.body.get("onto", ""),
+        "selected_from": one.selection.get("parent", ""),
     }

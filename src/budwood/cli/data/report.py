@@ -1,13 +1,12 @@
 """`budwood data report`: a snapshot as one HTML page."""
 
-import shlex
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from budwood.cli.display import display
-from budwood.cli.options import DEFAULT_STORE, JsonOption, StoreOption, open_here
+from budwood.cli.options import DEFAULT_STORE, JsonOption, StoreOption, check_out, on_store, open_here
 from budwood.cli.output import for_terminal, print_json, print_next, print_pairs
 from budwood.errors import DataError
 from budwood.identity import short
@@ -22,7 +21,7 @@ def register(app: typer.Typer) -> None:
     def report(
         snapshot: Annotated[
             str,
-            typer.Argument(help="a digest's first digits, or a recipe's name: its newest", show_default="the newest of all"),
+            typer.Argument(help="a name (its newest), first digits of a digest, or a release of it; default: the newest"),
         ] = "",
         out: Annotated[
             Path | None, typer.Option("--out", help="where the page goes", show_default="NAME-data-DIGITS.html, here")
@@ -46,6 +45,7 @@ def register(app: typer.Typer) -> None:
         from budwood.data.report.page.render import render
         from budwood.recipe import load_recipe
 
+        check_out(out)
         loaded = load_recipe(recipe) if recipe else None
         with open_here(store) as opened, display() as tell:
             digest = find_snapshot(opened, snapshot)
@@ -66,7 +66,7 @@ def register(app: typer.Typer) -> None:
         for note in facts.changes.notes:
             typer.echo(for_terminal(note))
         typer.echo(f"\nReport: {path} ({len(page.encode()):,} bytes)")
-        print_next(f"budwood lineage {short(digest)} --store {shlex.quote(str(store))}")
+        print_next(f"budwood lineage {short(digest)}{on_store(store)}")
 
 
 def _write(path: Path, page: str) -> None:

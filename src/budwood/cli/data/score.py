@@ -1,6 +1,7 @@
 """`budwood data score`: what a score says of a snapshot's train rows."""
 
 import json
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,7 +19,7 @@ from budwood.cli.data.scoring import (
     print_scores,
     target_of,
 )
-from budwood.cli.options import DEFAULT_STORE, JsonOption, StoreOption
+from budwood.cli.options import DEFAULT_STORE, JsonOption, StoreOption, check_out, on_store
 from budwood.cli.output import for_terminal, print_json, print_next, print_table
 from budwood.identity import short
 
@@ -54,8 +55,10 @@ def register(app: typer.Typer) -> None:
         """
         from budwood.data.scores import score as run_score
 
+        check_out(out)
+        form = Form(base, quantization, precision)
+        form.check(by)
         with target_of(target, store) as found:
-            form = Form(base, quantization, precision)
             judge = found.judge(by, form)
             scored = run_score(found.store, found.snapshot, by=by, judge=judge, seed=seed, report=found.report)
         if out is not None:
@@ -68,10 +71,11 @@ def register(app: typer.Typer) -> None:
         typer.echo("")
         _print_ends(scored)
         print_notes(scored)
-        again = f"--by {by}{form.again()}"
+        target = shlex.quote(target)
+        again, where = f"--by {by}{form.again()}", on_store(store)
         print_next(
-            f"budwood data select {target} --top 20% {again} --compare-random --store {store}",
-            *([] if out else [f"budwood data score {target} {again} --out scores.jsonl --store {store}"]),
+            f"budwood data select {target} --top 20% {again} --compare-random{where}",
+            *([] if out else [f"budwood data score {target} {again} --out scores.jsonl{where}"]),
         )
 
 

@@ -1,5 +1,6 @@
 """What `budwood data score` and `budwood data select` share: whose rows, which base reads them, how scores are shown."""
 
+import shlex
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,7 +23,10 @@ if TYPE_CHECKING:
 
 By = Literal["ifd", "length", "diversity", "novelty", "random"]
 TargetArgument = Annotated[
-    str, typer.Argument(metavar="RECIPE|SNAPSHOT", help="a recipe, or the first digits of a snapshot", show_default=False)
+    str,
+    typer.Argument(
+        metavar="RECIPE|SNAPSHOT", help="a recipe, or a snapshot: its name (the newest) or first digits", show_default=False
+    ),
 ]
 ByOption = Annotated[
     By,
@@ -53,9 +57,17 @@ class Form:
 
     def again(self) -> str:
         """The options again, for a command that goes on from this one: another form would ask the base anew."""
+        return "".join(f" --{name} {shlex.quote(value)}" for name, value in self._given().items())
+
+    def check(self, by: By) -> None:
+        """Refuse options that this score would ignore, since only ifd asks a base."""
+        if by != "ifd" and (given := self._given()):
+            raise typer.BadParameter(f"only --by ifd asks a base, not {by}.", param_hint=f"--{next(iter(given))}")
+
+    def _given(self) -> dict[str, str]:
         given = {"base": self.base, "quantization": self.quantization, "precision": self.precision}
         usual = {"base": "", "quantization": "none", "precision": "float32"}
-        return "".join(f" --{name} {value}" for name, value in given.items() if value != usual[name])
+        return {name: value for name, value in given.items() if value != usual[name]}
 
 
 @dataclass(frozen=True)
@@ -89,9 +101,11 @@ def target_of(target: str, store: Path) -> Iterator[Target]:
         with job_of(Path(target), store) as job:
             yield Target(job.store, pipeline.prepare(job), job.report, job)
         return
+    from budwood.data.find import find_snapshot
+
     opened = open_here(store)
     with display() as report:
-        yield Target(opened, opened.resolve(target.removesuffix("…")), report, None)
+        yield Target(opened, find_snapshot(opened, target), report, None)
 
 
 def print_scores(rows: Mapping[str, Mapping[str, float]]) -> None:
@@ -105,4 +119,5 @@ def print_notes(scored: "Scored") -> None:
     for why, count in scored.why_unscored.items():
         typer.echo(f"Not scored: {count:,} {'row' if count == 1 else 'rows'}: {why}.")
     if scored.mismatched:
-        typer.echo(f"Mismatched: {scored.mismatched:,} rows have an IFD of 1 or more (the prompt does not help).")
+        have = "row has" if scored.mismatched == 1 else "rows have"
+        typer.echo(f"Mismatched: {scored.mismatched:,} {have} an IFD of 1 or more (the prompt does not help).")

@@ -17,7 +17,7 @@ from budwood.cli.data.scoring import (
     print_scores,
     target_of,
 )
-from budwood.cli.options import DEFAULT_STORE, JsonOption, StoreOption
+from budwood.cli.options import DEFAULT_STORE, JsonOption, StoreOption, on_store
 from budwood.cli.output import print_json, print_next, print_pairs, print_table
 from budwood.cli.stage import job_of
 from budwood.identity import Digest, short
@@ -72,8 +72,12 @@ def register(app: typer.Typer) -> None:
             raise typer.BadParameter("needs --compare-random: a selection is compared with random rows.", param_hint="--train")
         if by == "random" and compare_random:
             raise typer.BadParameter("the selection is random already.", param_hint="--compare-random")
+        if without_mismatched and by != "ifd":
+            raise typer.BadParameter(f"rows have an IFD with --by ifd, not {by}.", param_hint="--without-mismatched")
+        form = Form(base, quantization, precision)
+        form.check(by)
         with target_of(target, store) as found:
-            judge = found.judge(by, Form(base, quantization, precision))
+            judge = found.judge(by, form)
             scored = score(found.store, found.snapshot, by=by, judge=judge, seed=seed, report=found.report)
             made = {"selected": run_select(found.store, found.snapshot, scored, wanted, without_mismatched=without_mismatched)}
             if compare_random:
@@ -128,4 +132,4 @@ def _print_arms(arms: "Arms") -> None:
 
 
 def _print_next(recipe: str, store: Path, made: "dict[str, Selected]") -> None:
-    print_next(*(f"budwood train {recipe} --snapshot {short(one.digest)} --store {store}" for one in made.values()))
+    print_next(*(f"budwood train {recipe} --snapshot {short(one.digest)}{on_store(store)}" for one in made.values()))

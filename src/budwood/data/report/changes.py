@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from budwood.recipe import Recipe, SourceSection
 
 COVER = "▒▒▒▒▒"
+_BUILT_BARE = frozenset({"length", "contamination"})
+"""Rules that are left here without their tokenizer and benchmarks; they change no text."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,7 @@ def remake(changed: Mapping[str, Iterable[KeptRow]], body: Mapping[str, Any], re
         return Changes({}, (f"Rows before and after are not shown: {error.what}",))
     other = _other_rules(rules, body)
     if other:
-        return Changes({}, (f"Rows before and after are not shown: {other} are no longer what this snapshot was made with.",))
+        return Changes({}, (f"Rows before and after are not shown: this snapshot was made with other settings of {other}.",))
     notes: list[str] = []
     traces: dict[str, list[tuple[Rule, str, str]]] = {}
     for source in recipe.source:
@@ -87,13 +89,12 @@ def remake(changed: Mapping[str, Iterable[KeptRow]], body: Mapping[str, Any], re
 def _other_rules(rules: "Sequence[Rule]", body: Mapping[str, Any]) -> str:
     """Name the rules that the recipe has otherwise than the snapshot."""
     used = {rule["name"]: (rule["version"], rule["options"]) for rule in body["rules"]}
-    # The length rule is left without its tokenizer here; it changes no text.
     changed = [
         rule.name
         for rule in rules
-        if rule.name != "length" and used.get(rule.name) not in (None, (rule.version, rule.options()))
+        if rule.name not in _BUILT_BARE and used.get(rule.name) not in (None, (rule.version, rule.options()))
     ]
-    return f"the rules {', '.join(changed)} of the recipe" if changed else ""
+    return ", ".join(changed)
 
 
 def _traces(

@@ -56,7 +56,7 @@ class Comparison:
     def sentence(self) -> str:
         """The outcome in plain words."""
         if isinstance(self.found, Untestable):
-            return self.found.reason
+            return f"{self.second.capitalize()} and {self.first}: {self.found.reason}"
         auc, named = self.found.auc, self.second.capitalize()
         figures = f"AUC {auc.mean:.2f} [{auc.low:.2f}, {auc.high:.2f}]"
         if not self.found.differ:

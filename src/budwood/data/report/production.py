@@ -66,6 +66,8 @@ def read_production(path: Path, recipe: "Recipe | None") -> Production:
     found = Production(path.name)
     columns = [dict(source.columns) for source in recipe.source if source.columns] if recipe else []
     keys: dict[str, None] = {}
+    if not path.is_file():
+        raise DataError(f"There is no file {str(path)!r}.", where="--production", mend="Its path starts here; check it.")
     with open_file(path, shown=str(path)) as file:
         for record in records(file):
             found.read += 1
