@@ -215,7 +215,9 @@ def test_bytes_that_come_back_after_a_removal_are_noticed_and_removed_again(stor
     (folder / "tombstone.json").unlink()
     for path, data in whole.items():
         path.write_bytes(data)
-    assert store.verify().problems == (f"object {digest[:12]}…: is here, but event 1 removed it; run `budwood data forget --finish`",)
+    assert store.verify().problems == (
+        f"object {digest[:12]}…: is here, but event 1 removed it; run `budwood data forget --finish`",
+    )
     store.tombstone(digest, who="ben", reason="a backup brought it back")
     assert store.verify().ok
     assert [event.reason for event in store.history()] == ["asked for", "a backup brought it back"]

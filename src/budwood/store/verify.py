@@ -145,7 +145,9 @@ def _look(objects: Objects, attestations: Attestations, digest: Digest) -> Look:
         tombstone = objects.tombstone(digest)
         if tombstone is not None:
             left = [*objects.remains(digest), *(f"attachment {name}" for name in attestations.attachments(digest))]
-            return Look(tombstone, tuple(f"{name} is still here after the removal; run `budwood data forget --finish`" for name in left))
+            return Look(
+                tombstone, tuple(f"{name} is still here after the removal; run `budwood data forget --finish`" for name in left)
+            )
         manifest = objects.manifest(digest)
         return Look(manifest, tuple(objects.file_faults(digest, manifest)))
     except StoreError as error:
