@@ -178,7 +178,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """A row that is out: the rule, the reason, and what it held: messages, tools and columns, or an unreadable record's text."""
+    """A row that is out: the rule, the reason, and what it held: messages, tools, columns, or an unreadable record's text."""
 
     origin: Origin
     rule: str

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 By = Literal["ifd", "length", "diversity", "novelty", "random"]
 TargetArgument = Annotated[
-    str, typer.Argument(metavar="RECIPE|SNAPSHOT", help="a recipe, or the first digits of a snapshot", show_default=False)
+    str, typer.Argument(metavar="RECIPE|SNAPSHOT", help="a recipe, or a snapshot: its name or first digits", show_default=False)
 ]
 ByOption = Annotated[
     By,
@@ -89,9 +89,11 @@ def target_of(target: str, store: Path) -> Iterator[Target]:
         with job_of(Path(target), store) as job:
             yield Target(job.store, pipeline.prepare(job), job.report, job)
         return
+    from budwood.data.find import find_snapshot
+
     opened = open_here(store)
     with display() as report:
-        yield Target(opened, opened.resolve(target.removesuffix("…")), report, None)
+        yield Target(opened, find_snapshot(opened, target), report, None)
 
 
 def print_scores(rows: Mapping[str, Mapping[str, float]]) -> None:
