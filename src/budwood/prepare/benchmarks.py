@@ -88,8 +88,9 @@ def _read(section: BenchmarkSection, folder: Path) -> Benchmark:
 
 def _published(source: SourceSection, folder: Path) -> Benchmark:
     columns = {part: column for part, column in source.columns.items() if part != "system"}
-    read_as = {"format": source.format, "encoding": source.encoding, "separator": source.separator}
-    section = BenchmarkSection(path=source.path, columns=columns, **read_as)
+    section = BenchmarkSection(
+        path=source.path, format=source.format, columns=columns, encoding=source.encoding, separator=source.separator
+    )
     digest, rows = _rows(section, folder, whole=False)
     return Benchmark(source.path, digest, rows, published=True)
 
