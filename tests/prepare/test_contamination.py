@@ -151,6 +151,22 @@ def test_redaction_comes_after(bench: Any) -> None:
     assert snapshot.reasons()[10][0] == "contamination"
 
 
+def test_a_test_file_of_a_stated_encoding_is_read_so_as_a_benchmark_too(bench: Any) -> None:
+    # Czech: nothing in the bytes tells cp1250 from its neighbours, so that reading needs the recipe's word.
+    asked = [f"Žluťoučký kůň {prose(600 + i, 30)}?" for i in range(4)]
+    text = "".join(json.dumps(ask(one), ensure_ascii=False) + "\n" for one in asked)
+    (bench.folder / "held.jsonl").write_bytes(text.encode("cp1250"))
+    name = bench.write("rows.jsonl", [ask(f"Again: {asked[2]} {prose(77, 9)}"), *OTHERS])
+    named = {"path": "held.jsonl", "encoding": "cp1250"}
+    watched = bench.prepare(name, {**named, "split": "test"}, near_duplicate=1.0)
+    assert [(one["rows"], one["touched"]["any"]) for one in watched.body["benchmarks"]] == [(4, 1)]
+    guarded = bench.prepare(name, benchmarks=[named], near_duplicate=1.0)
+    assert guarded.reasons()[1][0] == "contamination"
+    card = bench.store.file(guarded.digest, "card.md").read_text(encoding="utf-8")
+    assert "benchmarks = held.jsonl" in card
+    assert "sha256'" not in card
+
+
 def test_a_published_test_file_is_watched_and_one_that_is_named_besides_is_guarded(bench: Any) -> None:
     half = ask(f"{prose(70, 30)} {middle(prose(1), 10, 22)}")
     train = bench.write("train.jsonl", [half, ask(prose(1), "other"), *OTHERS])

@@ -88,7 +88,9 @@ def _read(section: BenchmarkSection, folder: Path) -> Benchmark:
 
 def _published(source: SourceSection, folder: Path) -> Benchmark:
     columns = {part: column for part, column in source.columns.items() if part != "system"}
-    section = BenchmarkSection(path=source.path, format=source.format, columns=columns, separator=source.separator)
+    section = BenchmarkSection(
+        path=source.path, format=source.format, columns=columns, encoding=source.encoding, separator=source.separator
+    )
     digest, rows = _rows(section, folder, whole=False)
     return Benchmark(source.path, digest, rows, published=True)
 
@@ -96,7 +98,8 @@ def _published(source: SourceSection, folder: Path) -> Benchmark:
 def _rows(section: BenchmarkSection, folder: Path, *, whole: bool = True) -> tuple[Digest, tuple[BenchmarkRow, ...]]:
     """Read the rows; where `whole` is False, those that cannot be read are left to the reader of sources."""
     try:
-        with open_file(folder / section.path, shown=section.path, separator=section.separator) as file:
+        how = {"encoding": section.encoding, "separator": section.separator}
+        with open_file(folder / section.path, shown=section.path, **how) as file:
             stream = records(file)
             first = list(itertools.islice(stream, LOOKED_AT))
             layout = _Layout.of(section, [record.value for record in first if isinstance(record, Record)])

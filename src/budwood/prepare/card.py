@@ -108,7 +108,9 @@ def _rules(rules: Iterable[Mapping[str, Any]]) -> Iterable[Sequence[object]]:
 
 
 def _option(value: object) -> str:
-    """A setting in a cell: digests by their first digits, long lists by their length."""
+    """A setting in a cell: digests by their first digits, long lists by their length, what has a name by that."""
+    if isinstance(value, Mapping) and "name" in value:
+        return str(value["name"])
     if isinstance(value, list):
         return f"{len(value)} values" if len(value) > 8 else ", ".join(map(_option, value)) or "none"
     if isinstance(value, str):

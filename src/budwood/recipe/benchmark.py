@@ -5,7 +5,7 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field
 
 from budwood.recipe.section import Section
-from budwood.recipe.source import RowFormat
+from budwood.recipe.source import Encoding, RowFormat
 
 
 class BenchmarkSection(Section):
@@ -15,6 +15,9 @@ class BenchmarkSection(Section):
     columns: dict[str, str] = Field(
         default_factory=dict,
         description="prompt and, where there is one, completion: the columns that hold them; empty: known names are looked for",
+    )
+    encoding: Encoding = Field(
+        default="", description='how its text is encoded, e.g. "cp1250"; empty: UTF-8, or what can be told for certain'
     )
     separator: str = Field(
         default="", description="of a text file with one pair a line: what stands between prompt and completion"

@@ -19,6 +19,9 @@ def _check_encoding(name: str) -> str:
     return codecs.lookup(name).name if name else ""
 
 
+Encoding = Annotated[str, AfterValidator(_check_encoding)]
+
+
 class SourceSection(Section):
     path: str = Field(min_length=1, description="JSONL, JSON, CSV or Parquet, plain, .gz or .zst; relative to the recipe")
     format: RowFormat = Field(default="auto", description="how a row is laid out; auto looks at the first rows")
@@ -26,7 +29,7 @@ class SourceSection(Section):
         default_factory=dict,
         description="prompt, completion and, if wanted, system: the columns that hold them; the rest become slices",
     )
-    encoding: Annotated[str, AfterValidator(_check_encoding)] = Field(
+    encoding: Encoding = Field(
         default="", description='how its text is encoded, e.g. "cp1250"; empty: UTF-8, or what can be told for certain'
     )
     separator: str = Field(
