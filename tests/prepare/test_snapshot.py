@@ -209,3 +209,15 @@ def test_what_no_row_can_hold_is_said(bench: Any) -> None:
         ["conversations[].id"],
     ]
     assert "Left out of spoken.jsonl, since no row can hold it: conversations[].id" in [event.message for event in events]
+
+
+def test_a_source_of_which_no_row_is_kept_is_said(bench: Any) -> None:
+    bench.write("rows.jsonl", [{"prompt": f"{n * 7919 % 997} lost?", "completion": "a"} for n in range(30)])
+    bench.write(
+        "none.jsonl", [{"prompt": f"who {n}?", "completion": ""} for n in range(3)] + [{"prompt": "0 lost?", "completion": "a"}]
+    )
+    events: list[Event] = []
+    recipe = bench.recipe("rows.jsonl", "none.jsonl")
+    prepare(recipe, bench.store, token_length=None, context=0, report=events.append)
+    said = [event.message for event in events if event.message.startswith("No row of")]
+    assert said == ["No row of none.jsonl was kept, of 4: 3 by empty_answer, 1 by what other rows say"]

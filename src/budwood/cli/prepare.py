@@ -51,6 +51,8 @@ def register(app: typer.Typer) -> None:
             )
         if "conflicts" in manifest.body:
             typer.echo(f"\nConflicts: {manifest.body['conflicts']['listed']:,}, listed in {folder / CONFLICTS}")
+        for note in manifest.body["groups"]["notes"]:
+            typer.echo(f"\nNote: {note}")
         typer.echo(f"\nData card: {folder / 'card.md'}\nRejected:  {folder / 'rejected.jsonl'}")
         again = f"{shlex.quote(str(recipe))}{on_store(store)}"
         print_next(

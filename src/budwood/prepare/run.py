@@ -9,6 +9,7 @@ nothing depends on how many processes there are.
 
 import time
 from bisect import bisect_left
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -111,6 +112,8 @@ def prepare(
     unsaid = warning(body["sources"])
     if unsaid:
         report(Event("prepare", unsaid))
+    for said in _emptied(work.facts, work.batches, separated):
+        report(Event("prepare", said))
     summary = f"{tallied.kept:,} rows kept, {tallied.out:,} rejected"
     report(Event("prepare", summary, done=work.total, total=work.total, unit="rows"))
     return digest
@@ -296,6 +299,24 @@ def _listed(store: "Store", name: str, lines: Sequence[Mapping[str, Any]]) -> st
     path = store.work(store.action("conflicts", VERSION, {"name": name}, [], 0)) / CONFLICTS
     list_conflicts(path, lines)
     return str(path)
+
+
+def _emptied(facts: Sequence[SourceFacts], batches: Sequence[Batch], separated: Separated) -> Iterator[str]:
+    """Say which sources have no row in the snapshot: a mistake of a layout or template more often than of each row."""
+    kept: Counter[int] = Counter()
+    dropped: dict[int, Counter[str]] = defaultdict(Counter)
+    begin = 0
+    for batch in batches:
+        end = begin + len(batch)
+        kept[batch.source] += int((separated.split[begin:end] >= 0).sum())
+        dropped[batch.source].update(batch.dropped)
+        begin = end
+    for number, source in enumerate(facts):
+        if source.rows and not kept[number]:
+            reasons = [f"{count:,} by {rule}" for rule, count in dropped[number].most_common()]
+            others = source.rows - dropped[number].total()
+            reasons += [f"{others:,} by what other rows say"] if others else []
+            yield f"No row of {source.path} was kept, of {source.rows:,}: {', '.join(reasons)}"
 
 
 def _refuse_empty(tallied: Tally, total: int) -> None:
