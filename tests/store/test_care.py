@@ -237,7 +237,7 @@ def just_before(store: Store, monkeypatch: pytest.MonkeyPatch) -> Callable[[Call
             with gate(tmp, exclusive=exclusive):
                 yield
 
-        monkeypatch.setattr("budwood.store.store.gate", late)
+        monkeypatch.setattr("budwood.store.room.gate", late)
 
     return arrange
 

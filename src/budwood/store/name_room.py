@@ -1,0 +1,113 @@
+"""The face of a store for what moves: releases by name, aliases, servers, and the history of it all."""
+
+from datetime import datetime
+from typing import Literal
+
+from budwood.errors import StoreError
+from budwood.identity import Digest
+from budwood.store.history import HistoryEvent, live_at
+from budwood.store.names import check_digest
+from budwood.store.removals import BEGUN, ENDED
+from budwood.store.room import Room
+from budwood.store.rows import ANY, AliasRow, Anything, ObservedRow, ReleaseRow, ServerRow
+
+
+class NameRoom(Room):
+    """Names; see `Store`."""
+
+    def add_release(self, name: str, release: str, *, who: str, reason: str) -> int:
+        """Register a release object under the next number of a name."""
+        with self._at_gate("a release", alone=False):
+            return self._parts.registry.add(name, check_digest(release), who=who, reason=reason)
+
+    def check_known(self, name: str) -> None:
+        """Refuse a release name that the store has never heard of.
+
+        Raises:
+            StoreError: it names the nearest one that it knows.
+        """
+        self._parts.registry.check_known(name)
+
+    def releases(self, name: str | None = None) -> list[ReleaseRow]:
+        return self._parts.registry.releases(name)
+
+    def find_release(self, ref: str) -> ReleaseRow:
+        """Find by name (= name@production), name@alias, name@number, name@digest, or digest; 6 digits will do."""
+        return self._parts.registry.find(ref)
+
+    def aliases(self, name: str | None = None) -> list[AliasRow]:
+        return self._parts.registry.aliases(name)
+
+    def check_place(self, name: str, alias: str, expect: Digest | None) -> None:
+        """Refuse, in the words of `move_alias`, when an alias is not at `expect`; None: it must not be there yet."""
+        self._parts.registry.check_place(name, alias, expect)
+
+    def move_alias(
+        self,
+        name: str,
+        alias: str,
+        to: str,
+        *,
+        expect: Digest | Anything | None = ANY,
+        who: str,
+        reason: str,
+        verdict: Digest | None = None,
+        kind: Literal["promoted", "rolled_back"] = "promoted",
+        override: bool = False,
+    ) -> HistoryEvent:
+        """Move an alias by compare-and-swap; moving it to where it is changes nothing and gives the event that did it.
+
+        `expect` is where the mover believes the alias to be: a release, None for "not yet there", or ANY.
+
+        Raises:
+            StoreError: it is elsewhere (who moved it, and when, is said), or `to` is no whole release of this name.
+        """
+        with self._at_gate("a move", alone=False):
+            return self._parts.registry.move(
+                name, alias, to, expect=expect, who=who, reason=reason, verdict=verdict, kind=kind, override=override
+            )
+
+    def observe(self, server_id: str, name: str, alias: str, digest: str, ok: bool, detail: str) -> None:
+        """Report what a server serves under an alias."""
+        self._parts.observations.put(server_id, name, alias, digest, ok, detail)
+
+    def observed(self, name: str | None = None, alias: str | None = None) -> list[ObservedRow]:
+        return self._parts.observations.rows(name, alias)
+
+    def server_beat(self, server_id: str) -> None:
+        """Report that a server is there and follows this catalog, whether or not it serves anything yet."""
+        self._parts.observations.beat(server_id)
+
+    def servers(self) -> list[ServerRow]:
+        return self._parts.observations.servers()
+
+    def forget_server(self, server_id: str) -> None:
+        self._parts.observations.forget(server_id)
+
+    def history(self, name: str | None = None) -> list[HistoryEvent]:
+        return [event for event in self._parts.ledger.events() if name is None or event.name == name]
+
+    def add_event(self, event: HistoryEvent) -> HistoryEvent:
+        """Put something on record that moves no alias, e.g. that a gate judged."""
+        if event.kind in {"promoted", "rolled_back", "released", "forgotten", "repaired", BEGUN, ENDED}:
+            raise StoreError(f'"{event.kind}" events are written by the move itself.', mend="Call that instead.")
+        with self._parts.ledger.transaction() as entry:
+            return entry.append(event)
+
+    def live_at(self, name: str, alias: str, when: datetime) -> Digest | None:
+        """Where an alias pointed at a moment (aware datetime)."""
+        return live_at(self._parts.ledger.events(), name, alias, _aware(when))
+
+    def served_at(self, name: str, alias: str, when: datetime) -> dict[str, Digest]:
+        """What each healthy server had acknowledged at a moment: server → release; one that died is left out since."""
+        return self._parts.observations.at(name, alias, _aware(when))
+
+    def accept_history(self, *, who: str, reason: str) -> HistoryEvent:
+        """Go on after damage to the history; what was wrong is put on record, and `verify` lists it as accepted since."""
+        return self._parts.ledger.repair(who=who, reason=reason)
+
+
+def _aware(when: datetime) -> datetime:
+    if when.tzinfo is None:
+        raise StoreError(f"The time {when.isoformat()} has no time zone.", mend="Add one, e.g. 2026-09-01T14:00+00:00.")
+    return when
