@@ -23,6 +23,9 @@ def register(app: typer.Typer) -> None:
         alias: Annotated[str, typer.Option("--alias", help="alias to move")] = "production",
         expect: Annotated[str, typer.Option("--expect", help="move only if the alias is still here")] = "",
         override: Annotated[str, typer.Option("--override", help="go against the verdict, for this reason")] = "",
+        without_approvals: Annotated[
+            str, typer.Option("--without-approvals", help="do without the approvals that the alias asks for, for this reason")
+        ] = "",
         wait: WaitOption = 0.0,
         store: StoreOption = DEFAULT_STORE,
         who: WhoOption = "",
@@ -40,6 +43,7 @@ def register(app: typer.Typer) -> None:
             who=acting(who),
             reason=reason,
             override=override or None,
+            without_approvals=without_approvals or None,
             wait_s=wait,
         )
         if as_json:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from budwood.errors import DataError, TrainingError
 from budwood.identity import Digest, digest_file, short
+from budwood.pipeline.approving import rule_in_force
 from budwood.pipeline.job import Job
 
 
@@ -131,4 +132,6 @@ def live_release(job: Job) -> Digest | None:
 def alias_line(job: Job) -> str:
     rows = [row for row in job.store.aliases(job.recipe.name) if row.alias == job.recipe.release.alias]
     name = f"{job.recipe.name}@{job.recipe.release.alias}"
-    return f"{name} points to version {rows[0].version}" if rows else f"{name} points to nothing yet"
+    asked = rule_in_force(job)
+    rule = f"; it asks for {asked}" if asked.approvals else ""
+    return (f"{name} points to version {rows[0].version}" if rows else f"{name} points to nothing yet") + rule

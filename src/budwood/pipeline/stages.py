@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from budwood.errors import DataError, ReleaseError
 from budwood.identity import Digest, short
+from budwood.pipeline.approving import keep_rule, rule_in_force
 from budwood.pipeline.job import Job, check_sources
 from budwood.pipeline.known import alias_line, earlier_snapshots, live_release, prepare_key, prepared, start_of
 from budwood.pipeline.probing import probes_of
@@ -274,6 +275,7 @@ def release(job: Job) -> Released:
         parent=live,
     )
     digest, version = make_release(job.recipe, job.store, parts, who=job.who, reason=job.reason)
+    keep_rule(job)
     return Released(
         name=job.recipe.name,
         version=version,
@@ -294,6 +296,9 @@ def run(job: Job, *, promote: bool) -> Released:
         return released
     from budwood.release.promote import promote as move
 
+    if rule_in_force(job).approvals:
+        job.say("release", f"not promoted: {released.name}@{released.alias} asks for {rule_in_force(job)}")
+        return released
     move(job.store, f"{released.name}@{released.version}", released.alias, who=job.who, reason=job.reason)
     return replace(released, alias_now=alias_line(job), live=released.digest == live_release(job))
 

@@ -14,4 +14,8 @@ class ReleaseSection(Section):
     )
     probes: int = Field(default=4, ge=1, le=64, description="golden probes to keep")
     probe_tokens: int = Field(default=12, ge=1, le=256, description="tokens of each probe's answer")
+    approvals: int = Field(
+        default=0, ge=0, le=16, description="people who must approve before that alias moves; never lowered by a recipe"
+    )
+    approve_own: bool = Field(default=False, description="whether the maker of a release, or the mover, counts as one of them")
     notes: str = Field(default="", description="for people who will read the history")

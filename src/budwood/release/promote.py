@@ -4,12 +4,14 @@ The move itself is the store's compare-and-swap; here it is decided whether it m
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from budwood.errors import ReleaseError
 from budwood.identity import Digest, digest_json, short
+from budwood.release.approvals import refusal as approval_refusal
+from budwood.release.approvals import standing
 from budwood.release.permission import refusal
 from budwood.store import HistoryEvent, ObservedRow, ReleaseRow, ServerRow, Store
 from budwood.store.history import MOVES
@@ -72,6 +74,7 @@ def promote(
     who: str,
     reason: str,
     override: str | None = None,
+    without_approvals: str | None = None,
     wait_s: float = 0.0,
 ) -> Moved:
     """Point an alias at a release.
@@ -84,10 +87,12 @@ def promote(
         who: person or program.
         reason: why.
         override: reason to go against the verdict; it is recorded.
+        without_approvals: reason to do without the approvals that the alias asks for; it is recorded.
         wait_s: how long to wait until every known server has followed; 0: do not look.
 
     Raises:
-        ReleaseError: the verdict is not PROMOTE, or was given against another champion than the one that is live.
+        ReleaseError: the verdict is not PROMOTE, or was given against another champion than the one that is live, or
+            too few people have approved the move.
         StoreError: no such release, the alias moved meanwhile, or a part of the release is gone.
     """
     row = store.find_release(ref)
@@ -98,12 +103,22 @@ def promote(
         now = _expected(store, row.name, expect)
         store.check_place(row.name, alias, now)
     _check_parts_present(store, row)
-    if override is not None and not override.strip():
-        raise ReleaseError("The override has no reason.", where="--override", mend="Say why in a few words; it is recorded.")
+    _check_reasons({"--override": override, "--without-approvals": without_approvals})
     refused = None if now == row.digest else refusal(store, row, body, alias, now)
     if refused is not None and override is None:
         raise refused
-    overridden = refused is not None
+    lacking = approval_refusal(standing(store.history(row.name), row, alias, now, mover=who), row, alias)
+    if now != row.digest and lacking is not None and without_approvals is None:
+        raise lacking
+
+    def permit(events: Sequence[HistoryEvent]) -> dict[str, Any]:
+        """Once more, now that nobody else can write: an approval may have been taken back meanwhile."""
+        found = standing(events, row, alias, now, mover=who)
+        late = approval_refusal(found, row, alias)
+        if late is not None and lacking is None:
+            raise late
+        return found.as_detail()
+
     verdict = body.get("verdict")
     event = store.move_alias(
         row.name,
@@ -112,20 +127,30 @@ def promote(
         # The verdict was checked against this; whoever doesn't say what he expects means it too.
         expect=now,
         who=who,
-        reason=_recorded(reason, override if overridden else None),
+        reason=_recorded(reason, override if refused else None, without_approvals if lacking else None),
         verdict=digest_json(verdict) if verdict else None,
         kind="promoted",
-        override=overridden,
+        override=refused is not None or lacking is not None,
+        permit=permit,
     )
     return _finish(store, row, alias, now, event, wait_s)
 
 
 def rollback(
-    store: Store, name: str, alias: str = "production", *, to: str | None = None, who: str, reason: str, wait_s: float = 0.0
+    store: Store,
+    name: str,
+    alias: str = "production",
+    *,
+    to: str | None = None,
+    who: str,
+    reason: str,
+    detail: Mapping[str, Any] | None = None,
+    wait_s: float = 0.0,
 ) -> Moved:
     """Point an alias back to the release that was live before, or to another one that was.
 
-    A second rollback goes one further back, never forward again to what was rolled back.
+    A second rollback goes one further back, never forward again to what was rolled back. Nobody has to approve it: what was
+    live was approved then, and going back must not wait. `detail` goes on record with the move, such as what was measured.
 
     Raises:
         ReleaseError: nothing was live before, `to` never was, or its bytes are gone. There is no fallback to the base.
@@ -168,6 +193,7 @@ def rollback(
         reason=reason,
         verdict=digest_json(verdict) if verdict else None,
         kind="rolled_back",
+        detail=detail,
     )
     return _finish(store, row, alias, now, event, wait_s)
 
@@ -196,8 +222,15 @@ def wait_for_servers(
         sleep(POLL_S)
 
 
-def _recorded(reason: str, override: str | None) -> str:
-    return " | ".join(part for part in (override, reason) if part)
+def _check_reasons(given: Mapping[str, str | None]) -> None:
+    for option, reason in given.items():
+        if reason is not None and not reason.strip():
+            what = option.removeprefix("--")
+            raise ReleaseError(f"The {what} has no reason.", where=option, mend="Say why in a few words; it is recorded.")
+
+
+def _recorded(reason: str, *overrides: str | None) -> str:
+    return " | ".join(part for part in (*overrides, reason) if part)
 
 
 def _finish(store: Store, row: ReleaseRow, alias: str, before: Digest | None, event: HistoryEvent, wait_s: float) -> Moved:

@@ -45,9 +45,12 @@ def from_row(row: Row[*tuple[Any, ...]]) -> HistoryEvent:
     return HistoryEvent(**values)
 
 
-def read_events(connection: Connection) -> list[HistoryEvent]:
-    """Read all events in the order of their numbers."""
-    return [from_row(row) for row in connection.execute(select(history).order_by(history.c.seq))]
+def read_events(connection: Connection, name: str | None = None) -> list[HistoryEvent]:
+    """Read all events, or those of one release name, in the order of their numbers."""
+    query = select(history).order_by(history.c.seq)
+    if name is not None:
+        query = query.where(history.c.name == name)
+    return [from_row(row) for row in connection.execute(query)]
 
 
 def last_event(connection: Connection) -> HistoryEvent | None:

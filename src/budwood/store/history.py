@@ -44,8 +44,8 @@ class HistoryEvent:
     Args:
         seq: 1, 2, 3… without gaps.
         at: UTC, ISO 8601 with microseconds, as the clock said.
-        kind: "released", "promoted", "rolled_back", "judged", "forgotten", "removal_begun", "removal_ended" or another word
-            of a stage.
+        kind: "released", "promoted", "rolled_back", "judged", "approved", "forgotten", "removal_begun", "removal_ended" or
+            another word of a stage.
         who: person or program.
         name: release name; None when the event concerns none.
         alias: alias that was moved.

@@ -1,7 +1,8 @@
 """The face of a store for what moves: releases by name, aliases, servers, and the history of it all."""
 
+from collections.abc import Mapping
 from datetime import datetime
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from budwood.errors import StoreError
 from budwood.identity import Digest
@@ -10,6 +11,9 @@ from budwood.store.names import check_digest
 from budwood.store.removals import BEGUN, ENDED
 from budwood.store.room import Room
 from budwood.store.rows import ANY, AliasRow, Anything, ObservedRow, ReleaseRow, ServerRow
+
+if TYPE_CHECKING:
+    from budwood.store.registry import Permit
 
 
 class NameRoom(Room):
@@ -54,17 +58,31 @@ class NameRoom(Room):
         verdict: Digest | None = None,
         kind: Literal["promoted", "rolled_back"] = "promoted",
         override: bool = False,
+        detail: Mapping[str, Any] | None = None,
+        permit: "Permit | None" = None,
     ) -> HistoryEvent:
         """Move an alias by compare-and-swap; moving it to where it is changes nothing and gives the event that did it.
 
-        `expect` is where the mover believes the alias to be: a release, None for "not yet there", or ANY.
+        `expect` is where the mover believes the alias to be: a release, None for "not yet there", or ANY. `detail` goes on
+        record with the move. `permit` is asked in the same transaction, with the events of this name: it raises to refuse,
+        and what it returns goes on record too.
 
         Raises:
             StoreError: it is elsewhere (who moved it, and when, is said), or `to` is no whole release of this name.
         """
         with self._at_gate("a move", alone=False):
             return self._parts.registry.move(
-                name, alias, to, expect=expect, who=who, reason=reason, verdict=verdict, kind=kind, override=override
+                name,
+                alias,
+                to,
+                expect=expect,
+                who=who,
+                reason=reason,
+                verdict=verdict,
+                kind=kind,
+                override=override,
+                detail=detail or {},
+                permit=permit,
             )
 
     def observe(self, server_id: str, name: str, alias: str, digest: str, ok: bool, detail: str) -> None:

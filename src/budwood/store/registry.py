@@ -4,7 +4,7 @@ The room keeps the pointers right; whether a release *may* be moved to is the re
 """
 
 import difflib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -13,12 +13,16 @@ from sqlalchemy import Connection, Row, func, insert, select
 from budwood.errors import StoreError
 from budwood.identity import Digest, short
 from budwood.store.catalog import Catalog
+from budwood.store.event_rows import read_events
 from budwood.store.history import HistoryEvent
 from budwood.store.index import upsert
 from budwood.store.ledger import Clock, Ledger
 from budwood.store.names import SHORTEST_PREFIX, check_alias, check_digest, check_name, check_prefix
 from budwood.store.rows import AliasRow, Anything, ReleaseRow
 from budwood.store.schema import aliases, history, releases
+
+Permit = Callable[[Sequence[HistoryEvent]], Mapping[str, Any]]
+"""Decides on a move while nobody else can write: is given the events of the name, raises to refuse, adds to the record."""
 
 
 class Registry:
@@ -89,6 +93,8 @@ class Registry:
         verdict: Digest | None,
         kind: str,
         override: bool,
+        detail: Mapping[str, Any],
+        permit: Permit | None,
     ) -> HistoryEvent:
         """Point an alias at a release, if it is where the mover believes; pointer and event are one transaction."""
         check_name(name)
@@ -105,6 +111,7 @@ class Registry:
             now = self._checked_place(connection, name, alias, expect)
             if now is not None and now.digest == to:
                 return entry.event(now.seq)
+            permitted = permit(_whole_events(connection, name)) if permit is not None else {}
             event = entry.append(
                 HistoryEvent(
                     0,
@@ -119,6 +126,7 @@ class Registry:
                     verdict,
                     reason,
                     override,
+                    {**detail, **permitted},
                 )
             )
             upsert(connection, aliases, {"name": name, "alias": alias}, {"digest": to, "seq": event.seq})
@@ -194,6 +202,18 @@ def alias_rows(connection: Connection, name: str | None = None) -> list[AliasRow
     if name is not None:
         query = query.where(aliases.c.name == name)
     return [_alias(row) for row in connection.execute(query)]
+
+
+def _whole_events(connection: Connection, name: str) -> list[HistoryEvent]:
+    """Read the events of a name to decide by them; an edited one may not."""
+    events = read_events(connection, name)
+    for event in events:
+        if not event.is_whole:
+            raise StoreError(
+                f"The history was altered: event {event.seq} ({event.kind}) was edited.",
+                mend="Nothing was changed. Read `budwood verify`, and restore the catalog from a backup.",
+            )
+    return events
 
 
 def _release(row: Row[*tuple[Any, ...]]) -> ReleaseRow:
