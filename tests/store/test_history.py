@@ -1,7 +1,6 @@
 """The history: what was live when, and every way of tampering with it is noticed and named."""
 
 import json
-import sqlite3
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -15,7 +14,7 @@ from budwood.identity import Digest
 from budwood.store import HistoryEvent, Store, open_store
 from budwood.store.history import GENESIS, REPAIRED, Head, chain_faults, next_event, sort_accepted, state_of
 
-from .conftest import Clock, Maker
+from .conftest import Clock, Maker, edit
 
 
 @pytest.fixture
@@ -27,15 +26,6 @@ def moved(store: Store, make: Maker) -> list[Digest]:
     for digest in releases:
         store.move_alias("support", "production", digest, who="anna", reason="better")
     return releases
-
-
-def edit(store: Store, *statements: str) -> None:
-    """Write into the catalog behind the store's back."""
-    connection = sqlite3.connect(store.root / "catalog.sqlite")
-    with connection:
-        for statement in statements:
-            connection.execute(statement)
-    connection.close()
 
 
 def test_each_event_names_its_predecessor(store: Store, moved: list[Digest]) -> None:
@@ -55,7 +45,7 @@ def test_each_event_names_its_predecessor(store: Store, moved: list[Digest]) -> 
         (["UPDATE history SET who = 'ben' WHERE seq = 3"], "history: event 3 (promoted) was edited"),
         (["UPDATE history SET at = '2026-08-01T00:00:00.000000+00:00' WHERE seq = 4"], "event 4 (promoted) was edited"),
         (["UPDATE history SET detail = 'no json' WHERE seq = 1"], "history: event 1 cannot be read: detail is 'no json'"),
-        (["UPDATE history SET override = 1 WHERE seq = 3"], "history: event 3 (promoted) was edited"),
+        (["UPDATE history SET override = true WHERE seq = 3"], "history: event 3 (promoted) was edited"),
         (["DELETE FROM history WHERE seq = 2"], "history: event 2 is missing before event 3"),
         (
             [
@@ -74,7 +64,7 @@ def test_each_event_names_its_predecessor(store: Store, moved: list[Digest]) -> 
             "history: history.head knows event 4",
         ),
         (
-            ["DELETE FROM history", "UPDATE history_head SET seq = 0, digest = printf('%064d', 0)"],
+            ["DELETE FROM history", "UPDATE history_head SET seq = 0, digest = '" + "0" * 64 + "'"],
             "history.head knows event 4",
         ),
         (["DELETE FROM history_head"], "history: the head row is gone"),

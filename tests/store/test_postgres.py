@@ -1,93 +1,142 @@
-"""The same catalog on PostgreSQL; runs where BUDWOOD_POSTGRES names an empty database that may be written."""
+"""What is particular to a catalog on PostgreSQL; the other tests of this room run on both databases."""
 
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from threading import Thread
 
 import pytest
 from sqlalchemy import Connection, create_engine, text
+from sqlalchemy.pool import NullPool
 
 from budwood.errors import StoreError
 from budwood.store import AliasRow, Store, open_store
 from budwood.store.registry import alias_rows
-from budwood.store.schema import metadata
 
-from .conftest import Clock, put
+from .conftest import Clock, Maker, edit, on_postgres, put
 
-
-@pytest.fixture
-def url() -> str:
-    given = os.environ.get("BUDWOOD_POSTGRES", "")
-    if not given:
-        pytest.skip("set BUDWOOD_POSTGRES to the SQLAlchemy URL of an empty PostgreSQL database")
-    engine = create_engine(given)
-    with engine.begin() as connection:
-        metadata.drop_all(connection)
-        connection.execute(text("DROP TABLE IF EXISTS alembic_version"))
-    engine.dispose()
-    return given
+pytestmark = on_postgres
 
 
-@pytest.fixture
-def postgres(url: str, tmp_path: Path) -> Iterator[Store]:
-    with open_store(tmp_path / "s", url=url, clock=Clock()) as store:
-        yield store
+def test_everything_of_the_catalog(store: Store) -> None:
+    base = put(store, "base")
+    release = put(store, "release", parents=[base])
+    key = store.action("release", 1, {}, [], 0)
+    store.record(key, base)
+    store.record(key, release)
+    assert store.done(key) == release
+    assert store.children(base) == [release]
+    store.add_release("support", release, who="x", reason="")
+    store.observe("a", "support", "production", release, True, "")
+    store.observe("a", "support", "production", release, False, "probes")
+    assert [row.ok for row in store.observed("support")] == [False]
+    store.forget_server("a")
+    assert store.observed() == []
+    store.tombstone(base, who="x", reason="asked for")
+    assert store.verify().ok
 
 
-def test_of_threads_that_move_an_alias_at_once_exactly_one_wins(postgres: Store, url: str) -> None:
-    releases = [put(postgres, "release", body={"n": number}) for number in range(3)]
-    assert [postgres.add_release("support", digest, who="x", reason="") for digest in releases] == [1, 2, 3]
-    postgres.move_alias("support", "production", releases[0], expect=None, who="x", reason="")
-    said: list[str] = []
-
-    def move(target: str) -> None:
-        with open_store(postgres.root, url=url, clock=Clock()) as store:
-            try:
-                store.move_alias("support", "production", target, expect=releases[0], who="x", reason="")
-                said.append("won")
-            except StoreError as error:
-                said.append(error.what)
-
-    threads = [Thread(target=move, args=(releases[1 + number % 2],)) for number in range(6)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert said.count("won") == 1
-    assert postgres.verify().ok
-
-
-def test_everything_else_of_the_catalog(postgres: Store) -> None:
-    base = put(postgres, "base")
-    release = put(postgres, "release", parents=[base])
-    key = postgres.action("release", 1, {}, [], 0)
-    postgres.record(key, base)
-    postgres.record(key, release)
-    assert postgres.done(key) == release
-    assert postgres.children(base) == [release]
-    postgres.add_release("support", release, who="x", reason="")
-    postgres.observe("a", "support", "production", release, True, "")
-    postgres.observe("a", "support", "production", release, False, "probes")
-    assert [row.ok for row in postgres.observed("support")] == [False]
-    postgres.forget_server("a")
-    assert postgres.observed() == []
-    postgres.tombstone(base, who="x", reason="asked for")
-    assert postgres.verify().ok
-
-
-def test_a_read_sees_one_state_of_the_catalog(postgres: Store, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_read_sees_one_state_of_the_catalog(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """A promotion between two statements of one look: by PostgreSQL's default the second would see it."""
-    release = put(postgres, "release")
-    postgres.add_release("support", release, who="x", reason="")
+    release = put(store, "release")
+    store.add_release("support", release, who="x", reason="")
 
     def late(connection: Connection) -> list[AliasRow]:
         monkeypatch.undo()
-        with open_store(postgres.root, url=url, clock=Clock()) as other:
+        with open_store(store.root, clock=Clock()) as other:
             other.move_alias("support", "production", release, who="y", reason="")
         return alias_rows(connection)
 
     monkeypatch.setattr("budwood.store.state.alias_rows", late)
-    state = postgres._parts.read_state()
+    state = store._parts.read_state()
     assert (len(state.events), len(state.aliases)) == (1, 0)
-    assert postgres.verify().ok
+    assert store.verify().ok
+
+
+def test_a_locked_catalog_is_said_and_nothing_changes(store: Store, make: Maker) -> None:
+    digest = make("release")
+    blocker = create_engine(store.catalog_place(), poolclass=NullPool)
+    with blocker.begin() as connection:
+        connection.execute(text("SELECT * FROM history_head FOR UPDATE"))
+        with (
+            open_store(store.root, wait_s=0.05) as hasty,
+            pytest.raises(StoreError, match=r"The catalog is locked by another process; waited 0\.05 s"),
+        ):
+            hasty.add_release("support", digest, who="anna", reason="")
+    assert store.history() == []
+    assert store.add_release("support", digest, who="anna", reason="") == 1
+
+
+def test_a_catalog_that_is_gone_is_said(store: Store, make: Maker, tmp_path: Path) -> None:
+    digest = make("release")
+    (store.root / "catalog.url").write_text(f"postgresql+psycopg://budwood@/postgres?host={tmp_path}\n")
+    with (
+        open_store(store.root) as other,
+        pytest.raises(StoreError, match=r"The catalog cannot be reached: .*No such file") as caught,
+    ):
+        other.add_release("support", digest, who="anna", reason="")
+    assert "PGPASSWORD" in caught.value.mend
+
+
+def test_a_store_remembers_its_catalog(store: Store, backend: str, tmp_path: Path) -> None:
+    store.add_release("support", put(store, "release"), who="x", reason="")
+    with open_store(store.root) as other:
+        assert other.catalog_place() == backend
+        assert len(other.releases()) == 1
+    assert not (store.root / "catalog.sqlite").exists()
+    with pytest.raises(StoreError, match="keeps its catalog in another database"):
+        open_store(store.root, url=backend + "&application_name=x").aliases()
+    with pytest.raises(StoreError, match="holds the catalog of another store"):
+        open_store(tmp_path / "second", url=backend).aliases()
+    open_store(tmp_path / "third").aliases()
+    with pytest.raises(StoreError, match="has its catalog in its own folder"):
+        open_store(tmp_path / "third", url=backend).aliases()
+
+
+@pytest.fixture
+def local(tmp_path: Path) -> Iterator[Store]:
+    """A store on SQLite with two releases, a move and what a server said."""
+    with open_store(tmp_path / "local", clock=Clock()) as store:
+        for number in (1, 2):
+            store.add_release("support", put(store, "release", body={"n": number}), who="x", reason="")
+        store.move_alias("support", "production", store.find_release("support@1").digest, who="x", reason="")
+        store.observe("a", "support", "production", store.find_release("support@1").digest, True, "")
+        store.forget_server("a")
+        yield store
+
+
+def test_a_catalog_moves_whole_and_back(local: Store, backend: str) -> None:
+    store, before = local, local.history()
+    moment = store._clock()
+    store.move_catalog(backend)
+    assert store.catalog_place() == backend
+    assert store.history() == before
+    store.move_alias("support", "production", store.find_release("support@2").digest, who="x", reason="")
+    store.observe("a", "support", "production", store.find_release("support@2").digest, True, "")
+    store.forget_server("a")
+    assert store.verify().ok
+    assert [name for name in os.listdir(store.root) if name.startswith("catalog")] == ["catalog.url"]
+    store.move_catalog("")
+    assert store.catalog_place() == str(store.root / "catalog.sqlite")
+    assert len(store.history()) == len(before) + 1
+    assert store.live_at("support", "production", moment) == store.find_release("support@1").digest
+    assert store.verify().ok
+
+
+def test_a_catalog_does_not_move_while_somebody_works_or_to_where_something_is(local: Store, backend: str) -> None:
+    with open_store(local.root) as other:
+        put(other, "run")
+        with pytest.raises(StoreError, match="Another process works with this store"):
+            local.move_catalog(backend)
+    local.server_beat("a")
+    with pytest.raises(StoreError, match="Another process works with this store"):
+        local.move_catalog(backend)
+    local.forget_server("a")
+    edit(local, "UPDATE history SET who = 'eve' WHERE seq = 1")
+    with pytest.raises(StoreError, match="The history was altered"):
+        local.move_catalog(backend)
+    edit(local, "UPDATE history SET who = 'x' WHERE seq = 1")
+    with open_store(local.root.parent / "other", url=backend) as other:
+        other.add_release("billing", put(other, "release"), who="x", reason="")
+    with pytest.raises(StoreError, match="is not empty"):
+        local.move_catalog(backend)
+    assert local.verify().ok

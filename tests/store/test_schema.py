@@ -27,7 +27,8 @@ def test_the_newest_migration_is_the_one_that_the_code_expects() -> None:
 
 def test_migrating_gives_the_tables_of_the_schema(store: Store) -> None:
     store.aliases()
-    engine = create_engine(f"sqlite:///{store.root / 'catalog.sqlite'}", poolclass=NullPool)
+    place = store.catalog_place()
+    engine = create_engine(place if "://" in place else f"sqlite:///{place}", poolclass=NullPool)
     with engine.connect() as connection:
         assert compare_metadata(MigrationContext.configure(connection), metadata) == []
 

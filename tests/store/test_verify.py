@@ -14,8 +14,7 @@ from budwood.identity import Digest, canonical_json, digest_bytes, digest_file
 from budwood.store import Store, open_store
 from budwood.store.ledger import Ledger
 
-from .conftest import Clock, Maker, put
-from .test_history import edit
+from .conftest import Clock, Maker, edit, put
 
 
 @pytest.fixture

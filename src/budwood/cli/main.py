@@ -15,6 +15,7 @@ import typer
 from budwood.cli import (
     approve,
     ask,
+    catalog,
     collect,
     compose,
     data,
@@ -62,7 +63,7 @@ def build_app() -> typer.Typer:
     )
     for module in (run, plan, prepare, train, evaluate, release, approve, promote, rollback, serve, ask, merge, compose):
         module.register(app)
-    for module in (status, history, lineage, data, verify, collect, recipe):
+    for module in (status, history, lineage, data, verify, collect, catalog, recipe):
         module.register(app)
     return app
 

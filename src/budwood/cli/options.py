@@ -69,7 +69,7 @@ def open_here(store: Path, *, create: bool = False) -> "Store":
             where="--store",
             mend="Check the path, or make one with `budwood run RECIPE`.",
         )
-    return open_store(store)
+    return open_store(store, url=os.environ.get("BUDWOOD_CATALOG", ""))
 
 
 def on_store(store: Path) -> str:

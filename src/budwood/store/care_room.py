@@ -5,11 +5,12 @@ from contextlib import suppress
 from pathlib import Path
 from shutil import rmtree
 
+from budwood.errors import StoreError
 from budwood.events import Reporter, silent
 from budwood.identity import Digest
 from budwood.new_folder import sync
 from budwood.store.history import HistoryEvent
-from budwood.store.leases import leased_digests
+from budwood.store.leases import at_work, leased_digests
 from budwood.store.name_room import NameRoom
 from budwood.store.names import check_digest, check_key, check_paths
 from budwood.store.object_room import ObjectRoom
@@ -44,6 +45,35 @@ class CareRoom(ObjectRoom, NameRoom):
                 finish_removals(self._objects, self._attestations, self.history())
                 self._drop_caches()
         return found
+
+    def catalog_place(self) -> str:
+        """Where the catalog is: the URL of a database, or the path of the file in this folder."""
+        from budwood.store.place import LOCAL, settle
+
+        return settle(self.root, self._parts.settings.url) or str(self.root / LOCAL)
+
+    def move_catalog(self, url: str) -> int:
+        """Move the catalog to another database (empty: into this folder) and return how many rows that were.
+
+        Raises:
+            StoreError: somebody else is at work here, the database is not empty, or the history is damaged.
+        """
+        from budwood.store.moving import move_catalog
+
+        settings = self._parts.settings
+        _ = self._parts.lease, self._parts.ledger
+        with self._at_gate("a move of the catalog", alone=True):
+            if at_work(self._tmp, but=self._parts.lease.folder) or any(server.alive for server in self.servers()):
+                raise StoreError(
+                    "Another process works with this store: it would go on with the old catalog.",
+                    where=str(self.root),
+                    mend="Nothing was moved. Stop servers and running commands, then run this again.",
+                )
+            # The target's lock is our own folder: the gate is shut, and the target is nobody else's yet.
+            own = self._parts.lease.folder
+            copied = move_catalog(self.root, self._parts.catalog, self._parts.ledger, url, locks=own, wait_s=settings.wait_s)
+        self._parts.reopen(url)
+        return copied
 
     def tombstone(self, digest: str, *, who: str, reason: str, successor: Digest | None = None) -> Tombstone:
         """Remove the bytes of an object for good, and leave a mark that says why. Again on the same object: finishes.

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, make_url, text
-from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
 from budwood.errors import StoreError
@@ -42,8 +42,12 @@ class Catalog:
         self._wait_s = wait_s
         self._where = url.split("@")[-1] if url else str(file)
         with self._in_our_words():
-            self._engine = _engine_for(_parse(url), read_only) if url else self._sqlite()
-            self._migrate()
+            self._engine = _engine_for(make_url(url), read_only, wait_s) if url else self._sqlite()
+            try:
+                self._migrate()
+            except Exception:
+                self._engine.dispose()
+                raise
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
@@ -71,6 +75,8 @@ class Catalog:
         with self._in_our_words(), self._engine.connect() as connection:
             connection = connection.execution_options(**{_WRITE: True})
             with connection.begin():
+                if connection.dialect.name == "postgresql":
+                    connection.exec_driver_sql(f"SET LOCAL lock_timeout = {max(1, round(self._wait_s * 1000))}")
                 yield connection
 
     def close(self) -> None:
@@ -122,7 +128,7 @@ class Catalog:
 
     def _explain(self, message: str) -> StoreError:
         low = message.lower()
-        if "locked" in low or "busy" in low:
+        if "locked" in low or "busy" in low or "lock timeout" in low:
             return StoreError(
                 f"The catalog is locked by another process; waited {self._wait_s:g} s.",
                 where=self._where,
@@ -134,7 +140,14 @@ class Catalog:
                 where=self._where,
                 mend="Nothing was changed. Check owner, permissions and mount of that folder.",
             )
-        if "full" in low:
+        if "connection" in low or "could not translate" in low or "resolve host" in low:
+            return StoreError(
+                f"The catalog cannot be reached: {' '.join(message.split())}.",
+                where=self._where,
+                mend="Check that the database runs and takes this user; a password comes from PGPASSWORD or ~/.pgpass. "
+                "Run again then: what was not committed has changed nothing.",
+            )
+        if "full" in low or "no space left" in low:
             return StoreError(
                 "The disk is full: the catalog was not written.",
                 where=self._where,
@@ -149,18 +162,9 @@ class Catalog:
         return StoreError(f"The catalog refused: {message}.", where=self._where, mend="Nothing was changed.")
 
 
-def _parse(url: str) -> URL:
-    try:
-        return make_url(url)
-    except ArgumentError:
-        raise StoreError(
-            "The catalog's URL cannot be read.", mend="Write it as postgresql+psycopg://user@host/database, or leave it out."
-        ) from None
-
-
 def _engine_for(url: URL, read_only: bool, wait_s: float = 0.0) -> Engine:
     if url.get_backend_name() != "sqlite":
-        return create_engine(url, pool_pre_ping=True)
+        return create_engine(url, pool_pre_ping=True, connect_args={"connect_timeout": max(2, round(wait_s))})
     # No pool: opening a file costs nothing, and no connection is left over in another thread or after a fork.
     engine = create_engine(url, poolclass=NullPool, connect_args={"timeout": wait_s})
 

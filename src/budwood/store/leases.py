@@ -87,6 +87,14 @@ def leased_digests(tmp: Path, *, but: Path | None = None) -> set[str]:
     return held
 
 
+def at_work(tmp: Path, *, but: Path) -> bool:
+    """Whether another living process has a lease, `but` being our own; the gate must be held alone."""
+    return any(
+        not name.startswith(".") and tmp / name != but and (tmp / name / LOCK).is_file() and _is_alive(tmp / name)
+        for name in os.listdir(tmp)
+    )
+
+
 def _is_alive(folder: Path) -> bool:
     try:
         handle = os.open(folder / LOCK, os.O_RDWR)

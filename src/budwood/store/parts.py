@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from threading import RLock
@@ -13,7 +13,7 @@ from budwood.errors import StoreError
 from budwood.identity import short
 from budwood.store.attestations import Attestations
 from budwood.store.durable import storing
-from budwood.store.leases import Lease
+from budwood.store.leases import Lease, gate
 from budwood.store.objects import Objects
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ class Settings:
 
 class Parts:
     def __init__(self, settings: Settings) -> None:
-        self._settings = settings
+        self.settings = settings
         self.clock = settings.clock
         self.tmp = settings.root / "tmp"
         self.objects = Objects(settings.root / "objects")
@@ -58,11 +58,16 @@ class Parts:
         if lease is not None:
             lease.release()
 
+    def reopen(self, url: str) -> None:
+        """Go on with the catalog that was moved to `url`."""
+        self.close()
+        self.settings = replace(self.settings, url=url)
+
     def check_writable(self, what: str) -> None:
-        if self._settings.read_only:
+        if self.settings.read_only:
             raise StoreError(
                 f"The store may not be written: {what} was not stored (this folder is read-only).",
-                where=str(self._settings.root),
+                where=str(self.settings.root),
                 mend="Nothing was changed. Check owner, permissions and mount of that folder.",
             )
 
@@ -70,7 +75,7 @@ class Parts:
     def writing(self, what: str) -> Iterator[None]:
         """Guard a change to files: a read-only store, a full disk and the like come out as `StoreError`."""
         self.check_writable(what)
-        with storing(what, self._settings.root):
+        with storing(what, self.settings.root):
             yield
 
     def scratch(self) -> Path:
@@ -116,16 +121,26 @@ class Parts:
 
     def _open_catalog(self) -> "Catalog":
         from budwood.store.catalog import Catalog
+        from budwood.store.place import LOCAL, check_ours, remember, remembered, settle
 
-        given = self._settings
-        file = given.root / "catalog.sqlite"
-        return Catalog(file, given.url, self.tmp, read_only=given.read_only, wait_s=given.wait_s)
+        given = self.settings
+        url = settle(given.root, given.url)
+        catalog = Catalog(given.root / LOCAL, url, self.tmp, read_only=given.read_only, wait_s=given.wait_s)
+        if url and not given.read_only and remembered(given.root) != url:
+            try:
+                with gate(self.tmp, exclusive=True):
+                    check_ours(catalog, given.root)
+                    remember(given.root, url, self.tmp / f".{uuid4().hex}")
+            except StoreError:
+                catalog.close()
+                raise
+        return catalog
 
     def _open_ledger(self) -> "Ledger":
         from budwood.store.ledger import Ledger
 
-        ledger = Ledger(self.catalog, self._settings.root / "history.head", self.scratch, self.clock)
-        if not self._settings.read_only:
+        ledger = Ledger(self.catalog, self.settings.root / "history.head", self.scratch, self.clock)
+        if not self.settings.read_only:
             ledger.found()
         return ledger
 

@@ -1,0 +1,80 @@
+"""Moving a catalog to another database, whole, with nobody at work meanwhile.
+
+Everything is copied in one transaction and read back; then one file says where the catalog is from now on. Cut short before
+that, the old catalog is still the one that counts.
+"""
+
+import os
+from pathlib import Path
+from uuid import uuid4
+
+from sqlalchemy import Connection, delete, insert, select, text
+
+from budwood.errors import StoreError
+from budwood.store.catalog import Catalog
+from budwood.store.event_rows import read_events
+from budwood.store.history import chain_faults, sort_accepted
+from budwood.store.index import object_rows
+from budwood.store.ledger import Ledger, head_row
+from budwood.store.place import LOCAL, check_url, remember
+from budwood.store.schema import metadata, observations
+
+
+def move_catalog(root: Path, source: Catalog, ledger: Ledger, target_url: str, *, locks: Path, wait_s: float) -> int:
+    """Copy the catalog to another database and let the store use that; return how many rows were copied.
+
+    Args:
+        root: the store's folder.
+        source: the catalog that it has.
+        ledger: its history.
+        target_url: where it is to be; empty: SQLite in the folder.
+        locks: folder of the lock file that lets only one process migrate.
+        wait_s: how long a writer waits for another one.
+
+    Raises:
+        StoreError: the target is not empty or cannot be written, or the history is damaged. The old catalog still counts then.
+    """
+    url = check_url(target_url).render_as_string(hide_password=False) if target_url else ""
+    if not url and (root / LOCAL).exists():
+        raise StoreError(f"There is a {LOCAL} in this store already.", where=str(root), mend="Move that file away first.")
+    target = Catalog(root / LOCAL, url, locks, read_only=False, wait_s=wait_s)
+    try:
+        with source.write() as old:
+            events = read_events(old)
+            faults, _ = sort_accepted(events, chain_faults(events, head_row(old, lock=True), ledger.read_file()))
+            if faults:
+                raise StoreError(f"The history was altered: {faults[0]}.", mend="Nothing was moved. Read `budwood verify`.")
+            with target.write() as new:
+                copied = _copy(old, new)
+            with target.read() as new:
+                if read_events(new) != events:
+                    raise StoreError("The history was not copied whole.", mend="Nothing was moved. Report this.")
+            remember(root, url, root / "tmp" / f".{uuid4().hex}")
+    finally:
+        target.close()
+    source.close()
+    if url:
+        for path in root.glob(f"{LOCAL}*"):
+            # Kept, under a name that nothing opens: the old catalog is the only way back to the day before.
+            os.replace(path, path.with_name(f"moved-{path.name}"))
+    return copied
+
+
+def _copy(old: Connection, new: Connection) -> int:
+    head = head_row(new, lock=True)
+    if head is None or head.seq or object_rows(new):
+        raise StoreError(
+            "The database to move to is not empty.", mend="Nothing was moved. Give this store an empty database of its own."
+        )
+    copied = 0
+    for table in metadata.sorted_tables:
+        rows = [dict(row._mapping) for row in old.execute(select(table))]
+        new.execute(delete(table))
+        if rows:
+            new.execute(insert(table), rows)
+        copied += len(rows)
+    if new.dialect.name == "postgresql":
+        # Rows that came with their numbers do not advance the counter that gives the next one.
+        highest = f"(SELECT coalesce(max(id), 0) + 1 FROM {observations.name})"
+        new.execute(text(f"SELECT setval(pg_get_serial_sequence('{observations.name}', 'id'), {highest}, false)"))
+    return copied
