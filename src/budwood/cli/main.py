@@ -14,6 +14,7 @@ import typer
 
 from budwood.cli import (
     ask,
+    canary,
     collect,
     compose,
     data,
@@ -59,7 +60,7 @@ def build_app() -> typer.Typer:
         pretty_exceptions_enable=False,
         rich_markup_mode=None,
     )
-    for module in (run, plan, prepare, train, evaluate, release, promote, rollback, serve, ask, merge, compose):
+    for module in (run, plan, prepare, train, evaluate, release, promote, rollback, canary, serve, ask, merge, compose):
         module.register(app)
     for module in (status, history, lineage, data, verify, collect, recipe):
         module.register(app)

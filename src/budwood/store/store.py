@@ -18,7 +18,7 @@ from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from shutil import rmtree
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from budwood.errors import StoreError
 from budwood.events import Reporter, silent
@@ -35,6 +35,9 @@ from budwood.store.removals import BEGUN, ENDED, Removal, read_removal, unfinish
 from budwood.store.rows import ANY, AliasRow, Anything, ObservedRow, ReleaseRow, ServerRow
 from budwood.store.tombstones import Tombstone
 from budwood.store.verify import VerifyReport, verify
+
+if TYPE_CHECKING:
+    from budwood.store.canaries import Canaries
 
 WEEK_S = 7 * 86_400.0
 
@@ -288,6 +291,11 @@ class Store:
     def forget_server(self, server_id: str) -> None:
         self._parts.observations.forget(server_id)
 
+    @property
+    def canaries(self) -> "Canaries":
+        """Releases on trial: canaries, shadows, and what is watched after a promotion."""
+        return self._parts.canaries
+
     # --- history ---
 
     def history(self, name: str | None = None) -> list[HistoryEvent]:
@@ -404,7 +412,13 @@ class Store:
     def _check_removable(self, digests: Iterable[Digest]) -> None:
         from budwood.store.care import check_removable
 
-        held, aliases = self._held_elsewhere(), self.aliases()
+        # A release on trial answers, and what a watch goes back to may have to: both are needed as a live one is.
+        trials = [
+            AliasRow(row.name, f"{row.alias} ({row.kind})", needed, row.version, row.seq)
+            for row in self.canaries.rows()
+            for needed in (row.digest, row.against)
+        ]
+        held, aliases = self._held_elsewhere(), [*self.aliases(), *trials]
         for digest in digests:
             check_removable(self._objects, aliases, held, digest)
 
