@@ -31,6 +31,9 @@ class Clock:
         self.now += timedelta(milliseconds=1)
         return self.now
 
+    def forward(self, seconds: float) -> None:
+        self.now += timedelta(seconds=seconds)
+
 
 @pytest.fixture
 def tmp_path() -> Iterator[Path]:
@@ -41,8 +44,13 @@ def tmp_path() -> Iterator[Path]:
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    with open_store(tmp_path / ".budwood", clock=Clock()) as opened:
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def store(tmp_path: Path, clock: Clock) -> Iterator[Store]:
+    with open_store(tmp_path / ".budwood", clock=clock) as opened:
         yield opened
 
 

@@ -15,6 +15,7 @@ import typer
 from budwood.cli import (
     approve,
     ask,
+    canary,
     catalog,
     collect,
     compose,
@@ -61,7 +62,22 @@ def build_app() -> typer.Typer:
         pretty_exceptions_enable=False,
         rich_markup_mode=None,
     )
-    for module in (run, plan, prepare, train, evaluate, release, approve, promote, rollback, serve, ask, merge, compose):
+    for module in (
+        run,
+        plan,
+        prepare,
+        train,
+        evaluate,
+        release,
+        approve,
+        promote,
+        rollback,
+        canary,
+        serve,
+        ask,
+        merge,
+        compose,
+    ):
         module.register(app)
     for module in (status, history, lineage, data, verify, collect, catalog, recipe):
         module.register(app)

@@ -28,6 +28,7 @@ def register(app: typer.Typer) -> None:
     ) -> None:
         """Serve every alias of the store on one OpenAI-compatible endpoint; it follows promotions and rollbacks as it runs."""
         from budwood.recipe import ServeSection, load_recipe
+        from budwood.release.canary import guard
         from budwood.serve.run import serve as run
 
         chosen = load_recipe(recipe) if recipe else None
@@ -38,7 +39,7 @@ def register(app: typer.Typer) -> None:
         if not opened.releases():
             raise ServeError(f"The store {str(store)!r} has no release.", mend="Make one with `budwood run RECIPE`.")
         with display() as report:
-            run(opened, settings, bases=_bases(chosen), report=report, ready=_print_ready)
+            run(opened, settings, bases=_bases(chosen), guard=guard, report=report, ready=_print_ready)
 
 
 def _bases(recipe: "Recipe | None") -> "list[BaseRef]":

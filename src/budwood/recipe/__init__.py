@@ -10,6 +10,7 @@ they read and nothing else: what a stage does not read cannot make it run again.
 
 from budwood.recipe.base import BaseSection
 from budwood.recipe.benchmark import BenchmarkSection
+from budwood.recipe.canary import CanarySection
 from budwood.recipe.evaluate import EvaluateSection, PolicyRules, StyleRules
 from budwood.recipe.gate import GateSection
 from budwood.recipe.load import load_recipe, recipe_from_mapping
@@ -23,6 +24,7 @@ from budwood.recipe.train import TrainSection
 __all__ = [
     "BaseSection",
     "BenchmarkSection",
+    "CanarySection",
     "EvaluateSection",
     "GateSection",
     "PolicyRules",

@@ -6,6 +6,7 @@ from typing import Annotated, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from budwood.recipe.base import BaseSection
+from budwood.recipe.canary import CanarySection
 from budwood.recipe.evaluate import EvaluateSection
 from budwood.recipe.gate import GateSection
 from budwood.recipe.names import check_name
@@ -31,6 +32,7 @@ class Recipe(Section):
     evaluate: EvaluateSection = EvaluateSection()
     gate: GateSection = GateSection()
     release: ReleaseSection = ReleaseSection()
+    canary: CanarySection = CanarySection()
     serve: ServeSection = ServeSection()
     folder: Path = Field(default=Path("."), exclude=True, description="set by load_recipe")
 

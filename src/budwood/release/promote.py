@@ -142,6 +142,7 @@ def rollback(
     alias: str = "production",
     *,
     to: str | None = None,
+    only_from: Digest | None = None,
     who: str,
     reason: str,
     detail: Mapping[str, Any] | None = None,
@@ -150,7 +151,8 @@ def rollback(
     """Point an alias back to the release that was live before, or to another one that was.
 
     A second rollback goes one further back, never forward again to what was rolled back. Nobody has to approve it: what was
-    live was approved then, and going back must not wait. `detail` goes on record with the move, such as what was measured.
+    live was approved then, and going back must not wait. With `only_from` nothing but that release is taken back. `detail`
+    goes on record with the move, such as what was measured.
 
     Raises:
         ReleaseError: nothing was live before, `to` never was, or its bytes are gone. There is no fallback to the base.
@@ -169,6 +171,8 @@ def rollback(
             f'{name} has no alias "{alias}": nothing is live that could be rolled back.',
             mend=f"Read `budwood history {name}`.",
         )
+    if only_from is not None and now != only_from:
+        store.check_place(name, alias, only_from)
     wanted = store.find_release(to if "@" in to else f"{name}@{to}").digest if to else _previous(moves)
     target = None if wanted is None else store.current(wanted)
     if target is None:

@@ -20,12 +20,12 @@ from typing import TYPE_CHECKING
 
 from budwood.errors import ServeError
 from budwood.identity import Digest, short
+from budwood.serve.routing import PRODUCTION, Route, RouteKind, alias_of, in_share
 
 if TYPE_CHECKING:
     from budwood.serve.texts import Texts
     from budwood.serve.worker import Worker
 
-PRODUCTION = "production"
 _CONCRETE = re.compile(r"(\d+)-([0-9a-f]{6,64})")
 
 
@@ -82,10 +82,15 @@ class Directory:
         self._aliases: dict[tuple[str, str], Live] = {}
         self._loaded: dict[Digest, Live] = {}
         self._problems: dict[tuple[str, str], str] = {}
+        self._routes: dict[tuple[str, str, RouteKind], Route] = {}
 
     @contextmanager
-    def acquire(self, model: str) -> Iterator[Live]:
+    def acquire(self, model: str, key: str | None = None) -> Iterator[Live]:
         """Find the release of a model name and hold it.
+
+        Args:
+            model: the name.
+            key: of whoever asks; an alias may answer some of them from its canary. None: never from that.
 
         Raises:
             UnknownModelError: nothing loaded here answers to it.
@@ -93,12 +98,44 @@ class Directory:
         """
         with self._lock:
             live = self._find(model)
+            canary = self._routes.get((*alias_of(model), "canary"))
+            if canary is not None and key is not None and in_share(canary, key):
+                live = canary.live
             live.in_flight += 1
         try:
             yield live
         finally:
             with self._lock:
                 live.in_flight -= 1
+
+    @contextmanager
+    def acquire_shadow(self, model: str, key: str) -> Iterator[Live | None]:
+        """Hold the release that is to answer a copy of this request, if there is one."""
+        with self._lock:
+            route = self._routes.get((*alias_of(model), "shadow"))
+            live = route.live if route is not None and in_share(route, key) else None
+            if live is not None:
+                live.in_flight += 1
+        try:
+            yield live
+        finally:
+            if live is not None:
+                with self._lock:
+                    live.in_flight -= 1
+
+    def set_routes(self, wanted: Mapping[tuple[str, str, RouteKind], tuple[Digest, float]]) -> set[Digest]:
+        """Send shares of aliases' traffic to releases that are loaded, and no others; return those that are not loaded."""
+        with self._lock:
+            self._routes = {
+                key: Route(*key, self._loaded[digest], share)
+                for key, (digest, share) in wanted.items()
+                if digest in self._loaded
+            }
+            return {digest for digest, _ in wanted.values()} - self._loaded.keys()
+
+    def routes(self) -> list[Route]:
+        with self._lock:
+            return [self._routes[key] for key in sorted(self._routes)]
 
     def find(self, model: str) -> Live:
         """Find the release of a model name without holding it.
@@ -128,6 +165,7 @@ class Directory:
         with self._lock:
             self._loaded.pop(live.digest, None)
             self._aliases = {alias: held for alias, held in self._aliases.items() if held is not live}
+            self._routes = {key: route for key, route in self._routes.items() if route.live is not live}
 
     def remove_alias(self, name: str, alias: str) -> None:
         with self._lock:
@@ -146,6 +184,7 @@ class Directory:
         """Take out, and return, the releases that no alias needs, that are not to be kept, and that no request is using."""
         with self._lock:
             needed = keep | {live.digest for live in self._aliases.values()}
+            needed |= {route.live.digest for route in self._routes.values()}
             idle = [live for live in self._loaded.values() if live.digest not in needed and live.in_flight == 0]
             for live in idle:
                 del self._loaded[live.digest]
@@ -179,8 +218,8 @@ class Directory:
         return names
 
     def _find(self, model: str) -> Live:
-        name, _, rest = model.partition("@")
-        alias = rest or PRODUCTION
+        name, alias = alias_of(model)
+        rest = model.partition("@")[2]
         live = self._aliases.get((name, alias)) if rest or "@" not in model else None
         if live is not None:
             return live

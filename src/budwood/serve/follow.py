@@ -20,6 +20,7 @@ from budwood.identity import Digest, short
 from budwood.serve.directory import Directory, Live
 from budwood.serve.loader import Loader
 from budwood.serve.metrics import Metrics
+from budwood.serve.trials import Trials
 
 if TYPE_CHECKING:
     from budwood.store import AliasRow, Store
@@ -54,6 +55,7 @@ class Follower:
         metrics: counts flips and failures.
         server_id: under which this server reports.
         report: told of every change.
+        trials: the releases that are tried beside aliases.
         clock: seconds, for retries.
     """
 
@@ -66,9 +68,11 @@ class Follower:
         *,
         server_id: str,
         report: Reporter,
+        trials: Trials,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._store = store
+        self._trials = trials
         self._loader = loader
         self._directory = directory
         self._metrics = metrics
@@ -129,6 +133,7 @@ class Follower:
                     del self._said[alias]
                 for alias, row in rows.items():
                     self._say(alias, row)
+                self._trials.look(rows, self._why)
                 self._trouble = ""
                 return rows
             except BudwoodError as error:
@@ -195,6 +200,11 @@ class Follower:
     def _wanted(self, rows: Rows) -> Iterator[tuple[Digest, str]]:
         for row in rows.values():
             yield row.digest, f"{row.name}@{row.version}"
+        yield from self._trials.wanted()
+
+    def _why(self, digest: Digest) -> str:
+        failure = self._failures.get(digest)
+        return failure.reason if failure else ""
 
     def _warm(self, rows: Rows) -> Iterator[tuple[Digest, str]]:
         """Each alias's previous release, so that going back is a pointer flip."""

@@ -43,6 +43,12 @@ class Metrics:
         )
         self.loaded = Gauge("budwood_releases_loaded", "Releases in memory, warm ones included", registry=self.registry)
         self.flips = Counter("budwood_alias_flips_total", "Aliases pointed to another release", registry=self.registry)
+        self.dropped = Counter(
+            "budwood_feedback_dropped_total",
+            "Requests that were not counted, sampled or copied to a shadow, by reason",
+            ["reason"],
+            registry=self.registry,
+        )
         self.load_failures = Counter(
             "budwood_release_failures_total",
             "Releases that could not be loaded or failed their probes",

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from budwood.engine.base import BaseRef
     from budwood.recipe import ServeSection
+    from budwood.serve.trials import Guard
     from budwood.store import Store
 
 BACKLOG = 2048
@@ -36,6 +37,7 @@ def serve(
     settings: "ServeSection",
     *,
     bases: Sequence["BaseRef"] = (),
+    guard: "Guard | None" = None,
     report: Reporter = silent,
     ready: Callable[["Server"], None] | None = None,
     stop: threading.Event | None = None,
@@ -46,6 +48,7 @@ def serve(
         store: the catalog that is followed and the objects that are loaded.
         settings: the recipe's [serve].
         bases: places where a base may be found besides the one that a release names.
+        guard: takes back what is tried and breaks its policy; None: this server only counts.
         report: told of loading, flips and failures, from several threads.
         ready: called once with the server when the aliases have been followed for the first time.
         stop: set it to stop the server from another thread.
@@ -54,7 +57,7 @@ def serve(
         ServeError: the address is not this machine's own loopback, or the port is taken.
     """
     stop = stop or threading.Event()
-    with Server(store, settings, bases=bases, report=report) as server, _stopped_by_signals(stop):
+    with Server(store, settings, bases=bases, guard=guard, report=report) as server, _stopped_by_signals(stop):
         waiting = server.synced
         while not (waiting.wait(0.1) or stop.is_set()):
             server.check_alive()
@@ -74,8 +77,10 @@ class Server:
         settings: "ServeSection",
         *,
         bases: Sequence["BaseRef"] = (),
+        guard: "Guard | None" = None,
         report: Reporter = silent,
     ) -> None:
+        from budwood.serve.aftermath import Aftermath, counting
         from budwood.serve.api.app import make_app
         from budwood.serve.api.context import Context
         from budwood.serve.api.flight import Admission
@@ -84,6 +89,8 @@ class Server:
         from budwood.serve.loader import Loader
         from budwood.serve.metrics import Metrics
         from budwood.serve.presence import Presence
+        from budwood.serve.traffic import Traffic
+        from budwood.serve.trials import Trials
 
         self._store = store
         self._report = report
@@ -98,7 +105,12 @@ class Server:
         metrics = Metrics()
         metrics.engine_requests.set_function(lambda: self._loader.active)
         metrics.engine_tokens.set_function(lambda: self._loader.tokens_made)
-        self._follower: Follower = Follower(store, self._loader, self._directory, metrics, server_id=self.id, report=report)
+        traffic = Traffic()
+        self._trials = trials = Trials(store, self._directory, traffic, server_id=self.id, guard=guard, report=report)
+        self._follower: Follower = Follower(
+            store, self._loader, self._directory, metrics, server_id=self.id, report=report, trials=trials
+        )
+        self._aftermath = Aftermath([counting(traffic)], metrics)
         context = Context(
             directory=self._directory,
             settings=settings,
@@ -108,11 +120,14 @@ class Server:
             synced=self._follower.synced.is_set,
             healthy=lambda: self._loader.healthy,
             sync=lambda: self._follower.sync(retry=True),
+            finished=self._aftermath.put,
         )
         self._presence = Presence(store, server_id=self.id, report=report)
         self._http = _http_server(make_app(context), host)
         self._threads = [
             threading.Thread(target=self._run_http, name="http", daemon=True),
+            threading.Thread(target=self._aftermath.run, args=(self._stopping,), name="count and sample", daemon=True),
+            threading.Thread(target=trials.run, args=(self._stopping,), name="judge what is on trial", daemon=True),
             threading.Thread(target=self._presence.run, args=(self._stopping,), name="report presence", daemon=True),
             threading.Thread(
                 target=self._follower.watch, args=(self._stopping, self._poll_s), name="follow the catalog", daemon=True
@@ -171,8 +186,12 @@ class Server:
             for (name, alias), live in sorted(self._directory.aliases().items())
         }
         problems = {f"{name}@{alias}": text for (name, alias), text in sorted(self._directory.problems().items())}
+        trials = [
+            {"alias": f"{one.name}@{one.alias}", "kind": one.kind, "release": one.live.digest, "share": one.share}
+            for one in self._directory.routes()
+        ]
         ready = self.synced.is_set() and bool(aliases) and not self._stopping.is_set()
-        return {"ready": ready, "server": self.id, "aliases": aliases, "problems": problems}
+        return {"ready": ready, "server": self.id, "aliases": aliases, "trials": trials, "problems": problems}
 
     def _run_http(self) -> None:
         self._http.run(sockets=[self._socket])

@@ -15,6 +15,7 @@ from budwood.store.name_room import NameRoom
 from budwood.store.names import check_digest, check_key, check_paths
 from budwood.store.object_room import ObjectRoom
 from budwood.store.removals import BEGUN, ENDED, Removal, read_removal, unfinished
+from budwood.store.rows import AliasRow
 from budwood.store.tombstones import Tombstone
 from budwood.store.verify import VerifyReport, verify
 
@@ -127,7 +128,13 @@ class CareRoom(ObjectRoom, NameRoom):
     def _check_removable(self, digests: Iterable[Digest]) -> None:
         from budwood.store.care import check_removable
 
-        held, aliases = self._held_elsewhere(), self.aliases()
+        # A release on trial answers, and what a watch goes back to may have to: both are needed as a live one is.
+        trials = [
+            AliasRow(row.name, f"{row.alias} ({row.kind})", needed, row.version, row.seq)
+            for row in self.canaries.rows()
+            for needed in (row.digest, row.against)
+        ]
+        held, aliases = self._held_elsewhere(), [*self.aliases(), *trials]
         for digest in digests:
             check_removable(self._objects, aliases, held, digest)
 

@@ -13,6 +13,7 @@ from budwood.store.room import Room
 from budwood.store.rows import ANY, AliasRow, Anything, ObservedRow, ReleaseRow, ServerRow
 
 if TYPE_CHECKING:
+    from budwood.store.canaries import Canaries
     from budwood.store.registry import Permit
 
 
@@ -101,6 +102,11 @@ class NameRoom(Room):
 
     def forget_server(self, server_id: str) -> None:
         self._parts.observations.forget(server_id)
+
+    @property
+    def canaries(self) -> "Canaries":
+        """Releases on trial: canaries, shadows, and what is watched after a promotion."""
+        return self._parts.canaries
 
     def history(self, name: str | None = None) -> list[HistoryEvent]:
         return [event for event in self._parts.ledger.events() if name is None or event.name == name]

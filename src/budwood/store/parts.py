@@ -17,6 +17,7 @@ from budwood.store.leases import Lease, gate
 from budwood.store.objects import Objects
 
 if TYPE_CHECKING:
+    from budwood.store.canaries import Canaries
     from budwood.store.catalog import Catalog
     from budwood.store.index import Index
     from budwood.store.ledger import Ledger
@@ -118,6 +119,12 @@ class Parts:
         from budwood.store.observations import Observations
 
         return Observations(self.catalog, self.clock)
+
+    @property
+    def canaries(self) -> "Canaries":
+        from budwood.store.canaries import Canaries
+
+        return Canaries(self.catalog, self.ledger, self.clock)
 
     def _open_catalog(self) -> "Catalog":
         from budwood.store.catalog import Catalog

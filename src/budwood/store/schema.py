@@ -3,9 +3,9 @@
 Plain SQL that SQLite and PostgreSQL both speak: text, integers, booleans; times are ISO 8601 text in UTC.
 """
 
-from sqlalchemy import Boolean, Column, Index, Integer, MetaData, String, Table, Text, UniqueConstraint
+from sqlalchemy import Boolean, Column, Float, Index, Integer, MetaData, String, Table, Text, UniqueConstraint
 
-REVISION = "0002"
+REVISION = "0005"
 """Newest migration; a test compares it with the folder."""
 
 metadata = MetaData()
@@ -108,4 +108,46 @@ observations = Table(
     Column("digest", String(64)),
     Column("ok", Boolean(create_constraint=False), nullable=False),
     Index("observations_by_alias", "name", "alias"),
+)
+
+trials = Table(
+    "trials",
+    metadata,
+    Column("name", String(64), primary_key=True),
+    Column("alias", String(64), primary_key=True),
+    Column("kind", String(8), primary_key=True),
+    Column("digest", String(64), nullable=False),
+    Column("against", String(64), nullable=False),
+    Column("share", Float, nullable=False),
+    Column("since", String(32), nullable=False),
+    Column("until", String(32), nullable=False),
+    Column("who", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("policy", Text, nullable=False),
+    Column("baseline", Text, nullable=False),
+    Column("seq", Integer, nullable=False),
+)
+
+trial_reports = Table(
+    "trial_reports",
+    metadata,
+    Column("server_id", String(128), primary_key=True),
+    Column("name", String(64), primary_key=True),
+    Column("alias", String(64), primary_key=True),
+    Column("kind", String(8), primary_key=True),
+    Column("digest", String(64), nullable=False),
+    Column("ok", Boolean(create_constraint=False), nullable=False),
+    Column("detail", Text, nullable=False),
+    Column("counts", Text, nullable=False),
+    Column("seen", String(32), nullable=False),
+)
+
+drifts = Table(
+    "drifts",
+    metadata,
+    Column("digest", String(64), primary_key=True),
+    Column("stale", Boolean(create_constraint=False), nullable=False),
+    Column("says", Text, nullable=False),
+    Column("seq", Integer, nullable=False),
+    Column("at", String(32), nullable=False),
 )

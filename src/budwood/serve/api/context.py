@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from budwood.serve.api.flight import Admission, Mailbox
 from budwood.serve.directory import Directory
+from budwood.serve.exchange import Finished
 from budwood.serve.metrics import Metrics
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ class Context:
         synced: whether everything that the catalog wanted at the start is loaded or has failed.
         healthy: whether every engine lives.
         sync: looks at the catalog now; blocks.
+        finished: is told of every request that ended; returns at once.
         wall_clock: seconds since 1970, for `created`.
         clock: seconds, for durations.
         draw_seed: seed of a sampled request that names none.
@@ -42,6 +44,7 @@ class Context:
     synced: Callable[[], bool]
     healthy: Callable[[], bool]
     sync: Callable[[], None]
+    finished: Finished = lambda exchange: None
     wall_clock: Callable[[], float] = time.time
     clock: Callable[[], float] = time.monotonic
     draw_seed: Callable[[], int] = field(default=lambda: secrets.randbits(63))

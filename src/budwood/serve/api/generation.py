@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
@@ -13,17 +13,30 @@ from starlette.types import Receive, Scope, Send
 
 from budwood.errors import BudwoodError
 from budwood.serve.api.answers import ChatShape, CompletionShape, Frame, Shape, Whole, usage
-from budwood.serve.api.choice import Choice
+from budwood.serve.api.choice import Choice, Delta
 from budwood.serve.api.context import Context
 from budwood.serve.api.faults import ApiError, engine_fault, error_object
 from budwood.serve.api.flight import Flight
 from budwood.serve.api.jobs import Job, chat_job, completion_job
-from budwood.serve.api.schema import read_chat, read_completion
+from budwood.serve.api.schema import GenerationRequest, read_chat, read_completion
+from budwood.serve.api.sender import key_of, prompt_of
 from budwood.serve.directory import Live, NotUpError, UnknownModelError
+from budwood.serve.exchange import Answer, End, Exchange
 
 RELEASE_HEADER = "x-budwood-release"
 CLIENT_GONE = 499
 """Status for our own figures; the client that closed its connection never sees it."""
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """A checked request, who sent it and when: `began` by the clock for durations, `at` by the wall's."""
+
+    wanted: GenerationRequest
+    id: str
+    key: str
+    began: float
+    at: float
 
 
 @dataclass
@@ -37,54 +50,67 @@ class _Run:
     frame: Frame
     flight: Flight
     hold: ExitStack
-    began: float
+    asked: "_Asked"
+    wholes: list[Whole]
     first_token_s: float | None = None
+    failed: bool = False
 
     @property
     def headers(self) -> dict[str, str]:
         return {RELEASE_HEADER: self.live.digest}
 
-    def note_token(self) -> None:
+    async def deltas(self) -> AsyncIterator[tuple[int, Delta]]:
+        """Yield what each token adds, and keep it."""
+        try:
+            async for index, delta in self.flight.deltas():
+                self._note_token()
+                self.wholes[index].texts.append(delta.text)
+                self.wholes[index].finish = delta.finish or ""
+                yield index, delta
+        except BudwoodError:
+            self.failed = True
+            raise
+
+    def _note_token(self) -> None:
         if self.first_token_s is None:
-            self.first_token_s = self.context.clock() - self.began
+            self.first_token_s = self.context.clock() - self.asked.began
             self.context.metrics.first_token.observe(self.first_token_s)
 
 
 async def chat(context: Context, request: Request, body: Mapping[str, Any]) -> Response:
     """Answer POST /v1/chat/completions."""
     wanted = read_chat(body)
-    return await _answer(context, request, wanted.model, "chatcmpl", ChatShape, lambda live: chat_job(context, live, wanted))
+    return await _answer(context, request, wanted, "chatcmpl", ChatShape, lambda live: chat_job(context, live, wanted))
 
 
 async def completion(context: Context, request: Request, body: Mapping[str, Any]) -> Response:
     """Answer POST /v1/completions."""
     wanted = read_completion(body)
-    return await _answer(
-        context, request, wanted.model, "cmpl", CompletionShape, lambda live: completion_job(context, live, wanted)
-    )
+    return await _answer(context, request, wanted, "cmpl", CompletionShape, lambda live: completion_job(context, live, wanted))
 
 
 async def _answer(
     context: Context,
     request: Request,
-    model: str,
+    wanted: GenerationRequest,
     prefix: str,
     shape: Callable[[Any], Shape],
     make_job: Callable[[Live], Awaitable[Job]],
 ) -> Response:
     assert context.mailbox is not None
     with ExitStack() as hold:
-        began = context.clock()
-        live = _acquire(context, hold, model)
-        hold.enter_context(_naming(live))
+        asked = _Asked(wanted, f"{prefix}-{context.new_id()}", key_of(request, wanted), context.clock(), context.wall_clock())
+        live = _acquire(context, hold, asked)
+        hold.enter_context(_naming(context, live, asked))
         job = await make_job(live)
         _enter(context, hold, len(job.requests))
-        frame = Frame(f"{prefix}-{context.new_id()}", int(context.wall_clock()), model, live.digest)
+        frame = Frame(asked.id, int(asked.at), wanted.model, live.digest)
         piecewise = job.streamed or job.logprobs
         choices = [Choice(live.texts, job.stops, item.stop_ids, piecewise=piecewise) for item in job.requests]
         flight = Flight(live.worker, context.mailbox, job.requests, choices)
         hold.callback(flight.cancel)
-        run = _Run(context, live, job, shape(live.texts), frame, flight, hold, began)
+        wholes = [Whole([], [], "") for _ in choices]
+        run = _Run(context, live, job, shape(live.texts), frame, flight, hold, asked, wholes)
         hold.callback(_record, run)
         if job.streamed:
             # From here on the stream owns what is held, and gives it back when it ends, however it ends.
@@ -93,9 +119,9 @@ async def _answer(
         return await _whole(run, request)
 
 
-def _acquire(context: Context, hold: ExitStack, model: str) -> Live:
+def _acquire(context: Context, hold: ExitStack, asked: _Asked) -> Live:
     try:
-        return hold.enter_context(context.directory.acquire(model))
+        return hold.enter_context(context.directory.acquire(asked.wanted.model, asked.key))
     except NotUpError as error:
         raise ApiError(503, error.what, param="model", code="not_up", headers={"retry-after": "1"}, mend=error.mend) from None
     except UnknownModelError as error:
@@ -107,14 +133,19 @@ def _acquire(context: Context, hold: ExitStack, model: str) -> Live:
 
 
 @contextmanager
-def _naming(live: Live) -> Iterator[None]:
+def _naming(context: Context, live: Live, asked: _Asked) -> Iterator[None]:
     """Name the release on errors too: what was refused or failed was so under it."""
     try:
         yield
     except BudwoodError as error:
         fault = error if isinstance(error, ApiError) else engine_fault(error)
         fault.headers.setdefault(RELEASE_HEADER, live.digest)
+        if fault.status >= 500:
+            context.finished(_exchange(context, live, asked, "failed"))
         raise fault from error
+    except Exception:
+        context.finished(_exchange(context, live, asked, "failed"))
+        raise
 
 
 def _enter(context: Context, hold: ExitStack, choices: int) -> None:
@@ -129,9 +160,35 @@ def _enter(context: Context, hold: ExitStack, choices: int) -> None:
     hold.callback(context.admission.leave, choices)
 
 
+def _exchange(
+    context: Context, live: Live, asked: _Asked, end: End, schema: str | None = None, wholes: Sequence[Whole] = ()
+) -> Exchange:
+    messages, prompts, tools = prompt_of(asked.wanted, live.texts)
+    return Exchange(
+        id=asked.id,
+        model=asked.wanted.model,
+        live=live,
+        key=asked.key,
+        messages=messages,
+        prompts=prompts,
+        tools=tools,
+        choices=asked.wanted.n or 1,
+        schema=schema,
+        answers=[Answer(whole.text, whole.finish) for whole in wholes],
+        end=end,
+        at=asked.at,
+        seconds=context.clock() - asked.began,
+    )
+
+
 def _record(run: _Run) -> None:
     metrics, release = run.context.metrics, run.live.concrete
-    metrics.duration.observe(run.context.clock() - run.began)
+    metrics.duration.observe(run.context.clock() - run.asked.began)
+    if not run.failed:
+        whole = all(choice.finish is not None for choice in run.flight.choices)
+        schema = run.job.requests[0].json_schema
+        end: End = "answered" if whole else "given up"
+        run.context.finished(_exchange(run.context, run.live, run.asked, end, schema, run.wholes if whole else ()))
     metrics.prompt_tokens.labels(release).inc(run.job.prompt_tokens)
     metrics.new_tokens.labels(release).inc(run.flight.new_tokens)
     for choice in run.flight.choices:
@@ -159,13 +216,9 @@ async def _client_gone(request: Request) -> None:
 
 
 async def _collect(run: _Run) -> dict[str, Any]:
-    wholes = [Whole([], [], "") for _ in run.flight.choices]
-    async for index, delta in run.flight.deltas():
-        run.note_token()
-        wholes[index].texts.append(delta.text)
-        wholes[index].entries.extend(delta.entries)
-        wholes[index].finish = delta.finish or ""
-    choices = [run.shape.choice(index, whole, logprobs=run.job.logprobs) for index, whole in enumerate(wholes)]
+    async for index, delta in run.deltas():
+        run.wholes[index].entries.extend(delta.entries)
+    choices = [run.shape.choice(index, whole, logprobs=run.job.logprobs) for index, whole in enumerate(run.wholes)]
     return {**run.frame.of(run.shape.whole, choices), "usage": usage(run.job.prompt_tokens, run.flight.new_tokens)}
 
 
@@ -195,8 +248,7 @@ async def _events(run: _Run) -> AsyncIterator[bytes]:
             opening = run.shape.opening(index)
             if opening is not None:
                 yield chunk(opening)
-        async for index, delta in run.flight.deltas():
-            run.note_token()
+        async for index, delta in run.deltas():
             if delta.text or delta.entries or delta.finish is not None:
                 yield chunk(run.shape.delta(index, delta, logprobs=run.job.logprobs))
         if run.job.include_usage:
@@ -205,6 +257,7 @@ async def _events(run: _Run) -> AsyncIterator[bytes]:
     except BudwoodError as error:
         # The status line has gone out; the client's library raises on an event that has an error in it.
         fault = error if isinstance(error, ApiError) else engine_fault(error)
+        run.context.finished(_exchange(run.context, run.live, run.asked, "failed"))
         yield _event(error_object(fault))
     yield b"data: [DONE]\n\n"
 

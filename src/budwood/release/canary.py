@@ -1,0 +1,303 @@
+"""Trying a release on an alias's own traffic: begin, change, end, promote, and how it stands.
+
+What is tried needs the same permission as what is promoted, since its answers go to clients; a shadow's do not, and need none.
+The state is the catalog's (`store.canaries`); servers follow it and count. `guard` is what each server calls with what was
+counted: a release that breaks its policy is taken back once, however many servers see it.
+"""
+
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from budwood.errors import ReleaseError, StoreError
+from budwood.identity import Digest, digest_json, short
+from budwood.recipe import CanarySection
+from budwood.release.permission import refusal
+from budwood.release.policy import Judgement, judge
+from budwood.release.promote import Moved, promote, rollback
+from budwood.stats.outcomes import Outcomes, read_outcomes
+from budwood.store import ANY, Store
+from budwood.store.canaries import Trial, TrialKind, TrialReport
+
+
+@dataclass(frozen=True)
+class TrialStatus:
+    """A trial, what its servers say, and what the counts of all of them together say."""
+
+    trial: Trial
+    reports: tuple[TrialReport, ...]
+    tried: Outcomes
+    stable: Outcomes
+    judgement: Judgement
+
+    def line(self) -> str:
+        """One line for people."""
+        trial = self.trial
+        place = f"{trial.name}@{trial.alias}: {trial.kind} version {trial.version} ({short(trial.digest)})"
+        share = "" if trial.kind == "watch" else f" gets {trial.share:.4g} of the traffic"
+        until = f" until {trial.until[:19]}" if trial.until else ""
+        able = sum(report.ok for report in self.reports)
+        servers = f"{able} of {len(self.reports)} servers have it" if self.reports else "no server has reported"
+        return f"{place}{share} since {trial.since[:19]}{until} by {trial.who}; {servers}"
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            **asdict(self.trial),
+            "servers": [{"server": one.server_id, "ok": one.ok, "detail": one.detail} for one in self.reports],
+            "counts": {"trial": self.tried.as_dict(), "stable": self.stable.as_dict()},
+            "judgement": self.judgement.as_dict(),
+        }
+
+
+def start(
+    store: Store,
+    ref: str,
+    alias: str = "production",
+    *,
+    kind: Literal["canary", "shadow"] = "canary",
+    share: float,
+    policy: CanarySection,
+    who: str,
+    reason: str,
+    override: str | None = None,
+) -> Trial:
+    """Give a release a share of an alias's traffic; again on the same release: change share and policy.
+
+    Raises:
+        ReleaseError: nothing is live there, it is live itself, another one is tried, or the verdict does not allow it.
+        StoreError: no such release, or somebody changed it meanwhile.
+    """
+    row = store.find_release(ref)
+    now = next((place.digest for place in store.aliases(row.name) if place.alias == alias), None)
+    if now is None:
+        raise ReleaseError(
+            f"Nothing is live as {row.name}@{alias}, so there is no traffic to share.",
+            mend=f"Nothing was changed. Promote a first release: `budwood promote {ref} --alias {alias}`.",
+        )
+    title = f"{row.name}@{row.version} ({short(row.digest)}…)"
+    if now == row.digest:
+        raise ReleaseError(f"{title} is {row.name}@{alias} already.", mend="Nothing was changed. Name another release.")
+    known = store.canaries.find(row.name, alias, kind)
+    if known is not None and known.digest != row.digest:
+        raise ReleaseError(
+            f"{row.name}@{alias} has a {kind} already: version {known.version} ({short(known.digest)}…), by {known.who}.",
+            mend=f"Nothing was changed. End it first: `budwood canary end {row.name} --alias {alias}"
+            f"{' --shadow' if kind == 'shadow' else ''}`.",
+        )
+    body = store.manifest(row.digest).body
+    if override is not None and not override.strip():
+        raise ReleaseError("The override has no reason.", where="--override", mend="Say why in a few words; it is recorded.")
+    refused = refusal(store, row, body, alias, now) if kind == "canary" else None
+    if refused is not None and override is None:
+        raise refused
+    overridden = refused is not None
+    verdict = body.get("verdict")
+    return store.canaries.put(
+        row.name,
+        alias,
+        kind,
+        row.digest,
+        against=now,
+        share=share,
+        policy=policy.model_dump(),
+        who=who,
+        reason=" | ".join(part for part in (override if overridden else None, reason) if part),
+        expect=known.seq if known else None,
+        override=overridden,
+        verdict=digest_json(verdict) if verdict else None,
+    )
+
+
+def change(
+    store: Store, name: str, alias: str, kind: Literal["canary", "shadow"], *, share: float, who: str, reason: str
+) -> Trial:
+    """Give a trial another share; with a larger one, those who were in it stay in it."""
+    known = _known(store, name, alias, kind)
+    return store.canaries.put(
+        name,
+        alias,
+        kind,
+        known.digest,
+        against=known.against,
+        share=share,
+        policy=known.policy,
+        who=who,
+        reason=reason,
+        expect=known.seq,
+    )
+
+
+def end(store: Store, name: str, alias: str, kind: TrialKind, *, who: str, reason: str) -> Trial:
+    """End a trial; give it as it was."""
+    known = _known(store, name, alias, kind)
+    store.canaries.end(name, alias, kind, who=who, reason=reason, expect=known.seq, detail=_figures(status_of(store, known)))
+    return known
+
+
+def promote_canary(
+    store: Store, name: str, alias: str, *, who: str, reason: str, override: str | None = None, wait_s: float = 0.0
+) -> Moved:
+    """Make the canary the alias, end the canary, and watch it for a while under the same policy.
+
+    Raises:
+        ReleaseError: there is no canary, or the verdict does not allow it.
+        StoreError: the alias has moved since the canary began.
+    """
+    known = _known(store, name, alias, "canary")
+    before = status_of(store, known)
+    moved = promote(
+        store,
+        f"{name}@{known.digest}",
+        alias,
+        expect=known.against,
+        who=who,
+        reason=reason or f"canary since {known.since[:19]}",
+        override=override,
+        wait_s=wait_s,
+    )
+    said = f"promoted in event {moved.seq}"
+    if store.canaries.find(name, alias, "canary") == known:
+        with suppress(StoreError):  # a server may have seen the alias move, and have ended it just now
+            store.canaries.end(name, alias, "canary", who=who, reason=said, expect=known.seq, detail=_figures(before))
+    policy = policy_of(known)
+    if policy.watch_s:
+        watch(store, name, alias, lasts_s=policy.watch_s, policy=policy, who=who, reason=said, baseline=before.stable)
+    return moved
+
+
+def watch(
+    store: Store,
+    name: str,
+    alias: str,
+    *,
+    lasts_s: float,
+    policy: CanarySection,
+    who: str,
+    reason: str,
+    baseline: Outcomes | None = None,
+) -> Trial:
+    """Take an alias back to where it was before, should what it points to now break the policy within some time.
+
+    Raises:
+        ReleaseError: the alias is not there, or nothing was live before.
+    """
+    moves = [event for event in store.history(name) if event.alias == alias and event.kind in ("promoted", "rolled_back")]
+    before, now = (moves[-1].from_, moves[-1].to) if moves else (None, None)
+    if before is None or now is None:
+        raise ReleaseError(
+            f"Nothing was live as {name}@{alias} before, so it could not be taken back.", mend="Nothing was changed."
+        )
+    return store.canaries.put(
+        name,
+        alias,
+        "watch",
+        now,
+        against=before,
+        share=1.0,
+        policy=policy.model_dump(),
+        who=who,
+        reason=reason,
+        expect=ANY,
+        lasts_s=lasts_s,
+        baseline=baseline.as_dict() if baseline else None,
+    )
+
+
+def statuses(store: Store, name: str | None = None) -> tuple[TrialStatus, ...]:
+    """How every trial stands, or those of one name."""
+    return tuple(status_of(store, trial) for trial in store.canaries.rows(name))
+
+
+def status_of(store: Store, trial: Trial) -> TrialStatus:
+    reports = store.canaries.reports(trial)
+    tried = _sum(reports, "trial")
+    stable = _sum(reports, "stable") if trial.kind != "watch" else read_outcomes(trial.baseline)
+    judgement = judge(policy_of(trial), tried, stable)
+    return TrialStatus(trial, tuple(reports), tried, stable, judgement)
+
+
+def policy_of(trial: Trial) -> CanarySection:
+    """The limits of a trial.
+
+    Raises:
+        ReleaseError: another version of Budwood has written keys that this one does not know.
+    """
+    try:
+        return CanarySection.model_validate(trial.policy)
+    except ValueError as error:
+        said = str(error).splitlines()[-1].strip()
+        raise ReleaseError(
+            f"The limits of the {trial.kind} of {trial.name}@{trial.alias} cannot be read: {said}",
+            mend="Use the Budwood that began it, or end it and begin again.",
+        ) from None
+
+
+def guard(store: Store, server_id: str) -> list[str]:
+    """Take back what breaks its policy, and end what is over; give what this server did, in sentences.
+
+    Every server calls this again and again. Whoever comes second finds the trial changed, and has nothing to do.
+    """
+    done: list[str] = []
+    trials = store.canaries.rows()
+    if not trials:
+        return done
+    places = {(row.name, row.alias): row.digest for row in store.aliases()}
+    for trial in trials:
+        try:
+            said = _look_after(store, trial, places.get((trial.name, trial.alias)), f"server {server_id} (policy)")
+        except StoreError:
+            if trial in store.canaries.rows(trial.name, trial.alias):
+                raise
+            continue  # another server, or a person, was quicker
+        if said:
+            done.append(f"{trial.name}@{trial.alias}: {said}")
+    return done
+
+
+def _look_after(store: Store, trial: Trial, at: Digest | None, who: str) -> str:
+    if at != (trial.digest if trial.kind == "watch" else trial.against):
+        return _finish(store, trial, who, f"the alias has moved to {short(at)}…" if at else "the alias is gone", {})
+    if store.canaries.is_over(trial):
+        return _finish(store, trial, who, f"over at {trial.until[:19]}, no limit broken", _figures(status_of(store, trial)))
+    if trial.kind == "shadow":
+        return ""
+    found = status_of(store, trial)
+    if found.judgement.outcome != "broken":
+        return ""
+    reason = f"policy: {found.judgement.sentence}"
+    if trial.kind == "watch":
+        # The move first: cut short after it, the watch is over because the alias has moved.
+        rollback(store, trial.name, trial.alias, to=short(trial.against), only_from=trial.digest, who=who, reason=reason)
+        _finish(store, trial, who, reason, _figures(found))
+        return f"rolled back to {short(trial.against)}…; {reason}"
+    return _finish(store, trial, who, reason, _figures(found))
+
+
+def _finish(store: Store, trial: Trial, who: str, reason: str, figures: Mapping[str, Any]) -> str:
+    store.canaries.end(trial.name, trial.alias, trial.kind, who=who, reason=reason, expect=trial.seq, detail=figures)
+    return f"{trial.kind} version {trial.version} ended; {reason}"
+
+
+def _figures(found: TrialStatus) -> dict[str, Any]:
+    counts = {
+        side: {name: value for name, value in counted.as_dict().items() if name != "latencies"}
+        | {"latency_p95_s": round(counted.quantile(0.95), 4)}
+        for side, counted in (("trial", found.tried), ("stable", found.stable))
+    }
+    return {"counts": counts, "judgement": found.judgement.outcome, "servers": len(found.reports)}
+
+
+def _known(store: Store, name: str, alias: str, kind: TrialKind) -> Trial:
+    store.check_known(name)
+    known = store.canaries.find(name, alias, kind)
+    if known is None:
+        raise ReleaseError(
+            f"{name}@{alias} has no {kind}.",
+            mend=f"Read `budwood canary status {name}`, or begin one: `budwood canary start {name}@NUMBER --share 10%`.",
+        )
+    return known
+
+
+def _sum(reports: Sequence[TrialReport], side: str) -> Outcomes:
+    return sum((read_outcomes(report.counts.get(side, {})) for report in reports), Outcomes())
