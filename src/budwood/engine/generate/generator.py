@@ -18,6 +18,7 @@ from budwood.engine.generate.attend import Piece, StepAttention
 from budwood.engine.generate.cache import SlotCache, tokens_within
 from budwood.engine.generate.forward import context_limit, last_logits, step_hidden
 from budwood.engine.generate.grammar import Grammars, Matcher
+from budwood.engine.generate.native_step import NativeStep
 from budwood.engine.generate.request import Finish, GenerationError, Request, Token
 from budwood.engine.generate.sampling import Choice, choose
 from budwood.engine.generate.shaping import shape_logits
@@ -94,6 +95,7 @@ class Generator:
         self._waiting: deque[_Running] = deque()
         self._running: list[_Running] = []
         self._by_slot: list[_Running] = []
+        self._native = NativeStep.of(base.model)
         self._grammars: Grammars | None = None
         self._next_id = 0
         self.tokens_made = 0
@@ -178,13 +180,14 @@ class Generator:
         if not layout.ids:
             return []
         device = self.base.device
-        with torch.inference_mode(), self._adapters(layout):
-            hidden = step_hidden(
-                self.base.model,
-                torch.tensor(layout.ids, device=device),
-                torch.tensor(layout.positions, device=device),
-                StepAttention(self._cache, layout.pieces, device),
-            )
+        segments = Segments(starts=tuple(layout.starts), adapter=tuple(layout.adapters))
+        with torch.inference_mode(), self._adapters(segments):
+            ids, positions = torch.tensor(layout.ids, device=device), torch.tensor(layout.positions, device=device)
+            if self._native is not None and self._native.takes([slot for slot in segments.adapter if slot >= 0]):
+                hidden = self._native.hidden(ids, positions, layout.pieces, self._cache, segments)
+            else:
+                attention = StepAttention(self._cache, layout.pieces, device)
+                hidden = step_hidden(self.base.model, ids, positions, attention)
             if not layout.speakers:
                 return []
             logits = last_logits(self.base.model, hidden, layout.last_tokens)
@@ -237,10 +240,8 @@ class Generator:
                 left -= chunks[state.id]
         return chunks
 
-    def _adapters(self, layout: _Layout) -> AbstractContextManager[object]:
-        if self.bank is None:
-            return nullcontext()
-        return self.bank.use(Segments(starts=tuple(layout.starts), adapter=tuple(layout.adapters)))
+    def _adapters(self, segments: Segments) -> AbstractContextManager[object]:
+        return nullcontext() if self.bank is None else self.bank.use(segments)
 
     def _choose(self, logits: torch.Tensor, speakers: list[_Running]) -> Choice:
         matchers = {row: state.matcher for row, state in enumerate(speakers) if state.matcher is not None}
