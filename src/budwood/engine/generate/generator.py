@@ -6,7 +6,6 @@ request alone.
 """
 
 import bisect
-from collections import deque
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,12 +18,18 @@ from budwood.engine.generate.cache import SlotCache, tokens_within
 from budwood.engine.generate.forward import context_limit, last_logits, step_hidden
 from budwood.engine.generate.grammar import Grammars, Matcher
 from budwood.engine.generate.native_step import NativeStep
+from budwood.engine.generate.prefix import PrefixCache
 from budwood.engine.generate.request import Finish, GenerationError, Request, Token
 from budwood.engine.generate.sampling import Choice, choose
 from budwood.engine.generate.shaping import shape_logits
+from budwood.engine.generate.waiting import FairQueue
 from budwood.engine.lora import AdapterBank, Segments
 
 CACHE_BYTES = 2 << 30
+PREFILL_TOKENS = 512
+PREFIX_BYTES = 256 << 20
+URGENT_PLACES = 32
+"""Requests that may run beside a full batch if they are urgent."""
 
 
 @dataclass(eq=False)
@@ -32,6 +37,7 @@ class _Running:
     id: int
     request: Request
     stops: frozenset[int]
+    urgent: bool = False
     slot: int = -1
     cached: int = 0
     made: list[int] = field(default_factory=list)
@@ -54,6 +60,7 @@ class _Layout:
     positions: list[int] = field(default_factory=list)
     pieces: list[Piece] = field(default_factory=list)
     speakers: list[_Running] = field(default_factory=list)
+    read: list[_Running] = field(default_factory=list)
     last_tokens: list[int] = field(default_factory=list)
     starts: list[int] = field(default_factory=lambda: [0])
     adapters: list[int] = field(default_factory=list)
@@ -69,6 +76,7 @@ class Generator:
         max_tokens_cached: most tokens whose keys and values are held, as slots × longest; None: what 2 GiB hold.
         prefill_tokens: most prompt tokens in one step. Bounds both the step's memory and how long decoding requests wait
             for a newcomer's prompt.
+        prefix_bytes: most memory for the beginnings of earlier prompts; 0: none are kept.
 
     Raises:
         GenerationError: a limit is below 1.
@@ -81,7 +89,8 @@ class Generator:
         *,
         max_batch: int = 64,
         max_tokens_cached: int | None = None,
-        prefill_tokens: int = 2048,
+        prefill_tokens: int = PREFILL_TOKENS,
+        prefix_bytes: int = PREFIX_BYTES,
     ) -> None:
         if max_batch < 1 or prefill_tokens < 1 or (max_tokens_cached is not None and max_tokens_cached < 1):
             raise GenerationError("A generator needs limits of at least 1.", mend="Raise max_batch and the token limits.")
@@ -91,8 +100,11 @@ class Generator:
         self.max_batch = max_batch
         self.prefill_tokens = prefill_tokens
         self._vocab = base.identity.vocab
-        self._cache = SlotCache(max_rows=max_batch, max_columns=self.context, budget=max_tokens_cached or _default_budget(base))
-        self._waiting: deque[_Running] = deque()
+        self.prefixes = PrefixCache(prefix_bytes)
+        self._cache = SlotCache(
+            max_rows=max_batch + URGENT_PLACES, max_columns=self.context, budget=max_tokens_cached or _default_budget(base)
+        )
+        self._waiting: FairQueue[_Running] = FairQueue(lambda one: one.request.adapter, lambda one: one.columns)
         self._running: list[_Running] = []
         self._by_slot: list[_Running] = []
         self._native = NativeStep.of(base.model)
@@ -138,24 +150,21 @@ class Generator:
             )
 
     def submit(self, request: Request, *, urgent: bool = False) -> int:
-        """Queue a request and give its id. It is admitted in order, when a place and cache room are free.
+        """Queue a request and give its id. It is admitted when there is room: an adapter's in order, adapters in turn.
 
         Args:
             request: what to answer.
-            urgent: goes to the head of the queue; what runs already is not disturbed.
+            urgent: goes before all others, and runs beside a full batch; what runs already is not disturbed.
 
         Raises:
             GenerationError: see `check`; or its schema is refused.
         """
         self.check(request)
-        state = _Running(self._next_id, request, frozenset(request.stop_ids))
+        state = _Running(self._next_id, request, frozenset(request.stop_ids), urgent=urgent)
         if request.json_schema is not None:
             state.matcher = self.grammars().matcher(request.json_schema, request.stop_ids)
         self._next_id += 1
-        if urgent:
-            self._waiting.appendleft(state)
-        else:
-            self._waiting.append(state)
+        self._waiting.add(state, urgent=urgent)
         return state.id
 
     def cancel(self, request: int) -> bool:
@@ -188,21 +197,30 @@ class Generator:
             else:
                 attention = StepAttention(self._cache, layout.pieces, device)
                 hidden = step_hidden(self.base.model, ids, positions, attention)
+            for state in layout.read if layout.read and self._cache.alike else ():
+                self.prefixes.keep(self._cache, state.slot, state.request.prefix_key, state.request.prompt)
             if not layout.speakers:
                 return []
             logits = last_logits(self.base.model, hidden, layout.last_tokens)
             return self._advance(layout.speakers, self._choose(logits, layout.speakers))
 
     def _admit(self) -> None:
-        while self._waiting and len(self._running) < self.max_batch:
-            state = self._waiting[0]
+        while (state := self._next()) is not None:
             longest = max([state.columns, *(other.columns for other in self._running)])
             if not self._cache.reserve(len(self._running) + 1, longest):
                 return
-            self._waiting.popleft()
+            self._waiting.take(state)
             state.slot = len(self._by_slot)
+            with torch.inference_mode():
+                state.cached = self.prefixes.fill(self._cache, state.slot, state.request.prefix_key, state.request.prompt)
             self._by_slot.append(state)
             bisect.insort(self._running, state, key=lambda item: item.order)
+
+    def _next(self) -> _Running | None:
+        """The request that is to run next, if there is a place for it."""
+        if self._waiting.urgent is not None and len(self._running) < self._cache.max_rows:
+            return self._waiting.urgent
+        return self._waiting.ordinary if len(self._running) < self.max_batch else None
 
     def _lay_out(self) -> _Layout:
         layout = _Layout()
@@ -220,6 +238,8 @@ class Generator:
                 layout.positions.append(past)
             layout.pieces.append(Piece(start, count, state.slot, past))
             state.cached += count
+            if state.cached == len(prompt):
+                layout.read.append(state)
             if state.cached >= len(prompt):
                 layout.speakers.append(state)
                 layout.last_tokens.append(start + count - 1)

@@ -46,6 +46,8 @@ class Request:
         logprobs: None for none, 0 for the chosen token's, k for the k likeliest as well. They are the model's own, before
             penalties, biases, temperature, top_k, min_p, top_p and grammar.
         json_schema: JSON Schema text that the answer must satisfy.
+        prefix_key: names who answers, for keeping and finding prompts' beginnings: two requests with one key, one adapter and
+            the same beginning share the work of reading it. Empty: nothing is kept of this request or found for it.
         forced: tokens to feed in the place of the chosen ones: the way to score a given answer on the serving path. The
             answer then is exactly these.
     """
@@ -65,6 +67,7 @@ class Request:
     stop_ids: tuple[int, ...] = ()
     logprobs: int | None = None
     json_schema: str | None = None
+    prefix_key: str = ""
     forced: tuple[int, ...] = ()
 
     @property
