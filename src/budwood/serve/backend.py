@@ -102,6 +102,13 @@ class Backend(Protocol):
             BudwoodError: it is damaged, does not fit, or computes something else than was judged.
         """
 
+    def size_bytes(self, row: "ReleaseRow") -> int:
+        """How much memory a release that is not loaded would take beside those that are.
+
+        Raises:
+            ServeError: its base is not being served.
+        """
+
     def unload(self, live: "Live") -> None:
         """Give back what a release holds. No request may be using it."""
 

@@ -5,7 +5,7 @@ happens in the thread that loads releases, except what touches an engine's tenso
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,7 @@ from budwood.serve.worker import Worker
 
 if TYPE_CHECKING:
     from budwood.engine.base import BaseIdentity, BaseRef, LoadedBase, Quantization
+    from budwood.engine.generate import PrefixFigures
     from budwood.engine.lora import AdapterBank
     from budwood.recipe import ServeSection
     from budwood.store import ReleaseRow, Store
@@ -53,7 +54,13 @@ class ReleaseBody:
 
 @dataclass
 class _Engine:
-    """One loaded base with its bank. `adapters` counts how many releases use each key of the bank."""
+    """One loaded base with its bank.
+
+    Args:
+        adapters: how many releases use each key of the bank.
+        proven: releases whose golden probes have passed here: nothing that they depend on can have changed since, as the
+            base is the same in memory and files are hashed again at every load.
+    """
 
     base: "LoadedBase"
     bank: "AdapterBank"
@@ -61,6 +68,7 @@ class _Engine:
     texts: Texts
     adapters: dict[str, int]
     releases: int = 0
+    proven: set[Digest] = field(default_factory=set)
 
 
 class Loader:
@@ -74,11 +82,14 @@ class Loader:
     """
 
     def __init__(self, store: "Store", settings: "ServeSection", bases: Sequence["BaseRef"], report: Reporter) -> None:
+        from budwood.engine.generate import PrefixFigures
+
         self._store = store
         self._settings = settings
         self._bases = tuple(bases)
         self._report = report
         self._engines: dict[EngineKey, _Engine] = {}
+        self._gone = PrefixFigures()
 
     @property
     def healthy(self) -> bool:
@@ -88,6 +99,11 @@ class Loader:
     def active(self) -> int:
         """Requests waiting or running in the engines."""
         return sum(engine.worker.generator.active for engine in list(self._engines.values()))
+
+    @property
+    def prefixes(self) -> "PrefixFigures":
+        """What the engines keep of prompts' beginnings, and how often that was asked for and found since the start."""
+        return sum((engine.worker.generator.prefixes.figures for engine in list(self._engines.values())), self._gone)
 
     @property
     def tokens_made(self) -> int:
@@ -112,6 +128,26 @@ class Loader:
         finally:
             self._drop_unused()
 
+    def size_bytes(self, row: "ReleaseRow") -> int:
+        """How much memory a release that is not loaded would take beside those that are.
+
+        Raises:
+            ServeError: its base is not being served; or it cannot be read.
+        """
+        body = read_body(self._store.manifest(row.digest).body, where=f"release {row.name}@{row.version}")
+        engine = self._engines.get(body.engine_key)
+        if engine is None:
+            raise ServeError(
+                "Its base is not in memory: no alias points to a release on it.",
+                where=f"release {row.name}@{row.version}-{short(row.digest)}",
+                mend="Point an alias to one.",
+            )
+        if not body.result or body.result in engine.adapters:
+            return 0
+        # In the bank as the file has it, in float32, and twice in the compute dtype.
+        files = self._store.manifest(body.result).files
+        return 2 * sum(file.size for file in files if file.path.endswith(".safetensors"))
+
     def unload(self, live: Live) -> None:
         """Give back a release's adapter, and its engine if that was the last one. No request may be using it."""
         engine = self._engines.get(live.engine_key)
@@ -128,20 +164,17 @@ class Loader:
         self._drop_unused()
 
     def _join(self, row: "ReleaseRow", body: ReleaseBody, engine: _Engine, where: str) -> Live:
-        from budwood.engine.probes import read_probes
-
         template = self._store.file(row.digest, "template.jinja").read_bytes()
         compare(engine.base.identity, engine.base.quantization, engine.texts, body, template=template, where=where)
         adapter_key = body.result if body.kind == "adapter" and body.result else ""
         slot = self._enter(engine, adapter_key)
         try:
-            probes = read_probes(self._store.file(row.digest, "probes.json"))
-            worst = check_probes(engine.worker, slot, probes, precision=self._settings.precision, where=where)
+            if row.digest not in engine.proven:
+                self._prove(row, engine, slot, where)
         except Exception:
             self._leave(engine, adapter_key)
             raise
         engine.releases += 1
-        self._report(Event("serve", f"{where}: probes passed", fields={"difference": worst, "tolerance": probes.tolerance}))
         return Live(
             name=row.name,
             version=row.version,
@@ -155,7 +188,21 @@ class Loader:
             texts=engine.texts,
             decoding=body.decoding,
             system=body.system,
+            size_bytes=self._size_of(engine, adapter_key),
         )
+
+    def _prove(self, row: "ReleaseRow", engine: _Engine, slot: int, where: str) -> None:
+        from budwood.engine.probes import read_probes
+
+        probes = read_probes(self._store.file(row.digest, "probes.json"))
+        worst = check_probes(engine.worker, slot, probes, precision=self._settings.precision, where=where)
+        engine.proven.add(row.digest)
+        self._report(Event("serve", f"{where}: probes passed", fields={"difference": worst, "tolerance": probes.tolerance}))
+
+    def _size_of(self, engine: _Engine, key: str) -> int:
+        if not key:
+            return 0
+        return engine.worker.call(lambda: engine.worker.generator.adapter_bytes(key)).result(CALL_TIMEOUT_S)
 
     def _engine(self, body: ReleaseBody, where: str) -> _Engine:
         engine = self._engines.get(body.engine_key)
@@ -179,7 +226,7 @@ class Loader:
         ref = find_base(self._store, body, self._bases, where)
         base = load_base(ref, dtype=dtype, quantization=body.quantization)
         bank = AdapterBank.attach(base.model)
-        generator = Generator(base, bank, max_batch=self._settings.max_batch)
+        generator = Generator(base, bank, max_batch=self._settings.max_batch, prefix_bytes=self._settings.prefix_cache_mb << 20)
         texts = Texts(base.tokenizer, vocab=base.identity.vocab)
         return _Engine(base, bank, Worker(generator, name=f"engine {body.base_id}"), texts, {})
 
@@ -203,11 +250,12 @@ class Loader:
         if engine.adapters[key] == 0:
             del engine.adapters[key]
             if engine.worker.alive:
-                engine.worker.call(lambda: engine.bank.remove(key)).result(CALL_TIMEOUT_S)
+                engine.worker.call(lambda: engine.worker.generator.remove_adapter(key)).result(CALL_TIMEOUT_S)
 
     def _drop_unused(self) -> None:
         for key in [key for key, engine in self._engines.items() if engine.releases == 0]:
             engine = self._engines.pop(key)
+            self._gone += replace(engine.worker.generator.prefixes.figures, size_bytes=0)
             engine.worker.close()
             engine.texts.close()
 

@@ -122,6 +122,20 @@ class Generator:
     def cache_bytes(self) -> int:
         return self._cache.size_bytes
 
+    def remove_adapter(self, key: str) -> None:
+        """Take an adapter out of the bank, with all that was made of it here. No request may be using it."""
+        assert self.bank is not None
+        slot = self.bank.slot(key)
+        self.bank.remove(key)
+        if self._native is not None:
+            self._native.forget(slot)
+
+    def adapter_bytes(self, key: str) -> int:
+        """Memory that one adapter of the bank takes."""
+        assert self.bank is not None
+        native = 0 if self._native is None else self._native.size_of(self.bank.slot(key))
+        return self.bank.size_of(key) + native
+
     def uses(self, adapter: int) -> bool:
         """Whether a waiting or running request needs this slot of the bank."""
         return any(state.request.adapter == adapter for state in (*self._waiting, *self._running))

@@ -44,6 +44,7 @@ class _Pack:
 
     table: Tensor
     held: tuple[Tensor, ...]
+    size_bytes: int
 
 
 class NativeStep:
@@ -80,17 +81,15 @@ class NativeStep:
         """Whether all of these adapters can be computed here; they must be in the bank."""
         return all(self._pack(slot) is not None for slot in slots)
 
-    def forget(self, slots: Sequence[int]) -> None:
-        """Drop what is held of adapters that are not among these."""
-        for slot in self._packs.keys() - set(slots):
-            del self._packs[slot]
+    def forget(self, slot: int) -> None:
+        """Drop what is held of an adapter that leaves the bank."""
+        self._packs.pop(slot, None)
         self._stacked = ((), self._stacked[1][:, :0])
 
-    @property
-    def size_bytes(self) -> int:
-        """Memory of the adapters' copies."""
-        packs = [pack for pack in self._packs.values() if pack is not None]
-        return sum(tensor.nbytes for pack in packs for tensor in pack.held)
+    def size_of(self, slot: int) -> int:
+        """Memory that this adapter takes here, beside the bank's."""
+        pack = self._pack(slot)
+        return 0 if pack is None else pack.size_bytes
 
     def hidden(self, ids: Tensor, positions: Tensor, pieces: Sequence[Piece], cache: SlotCache, segments: Segments) -> Tensor:
         """Run the body over a step's tokens, after the last norm: (T, d), in a buffer that the next step overwrites.
@@ -241,6 +240,7 @@ def _fits(linear: Any) -> bool:
 
 def _packed(slot: int, sites: Sequence[Sequence[nn.Module]]) -> _Pack | None:
     held: list[Tensor] = []
+    shared = 0
     table: list[list[list[int]]] = []
     for layer in sites:
         row: list[list[int]] = []
@@ -263,9 +263,10 @@ def _packed(slot: int, sites: Sequence[Sequence[nn.Module]]) -> _Pack | None:
             if not bool(a.isfinite().all() & b.isfinite().all()):
                 return None
             held += [a.contiguous(), b]
+            shared += a.nbytes if held[-2] is pair.cast_a else 0
             row.append([held[-2].data_ptr(), b.data_ptr(), rank])
         table.append(row)
-    return _Pack(torch.tensor(table), tuple(held))
+    return _Pack(torch.tensor(table), tuple(held), sum(tensor.nbytes for tensor in held) - shared)
 
 
 def _layer_table(

@@ -10,12 +10,26 @@ import hashlib
 from array import array
 from collections import OrderedDict
 from collections.abc import Sequence
+from dataclasses import astuple, dataclass
 
 from torch import Tensor
 
 from budwood.engine.generate.cache import SlotCache
 
 BLOCK = 32
+
+
+@dataclass(frozen=True)
+class PrefixFigures:
+    """How much prefix caches hold, how many prompt tokens they were asked for, and how many they had."""
+
+    size_bytes: int = 0
+    asked_tokens: int = 0
+    found_tokens: int = 0
+
+    def __add__(self, other: "PrefixFigures") -> "PrefixFigures":
+        pairs = zip(astuple(self), astuple(other), strict=True)
+        return PrefixFigures(*(one + another for one, another in pairs))
 
 
 class PrefixCache:
@@ -33,6 +47,10 @@ class PrefixCache:
         self.found_tokens = 0
         """How many of them did not have to be read."""
         self._blocks: OrderedDict[bytes, Tensor] = OrderedDict()
+
+    @property
+    def figures(self) -> PrefixFigures:
+        return PrefixFigures(self.size_bytes, self.asked_tokens, self.found_tokens)
 
     def __len__(self) -> int:
         return len(self._blocks)

@@ -19,6 +19,7 @@ from budwood.serve.api.faults import ApiError, engine_fault, error_object
 from budwood.serve.api.flight import Flight
 from budwood.serve.api.jobs import Job, chat_job, completion_job
 from budwood.serve.api.schema import read_chat, read_completion
+from budwood.serve.backend import UnavailableError
 from budwood.serve.directory import Live, NotUpError, UnknownModelError
 
 RELEASE_HEADER = "x-budwood-release"
@@ -75,14 +76,14 @@ async def _answer(
     assert context.mailbox is not None
     with ExitStack() as hold:
         began = context.clock()
-        live = _acquire(context, hold, model)
+        live = await _acquire(context, hold, model)
         hold.enter_context(_naming(live))
         job = await make_job(live)
-        _enter(context, hold, len(job.requests))
+        _enter(context, hold, len(job.requests), live.digest)
         frame = Frame(f"{prefix}-{context.new_id()}", int(context.wall_clock()), model, live.digest)
         piecewise = job.streamed or job.logprobs
         choices = [Choice(live.texts, job.stops, item.stop_ids, piecewise=piecewise) for item in job.requests]
-        flight = Flight(live.worker, context.mailbox, job.requests, choices)
+        flight = Flight(live.worker, context.mailbox, job.requests, choices, timeout_s=context.settings.timeout_s)
         hold.callback(flight.cancel)
         run = _Run(context, live, job, shape(live.texts), frame, flight, hold, began)
         hold.callback(_record, run)
@@ -93,9 +94,16 @@ async def _answer(
         return await _whole(run, request)
 
 
-def _acquire(context: Context, hold: ExitStack, model: str) -> Live:
+async def _acquire(context: Context, hold: ExitStack, model: str) -> Live:
     try:
+        try:
+            return hold.enter_context(context.directory.acquire(model))
+        except UnknownModelError:
+            if context.demand is None or not await context.demand.load(model):
+                raise
         return hold.enter_context(context.directory.acquire(model))
+    except UnavailableError as error:
+        raise engine_fault(error) from None
     except NotUpError as error:
         raise ApiError(503, error.what, param="model", code="not_up", headers={"retry-after": "1"}, mend=error.mend) from None
     except UnknownModelError as error:
@@ -117,16 +125,16 @@ def _naming(live: Live) -> Iterator[None]:
         raise fault from error
 
 
-def _enter(context: Context, hold: ExitStack, choices: int) -> None:
+def _enter(context: Context, hold: ExitStack, choices: int, release: str) -> None:
     try:
-        context.admission.enter(choices)
+        context.admission.enter(choices, release)
     except ApiError as error:
         if error.status == 429:
             context.metrics.refused.inc()
         raise
     context.metrics.in_flight.inc(choices)
     hold.callback(context.metrics.in_flight.dec, choices)
-    hold.callback(context.admission.leave, choices)
+    hold.callback(context.admission.leave, choices, release)
 
 
 def _record(run: _Run) -> None:

@@ -115,6 +115,7 @@ def _job(
                 stop_ids=live.decoding.stop_ids,
                 logprobs=logprobs,
                 json_schema=schema,
+                prefix_key=live.digest,
             )
             try:
                 live.worker.check(engine_request)
