@@ -2,6 +2,7 @@
 
 import pytest
 
+from budwood.engine.generate import native_step
 from budwood.engine.native import attention, products
 from budwood.engine.native.build import Missing, kernels, no_tiles
 
@@ -17,5 +18,5 @@ def take(which: str, monkeypatch: pytest.MonkeyPatch) -> None:
     if which == "AMX" and missing:
         pytest.skip(f"no tiles on this machine: {missing.reason}")
     if which == "AVX512":
-        for module in (attention, products):
+        for module in (attention, products, native_step):
             monkeypatch.setattr(module, "no_tiles", lambda: Missing("another set is asked for"))

@@ -69,7 +69,7 @@ def test_whatever_is_wrong_with_one_release_the_others_go_on(nursery: Any, monke
 def test_a_release_that_was_rolled_back_while_it_loaded_never_goes_live(nursery: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     first, second = nursery.release("support", 0), nursery.release("support", 1)
     nursery.promote(first)
-    with nursery.serving() as server, held_load(monkeypatch, second.digest) as (begun, go):
+    with nursery.serving(adapter_memory_mb=0) as server, held_load(monkeypatch, second.digest) as (begun, go):
         nursery.promote(second)
         assert begun.wait(PATIENCE_S)
         wait_for(lambda: "is being loaded" in httpx.get(f"{server.url}/ready").json()["problems"].get("support@production", ""))

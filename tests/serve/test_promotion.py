@@ -254,7 +254,7 @@ def test_a_server_that_starts_keeps_the_previous_release_warm_and_unloads_older_
     rows = [nursery.release("support", number % 2, note=str(number)) for number in range(4)]
     nursery.promote(rows[0])
     nursery.promote(rows[1])
-    with nursery.serving() as server:
+    with nursery.serving(adapter_memory_mb=0) as server:
 
         def loaded() -> set[str]:
             listed = httpx.get(f"{server.url}/v1/models").json()["data"]

@@ -2,10 +2,11 @@
 
     name                     the release that alias production of that name points to
     name@alias               the release of that alias
-    name@3                   version 3, if it is loaded here
-    name@9d02ab…             the release with that digest prefix (6 digits or more), if it is loaded here
+    name@3                   version 3
+    name@9d02ab…             the release with that digest prefix (6 digits or more)
     name@3-9d02ab41c977      version and digest: the name under which /v1/models lists it
 
+What is registered and not loaded here is brought up by `demand`, and is then known like the others.
 Lookup and counting the request in happen under one lock, and so does the flip of an alias: a request sees the old release or
 the new one, and the release that it saw is not unloaded before it has finished.
 """
@@ -23,8 +24,8 @@ from budwood.identity import Digest, short
 from budwood.serve.routing import PRODUCTION, Route, RouteKind, alias_of, in_share
 
 if TYPE_CHECKING:
+    from budwood.serve.backend import Engine
     from budwood.serve.texts import Texts
-    from budwood.serve.worker import Worker
 
 _CONCRETE = re.compile(r"(\d+)-([0-9a-f]{6,64})")
 
@@ -51,7 +52,9 @@ class Live:
     """A release that is loaded and has passed its probes.
 
     Args:
-        slot: its adapter's in the engine's bank; -1: base alone.
+        slot: what its requests name in the engine, as its adapter's place in a bank; -1: base alone.
+        size_bytes: memory of its adapter.
+        last_used: a count that rises with every request of the server.
         system: put before conversations that begin without a system message, as training did; empty: nothing.
     """
 
@@ -60,14 +63,16 @@ class Live:
     digest: Digest
     created_at: str
     base_id: str
-    worker: "Worker"
+    worker: "Engine"
     slot: int
     adapter_key: str
     engine_key: tuple[str, str]
     texts: "Texts"
     decoding: Decoding
     system: str = ""
+    size_bytes: int = 0
     in_flight: int = 0
+    last_used: int = 0
 
     @property
     def concrete(self) -> str:
@@ -83,6 +88,7 @@ class Directory:
         self._loaded: dict[Digest, Live] = {}
         self._problems: dict[tuple[str, str], str] = {}
         self._routes: dict[tuple[str, str, RouteKind], Route] = {}
+        self._requests = 0
 
     @contextmanager
     def acquire(self, model: str, key: str | None = None) -> Iterator[Live]:
@@ -102,6 +108,8 @@ class Directory:
             if canary is not None and key is not None and in_share(canary, key):
                 live = canary.live
             live.in_flight += 1
+            self._requests += 1
+            live.last_used = self._requests
         try:
             yield live
         finally:
@@ -180,15 +188,39 @@ class Directory:
         with self._lock:
             self._problems.pop((name, alias), None)
 
-    def take_idle(self, keep: set[Digest]) -> list[Live]:
-        """Take out, and return, the releases that no alias needs, that are not to be kept, and that no request is using."""
+    def take_idle(self, keep: set[Digest], *, limit_bytes: int = 0, needed_bytes: int = 0) -> list[Live]:
+        """Take out, and return, releases that no alias needs, that are not to be kept, and that no request is using.
+
+        Args:
+            keep: to be kept whatever they take.
+            limit_bytes: of all adapters together; within it releases stay whose base is needed anyway, and of others that
+                share a base the most recently used.
+            needed_bytes: room to be made for what is not there yet.
+        """
         with self._lock:
-            needed = keep | {live.digest for live in self._aliases.values()}
-            needed |= {route.live.digest for route in self._routes.values()}
-            idle = [live for live in self._loaded.values() if live.digest not in needed and live.in_flight == 0]
+            pinned = keep | {live.digest for live in self._aliases.values()}
+            pinned |= {route.live.digest for route in self._routes.values()}
+            bases = {live.engine_key for live in self._loaded.values() if live.digest in pinned}
+            idle = [live for live in self._loaded.values() if live.digest not in pinned and live.in_flight == 0]
+            idle.sort(key=lambda live: (live.engine_key in bases, live.last_used))
+            held = needed_bytes + self._held_bytes()
+            gone = []
             for live in idle:
+                if live.engine_key in bases and held <= limit_bytes:
+                    break
                 del self._loaded[live.digest]
-            return idle
+                gone.append(live)
+                held = needed_bytes + self._held_bytes()
+            return gone
+
+    @property
+    def held_bytes(self) -> int:
+        """Memory of all adapters that are loaded; releases may share one."""
+        with self._lock:
+            return self._held_bytes()
+
+    def _held_bytes(self) -> int:
+        return sum({live.adapter_key: live.size_bytes for live in self._loaded.values()}.values())
 
     def loaded(self) -> dict[Digest, Live]:
         with self._lock:
@@ -239,6 +271,15 @@ class Directory:
             where="model",
             mend=f"Nearest names: {', '.join(near)}." if near else "No release is being served yet.",
         )
+
+
+def release_ref(model: str) -> str | None:
+    """Give the catalog's name for the release that a model name means by version or digest; None: it means an alias."""
+    name, _, rest = model.partition("@")
+    concrete = _CONCRETE.fullmatch(rest)
+    if concrete:
+        return f"{name}@{concrete[2]}"
+    return model if re.fullmatch(r"\d+|[0-9a-f]{6,64}", rest) else None
 
 
 def _fits(live: Live, rest: str) -> bool:

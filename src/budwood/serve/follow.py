@@ -14,16 +14,16 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from budwood.errors import BudwoodError
+from budwood.errors import BudwoodError, ServeError
 from budwood.events import Event, Reporter
 from budwood.identity import Digest, short
+from budwood.serve.backend import Backend, UnavailableError
 from budwood.serve.directory import Directory, Live
-from budwood.serve.loader import Loader
 from budwood.serve.metrics import Metrics
 from budwood.serve.trials import Trials
 
 if TYPE_CHECKING:
-    from budwood.store import AliasRow, Store
+    from budwood.store import AliasRow, ReleaseRow, Store
 
 RETRY_S = 30.0
 """A release that did not come up is tried again after this time, then after twice as long, and so on up to the longest."""
@@ -57,12 +57,13 @@ class Follower:
         report: told of every change.
         trials: the releases that are tried beside aliases.
         clock: seconds, for retries.
+        limit_bytes: of adapters that no alias needs and of those that one does together, while there are any of the former.
     """
 
     def __init__(
         self,
         store: "Store",
-        loader: Loader,
+        loader: Backend,
         directory: Directory,
         metrics: Metrics,
         *,
@@ -70,6 +71,7 @@ class Follower:
         report: Reporter,
         trials: Trials,
         clock: Callable[[], float] = time.monotonic,
+        limit_bytes: int = 0,
     ) -> None:
         self._store = store
         self._trials = trials
@@ -79,6 +81,7 @@ class Follower:
         self._server_id = server_id
         self._report = report
         self._clock = clock
+        self._limit_bytes = limit_bytes
         self._looking = threading.Lock()
         self._loading = threading.Lock()
         self._failures: dict[Digest, _Failure] = {}
@@ -109,10 +112,40 @@ class Follower:
                 return
             self.synced.set()
             self._bring_up(self._warm, stop)
-            for live in self._directory.take_idle(set(self._previous.values())):
-                self._loader.unload(live)
-                self._report(Event("serve", f"{live.concrete} is unloaded"))
+            self._make_room(0)
+
+    def bring_up(self, row: "ReleaseRow") -> None:
+        """Load a release that no alias points to, beside the base that it needs; what was least recently used makes room.
+
+        Raises:
+            BudwoodError: it did not come up, or nothing else of its base is being served, or there is no room.
+        """
+        with self._loading:
+            if row.digest in self._directory.loaded():
+                return
+            failure = self._failures.get(row.digest)
+            if failure is not None and not self._may_try(row.digest):
+                raise ServeError(f"It did not come up: {failure.reason}", where=f"{row.name}@{row.version}")
+            self._make_room(self._loader.size_bytes(row))
+            self._load(row.digest, row.digest)
+            if row.digest not in self._directory.loaded():
+                raise ServeError(f"It did not come up: {self._failures[row.digest].reason}", where=f"{row.name}@{row.version}")
             self._metrics.loaded.set(len(self._directory.loaded()))
+
+    def _make_room(self, needed_bytes: int) -> None:
+        """Unload what nobody needs, as far as memory asks for it."""
+        idle = self._directory.take_idle(set(self._previous.values()), limit_bytes=self._limit_bytes, needed_bytes=needed_bytes)
+        for live in idle:
+            self._loader.unload(live)
+            self._metrics.evictions.inc()
+            self._report(Event("serve", f"{live.concrete} is unloaded"))
+        self._metrics.loaded.set(len(self._directory.loaded()))
+        if needed_bytes and self._directory.held_bytes + needed_bytes > self._limit_bytes:
+            raise UnavailableError(
+                "There is no room for another adapter: all that are loaded are being used.",
+                where="[serve] adapter_memory_mb",
+                mend="Try again soon, or raise the limit.",
+            )
 
     def look(self) -> Rows | None:
         """Point aliases to what the catalog wants, where that is loaded, and report how things stand.

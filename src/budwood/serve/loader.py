@@ -5,7 +5,7 @@ happens in the thread that loads releases, except what touches an engine's tenso
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,8 @@ from budwood.serve.texts import Texts
 from budwood.serve.worker import Worker
 
 if TYPE_CHECKING:
-    from budwood.engine.base import BaseRef, LoadedBase, Quantization
+    from budwood.engine.base import BaseIdentity, BaseRef, LoadedBase, Quantization
+    from budwood.engine.generate import PrefixFigures
     from budwood.engine.lora import AdapterBank
     from budwood.recipe import ServeSection
     from budwood.store import ReleaseRow, Store
@@ -53,7 +54,13 @@ class ReleaseBody:
 
 @dataclass
 class _Engine:
-    """One loaded base with its bank. `adapters` counts how many releases use each key of the bank."""
+    """One loaded base with its bank.
+
+    Args:
+        adapters: how many releases use each key of the bank.
+        proven: releases whose golden probes have passed here: nothing that they depend on can have changed since, as the
+            base is the same in memory and files are hashed again at every load.
+    """
 
     base: "LoadedBase"
     bank: "AdapterBank"
@@ -61,10 +68,11 @@ class _Engine:
     texts: Texts
     adapters: dict[str, int]
     releases: int = 0
+    proven: set[Digest] = field(default_factory=set)
 
 
 class Loader:
-    """Loads and unloads releases. Used by one thread.
+    """Loads and unloads releases into engines of this process. Used by one thread.
 
     Args:
         store: where releases and adapters lie.
@@ -74,11 +82,14 @@ class Loader:
     """
 
     def __init__(self, store: "Store", settings: "ServeSection", bases: Sequence["BaseRef"], report: Reporter) -> None:
+        from budwood.engine.generate import PrefixFigures
+
         self._store = store
         self._settings = settings
         self._bases = tuple(bases)
         self._report = report
         self._engines: dict[EngineKey, _Engine] = {}
+        self._gone = PrefixFigures()
 
     @property
     def healthy(self) -> bool:
@@ -88,6 +99,11 @@ class Loader:
     def active(self) -> int:
         """Requests waiting or running in the engines."""
         return sum(engine.worker.generator.active for engine in list(self._engines.values()))
+
+    @property
+    def prefixes(self) -> "PrefixFigures":
+        """What the engines keep of prompts' beginnings, and how often that was asked for and found since the start."""
+        return sum((engine.worker.generator.prefixes.figures for engine in list(self._engines.values())), self._gone)
 
     @property
     def tokens_made(self) -> int:
@@ -102,15 +118,35 @@ class Loader:
                 that does not fit, or golden probes that come out differently.
         """
         where = f"release {row.name}@{row.version}-{short(row.digest)}"
-        self._check_files(row.digest)
+        check_files(self._store, row.digest)
         body = read_body(self._store.manifest(row.digest).body, where=where)
         if body.result is not None:
-            self._check_files(Digest(body.result))
+            check_files(self._store, Digest(body.result))
         engine = self._engine(body, where)
         try:
             return self._join(row, body, engine, where)
         finally:
             self._drop_unused()
+
+    def size_bytes(self, row: "ReleaseRow") -> int:
+        """How much memory a release that is not loaded would take beside those that are.
+
+        Raises:
+            ServeError: its base is not being served; or it cannot be read.
+        """
+        body = read_body(self._store.manifest(row.digest).body, where=f"release {row.name}@{row.version}")
+        engine = self._engines.get(body.engine_key)
+        if engine is None:
+            raise ServeError(
+                "Its base is not in memory: no alias points to a release on it.",
+                where=f"release {row.name}@{row.version}-{short(row.digest)}",
+                mend="Point an alias to one.",
+            )
+        if not body.result or body.result in engine.adapters:
+            return 0
+        # In the bank as the file has it, in float32, and twice in the compute dtype.
+        files = self._store.manifest(body.result).files
+        return 2 * sum(file.size for file in files if file.path.endswith(".safetensors"))
 
     def unload(self, live: Live) -> None:
         """Give back a release's adapter, and its engine if that was the last one. No request may be using it."""
@@ -127,30 +163,18 @@ class Loader:
             engine.releases = 0
         self._drop_unused()
 
-    def _check_files(self, digest: Digest) -> None:
-        faults = self._store.faults(digest)
-        if faults:
-            raise ServeError(
-                f"Object {short(digest)} is damaged: {'; '.join(faults)}.",
-                where="the store",
-                mend="Restore it from a backup, or make it again; `budwood verify` lists all damage.",
-            )
-
     def _join(self, row: "ReleaseRow", body: ReleaseBody, engine: _Engine, where: str) -> Live:
-        from budwood.engine.probes import read_probes
-
         template = self._store.file(row.digest, "template.jinja").read_bytes()
-        _compare(engine, body, digest_bytes(template), where)
+        compare(engine.base.identity, engine.base.quantization, engine.texts, body, template=template, where=where)
         adapter_key = body.result if body.kind == "adapter" and body.result else ""
         slot = self._enter(engine, adapter_key)
         try:
-            probes = read_probes(self._store.file(row.digest, "probes.json"))
-            worst = check_probes(engine.worker, slot, probes, precision=self._settings.precision, where=where)
+            if row.digest not in engine.proven:
+                self._prove(row, engine, slot, where)
         except Exception:
             self._leave(engine, adapter_key)
             raise
         engine.releases += 1
-        self._report(Event("serve", f"{where}: probes passed", fields={"difference": worst, "tolerance": probes.tolerance}))
         return Live(
             name=row.name,
             version=row.version,
@@ -164,7 +188,21 @@ class Loader:
             texts=engine.texts,
             decoding=body.decoding,
             system=body.system,
+            size_bytes=self._size_of(engine, adapter_key),
         )
+
+    def _prove(self, row: "ReleaseRow", engine: _Engine, slot: int, where: str) -> None:
+        from budwood.engine.probes import read_probes
+
+        probes = read_probes(self._store.file(row.digest, "probes.json"))
+        worst = check_probes(engine.worker, slot, probes, precision=self._settings.precision, where=where)
+        engine.proven.add(row.digest)
+        self._report(Event("serve", f"{where}: probes passed", fields={"difference": worst, "tolerance": probes.tolerance}))
+
+    def _size_of(self, engine: _Engine, key: str) -> int:
+        if not key:
+            return 0
+        return engine.worker.call(lambda: engine.worker.generator.adapter_bytes(key)).result(CALL_TIMEOUT_S)
 
     def _engine(self, body: ReleaseBody, where: str) -> _Engine:
         engine = self._engines.get(body.engine_key)
@@ -188,7 +226,7 @@ class Loader:
         ref = find_base(self._store, body, self._bases, where)
         base = load_base(ref, dtype=dtype, quantization=body.quantization)
         bank = AdapterBank.attach(base.model)
-        generator = Generator(base, bank, max_batch=self._settings.max_batch)
+        generator = Generator(base, bank, max_batch=self._settings.max_batch, prefix_bytes=self._settings.prefix_cache_mb << 20)
         texts = Texts(base.tokenizer, vocab=base.identity.vocab)
         return _Engine(base, bank, Worker(generator, name=f"engine {body.base_id}"), texts, {})
 
@@ -212,13 +250,29 @@ class Loader:
         if engine.adapters[key] == 0:
             del engine.adapters[key]
             if engine.worker.alive:
-                engine.worker.call(lambda: engine.bank.remove(key)).result(CALL_TIMEOUT_S)
+                engine.worker.call(lambda: engine.worker.generator.remove_adapter(key)).result(CALL_TIMEOUT_S)
 
     def _drop_unused(self) -> None:
         for key in [key for key, engine in self._engines.items() if engine.releases == 0]:
             engine = self._engines.pop(key)
+            self._gone += replace(engine.worker.generator.prefixes.figures, size_bytes=0)
             engine.worker.close()
             engine.texts.close()
+
+
+def check_files(store: "Store", digest: Digest) -> None:
+    """Hash an object's files again.
+
+    Raises:
+        ServeError: they are not what they were.
+    """
+    faults = store.faults(digest)
+    if faults:
+        raise ServeError(
+            f"Object {short(digest)} is damaged: {'; '.join(faults)}.",
+            where="the store",
+            mend="Restore it from a backup, or make it again; `budwood verify` lists all damage.",
+        )
 
 
 def find_base(store: "Store", body: ReleaseBody, bases: "Sequence[BaseRef]", where: str) -> "BaseRef":
@@ -309,14 +363,33 @@ def _quantization(word: object) -> "Quantization":
     raise ValueError(f"quantization {word!r} is not known")
 
 
-def _compare(engine: _Engine, body: ReleaseBody, template: str, where: str) -> None:
-    """Refuse a base whose tokenizer, template or quantisation is another than the release binds; list all that differ."""
-    identity = engine.base.identity
+def compare(
+    identity: "BaseIdentity",
+    quantization: "Quantization",
+    texts: Texts,
+    body: ReleaseBody,
+    *,
+    template: bytes,
+    where: str,
+) -> None:
+    """Refuse a base whose tokenizer, template or quantisation is another than the release binds; list all that differ.
+
+    Args:
+        identity: of the base that is here.
+        quantization: in which it is held.
+        texts: its tokenizer and template.
+        body: what the release binds.
+        template: the release's own template file.
+        where: which release, for messages.
+
+    Raises:
+        ServeError: what differs.
+    """
     pairs = [
         ("tokenizer", body.tokenizer_digest, identity.tokenizer_digest),
         ("chat template", body.template_digest, identity.template_digest),
-        ("template file", template, digest_bytes(engine.texts.template.source.encode("utf-8", "surrogatepass"))),
-        ("quantisation", body.quantization, engine.base.quantization),
+        ("template file", digest_bytes(template), digest_bytes(texts.template.source.encode("utf-8", "surrogatepass"))),
+        ("quantisation", body.quantization, quantization),
     ]
     if body.kind != "model":
         pairs.append(("weights", body.weights_digest, identity.weights_digest))

@@ -42,6 +42,18 @@ class Metrics:
             registry=self.registry,
         )
         self.loaded = Gauge("budwood_releases_loaded", "Releases in memory, warm ones included", registry=self.registry)
+        self.evictions = Counter("budwood_releases_unloaded_total", "Releases taken out of memory", registry=self.registry)
+        self.demand_loads = Counter(
+            "budwood_demand_loads_total", "Releases loaded because a request named them", ["result"], registry=self.registry
+        )
+        self.adapter_bytes = Gauge("budwood_adapter_bytes", "Memory of the loaded adapters", registry=self.registry)
+        self.prefix_asked = Gauge(
+            "budwood_prefix_prompt_tokens", "Prompt tokens looked up among kept beginnings", registry=self.registry
+        )
+        self.prefix_found = Gauge(
+            "budwood_prefix_found_tokens", "Prompt tokens that were found there and not read again", registry=self.registry
+        )
+        self.prefix_bytes = Gauge("budwood_prefix_bytes", "Memory of kept beginnings of prompts", registry=self.registry)
         self.flips = Counter("budwood_alias_flips_total", "Aliases pointed to another release", registry=self.registry)
         self.dropped = Counter(
             "budwood_feedback_dropped_total",

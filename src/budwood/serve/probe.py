@@ -9,17 +9,20 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from budwood.errors import BudwoodError, ServeError
-from budwood.serve.worker import Worker
+from budwood.serve.backend import Engine, Ticket
 
 if TYPE_CHECKING:
     from budwood.engine.generate import Token
     from budwood.engine.probes import ProbeSet
 
+    Inbox = queue.SimpleQueue[Token | BudwoodError]
+
+_Case = tuple[int, tuple[int, ...], tuple[int, ...]]
 PROBE_TIMEOUT_S = 600.0
 """A probe waits for its turn beside live requests; this long means that the engine is stuck."""
 
 
-def check_probes(worker: Worker, slot: int, probes: "ProbeSet", *, precision: str, where: str) -> float:
+def check_probes(worker: Engine, slot: int, probes: "ProbeSet", *, precision: str, where: str) -> float:
     """Replay all probes with the adapter in `slot`, and, if there is one, with the base alone as a counter-check.
 
     Args:
@@ -38,7 +41,9 @@ def check_probes(worker: Worker, slot: int, probes: "ProbeSet", *, precision: st
     """
     from budwood.engine.probes import replay
 
-    result = replay(probes, lambda prompt, tokens: _score(worker, slot, prompt, tokens), precision=precision)
+    slots = (slot, -1) if slot >= 0 else (slot,)
+    found = _score_all(worker, slots, probes)
+    result = replay(probes, lambda prompt, tokens: found[slot, tuple(prompt), tuple(tokens)], precision=precision)
     if not result.ok:
         raise ServeError(
             f"The golden probes {result.detail}.",
@@ -46,7 +51,7 @@ def check_probes(worker: Worker, slot: int, probes: "ProbeSet", *, precision: st
             mend="This server does not compute what was trained: check base, precision and quantisation.",
         )
     if slot >= 0:
-        without = replay(probes, lambda prompt, tokens: _score(worker, -1, prompt, tokens), precision=precision)
+        without = replay(probes, lambda prompt, tokens: found[-1, tuple(prompt), tuple(tokens)], precision=precision)
         if without.ok:
             raise ServeError(
                 f"The base alone {without.detail}: the adapter does nothing to the golden probes.",
@@ -56,18 +61,31 @@ def check_probes(worker: Worker, slot: int, probes: "ProbeSet", *, precision: st
     return result.worst
 
 
-def _score(worker: Worker, slot: int, prompt: Sequence[int], tokens: Sequence[int]) -> list[float]:
-    """Log-probabilities of given tokens, made on the serving path: they are fed in the place of the chosen ones."""
+def _score_all(worker: Engine, slots: Sequence[int], probes: "ProbeSet") -> dict[_Case, list[float]]:
+    """Score every probe with every slot, all at once: a step serves them together, and live requests wait for few."""
+    cases = [(slot, tuple(probe.prompt_ids), tuple(probe.token_ids)) for slot in slots for probe in probes.probes]
+    started = [(case, *_start(worker, *case)) for case in dict.fromkeys(cases)]
+    try:
+        return {case: _finish(inbox, len(case[2])) for case, inbox, _ in started}
+    finally:
+        for _, _, ticket in started:
+            worker.cancel(ticket)
+
+
+def _start(worker: Engine, slot: int, prompt: tuple[int, ...], tokens: tuple[int, ...]) -> "tuple[Inbox, Ticket]":
+    """Have the log-probabilities of given tokens made on the serving path: they are fed in the place of the chosen ones."""
     from budwood.engine.generate import Request
 
-    inbox: queue.SimpleQueue[Token | BudwoodError] = queue.SimpleQueue()
-    forced = tuple(tokens)
-    request = Request(tuple(prompt), adapter=slot, max_new_tokens=len(forced), logprobs=0, forced=forced)
+    inbox: Inbox = queue.SimpleQueue()
+    request = Request(prompt, adapter=slot, max_new_tokens=len(tokens), logprobs=0, forced=tokens)
     # Ahead of the queue: a promotion, and above all a rollback, must not wait for a crowd.
-    ticket = worker.submit(request, inbox.put, urgent=True)
+    return inbox, worker.submit(request, inbox.put, urgent=True)
+
+
+def _finish(inbox: "Inbox", count: int) -> list[float]:
     logprobs: list[float] = []
     try:
-        while len(logprobs) < len(forced):
+        while len(logprobs) < count:
             token = inbox.get(timeout=PROBE_TIMEOUT_S)
             if isinstance(token, BudwoodError):
                 raise token
@@ -75,6 +93,5 @@ def _score(worker: Worker, slot: int, prompt: Sequence[int], tokens: Sequence[in
                 break
             logprobs.append(token.logprob)
     except queue.Empty:
-        worker.cancel(ticket)
         raise ServeError("The engine gave no token for a golden probe.", mend="Restart the server.") from None
     return logprobs

@@ -84,6 +84,7 @@ class Server:
         from budwood.serve.api.app import make_app
         from budwood.serve.api.context import Context
         from budwood.serve.api.flight import Admission
+        from budwood.serve.demand import Demand
         from budwood.serve.directory import Directory
         from budwood.serve.follow import Follower
         from budwood.serve.loader import Loader
@@ -105,12 +106,25 @@ class Server:
         metrics = Metrics()
         metrics.engine_requests.set_function(lambda: self._loader.active)
         metrics.engine_tokens.set_function(lambda: self._loader.tokens_made)
+        metrics.adapter_bytes.set_function(lambda: self._directory.held_bytes)
+        metrics.prefix_asked.set_function(lambda: self._loader.prefixes.asked_tokens)
+        metrics.prefix_found.set_function(lambda: self._loader.prefixes.found_tokens)
+        metrics.prefix_bytes.set_function(lambda: self._loader.prefixes.size_bytes)
         traffic = Traffic()
         self._trials = trials = Trials(store, self._directory, traffic, server_id=self.id, guard=guard, report=report)
         self._follower: Follower = Follower(
-            store, self._loader, self._directory, metrics, server_id=self.id, report=report, trials=trials
+            store,
+            self._loader,
+            self._directory,
+            metrics,
+            server_id=self.id,
+            report=report,
+            trials=trials,
+            limit_bytes=settings.adapter_memory_mb << 20,
         )
         self._aftermath = Aftermath([counting(traffic)], metrics)
+        wanted = settings.on_demand and settings.adapter_memory_mb > 0
+        self._demand = Demand(store.find_release, self._follower.bring_up, metrics) if wanted else None
         context = Context(
             directory=self._directory,
             settings=settings,
@@ -121,6 +135,7 @@ class Server:
             healthy=lambda: self._loader.healthy,
             sync=lambda: self._follower.sync(retry=True),
             finished=self._aftermath.put,
+            demand=self._demand,
         )
         self._presence = Presence(store, server_id=self.id, report=report)
         self._http = _http_server(make_app(context), host)
@@ -151,6 +166,8 @@ class Server:
         """Take no new connection, let requests in flight finish (30 s at most), and take this server off the records."""
         self._stopping.set()
         self._http.should_exit = True
+        if self._demand is not None:
+            self._demand.close()
         for thread in self._threads:
             if thread.is_alive():
                 thread.join(STOP_S)

@@ -367,3 +367,24 @@ def test_dangerous_schemas_are_refused(llama: Grown, schema: str, text: str) -> 
     with pytest.raises(GenerationError) as caught:
         Generator(llama.base, None).submit(Request((1,), -1, 4, json_schema=schema))
     assert text in str(caught.value)
+
+
+@pytest.mark.parametrize("family", ["llama", "gemma2"])
+def test_prompts_with_a_known_beginning_get_the_answers_that_they_get_without(
+    grow: Callable[[str], Grown], family: str
+) -> None:
+    grown = grow(family)
+    start = [(7 * place) % 250 for place in range(70)]
+    requests = [
+        Request((*start[: 70 - 3 * number], number, 5), adapter, max_new_tokens=6, prefix_key=f"{adapter}", logprobs=0)
+        for number in range(4)
+        for adapter in (-1, *grown.slots)
+    ]
+    without = generate(Generator(grown.base, grown.bank, prefix_bytes=0), requests)
+    generator = Generator(grown.base, grown.bank, max_batch=2)
+    first, second = generate(generator, requests), generate(generator, requests)
+    assert generator.prefixes.found_tokens > len(requests) * 32
+    for answers in (first, second):
+        for wanted, found in zip(without, answers, strict=True):
+            assert found.tokens == wanted.tokens
+            assert found.logprobs == pytest.approx(wanted.logprobs, abs=1e-4)

@@ -106,7 +106,7 @@ def _parts(layer: nn.Module, index: int, config: Any, buffers: Buffers, keep: bo
         index=index,
         before=_norm(layer.input_layernorm),
         qkv=_products(attention.q_proj, attention.k_proj, attention.v_proj),
-        heads=_heads(attention, config),
+        heads=heads_of(attention, config),
         output=_products(attention.o_proj),
         between=_norm(layer.post_attention_layernorm),
         gate_up=_products(mlp.gate_proj, mlp.up_proj),
@@ -124,7 +124,8 @@ def _products(*layers: nn.Module) -> Products:
     return Products.of(*attached)
 
 
-def _heads(attention: Any, config: Any) -> Heads:
+def heads_of(attention: Any, config: Any) -> Heads:
+    """Read the shape of a layer's attention."""
     norms = (_norm(attention.q_norm), _norm(attention.k_norm)) if hasattr(attention, "q_norm") else None
     # Mistral's layers read the window from the config, the others' have one of their own.
     window = attention.sliding_window if hasattr(attention, "sliding_window") else getattr(config, "sliding_window", None)

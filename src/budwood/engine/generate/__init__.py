@@ -13,6 +13,7 @@ Errors: `GenerationError`.
 
 from budwood.engine.generate.generator import Generator
 from budwood.engine.generate.grammar import check_schema
+from budwood.engine.generate.prefix import PrefixFigures
 from budwood.engine.generate.reference import reference_generate, score
 from budwood.engine.generate.request import Answer, Finish, GenerationError, Request, Token
 from budwood.engine.generate.together import generate
@@ -22,6 +23,7 @@ __all__ = [
     "Finish",
     "GenerationError",
     "Generator",
+    "PrefixFigures",
     "Request",
     "Token",
     "check_schema",

@@ -104,7 +104,7 @@ class StepAttention:
             end = piece.past + piece.count
             part = slice(piece.start, piece.start + piece.count)
             own_keys, own_values = keys[piece.slot, :, :end], values[piece.slot, :, :end]
-            out[part] = _one_request(q[part], own_keys, own_values, piece.past, scaling, softcap, window)
+            out[part] = one_request(q[part], own_keys, own_values, piece.past, scaling, softcap, window)
         return out
 
     def _decode(
@@ -148,7 +148,7 @@ class StepAttention:
         return self._masks[window]
 
 
-def _one_request(
+def one_request(
     q: Tensor, keys: Tensor, values: Tensor, past: int, scaling: float, softcap: float | None, window: int | None
 ) -> Tensor:
     """Attend `q` (t, Hq, D) at positions past.. to keys and values (Hk, past + t, D) of its own request → (t, Hq, D)."""

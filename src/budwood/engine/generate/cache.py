@@ -77,6 +77,27 @@ class SlotCache:
             self._layers[index] = held = fresh
         return held.keys, held.values
 
+    def copy(self, slot: int, start: int, end: int) -> Tensor:
+        """Copy a slot's positions start..end out of all layers: (layers, 2, Hk, end - start, D), keys before values.
+
+        All layers of a model have one shape of keys; bases where they differ are not copied from.
+        """
+        sides = [side[slot, :, start:end] for _, layer in sorted(self._layers.items()) for side in (layer.keys, layer.values)]
+        return torch.stack(sides).unflatten(0, (-1, 2))
+
+    def put(self, slot: int, start: int, block: Tensor) -> None:
+        """Write what `copy` gave into a slot, from position `start` on."""
+        end = start + block.shape[3]
+        for (keys, values), index in zip(block, sorted(self._layers), strict=True):
+            layer_keys, layer_values = self.layer(index, keys.transpose(0, 1))
+            layer_keys[slot, :, start:end] = keys
+            layer_values[slot, :, start:end] = values
+
+    @property
+    def alike(self) -> bool:
+        """Whether all layers that have been used hold keys of one shape."""
+        return len({(layer.keys.shape[1], layer.keys.shape[3]) for layer in self._layers.values()}) == 1
+
     def move(self, source: int, target: int, length: int) -> None:
         """Copy the first `length` positions of one slot into another."""
         for layer in self._layers.values():

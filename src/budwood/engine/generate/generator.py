@@ -6,7 +6,6 @@ request alone.
 """
 
 import bisect
-from collections import deque
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,11 +17,19 @@ from budwood.engine.generate.attend import Piece, StepAttention
 from budwood.engine.generate.cache import SlotCache, tokens_within
 from budwood.engine.generate.forward import context_limit, last_logits, step_hidden
 from budwood.engine.generate.grammar import Grammars, Matcher
+from budwood.engine.generate.native_step import NativeStep
+from budwood.engine.generate.prefix import PrefixCache
 from budwood.engine.generate.request import Finish, GenerationError, Request, Token
 from budwood.engine.generate.sampling import Choice, choose
+from budwood.engine.generate.shaping import shape_logits
+from budwood.engine.generate.waiting import FairQueue
 from budwood.engine.lora import AdapterBank, Segments
 
 CACHE_BYTES = 2 << 30
+PREFILL_TOKENS = 512
+PREFIX_BYTES = 256 << 20
+URGENT_PLACES = 32
+"""Requests that may run beside a full batch if they are urgent."""
 
 
 @dataclass(eq=False)
@@ -30,10 +37,10 @@ class _Running:
     id: int
     request: Request
     stops: frozenset[int]
+    urgent: bool = False
     slot: int = -1
     cached: int = 0
-    made: int = 0
-    last: int = -1
+    made: list[int] = field(default_factory=list)
     matcher: Matcher | None = None
 
     @property
@@ -53,6 +60,7 @@ class _Layout:
     positions: list[int] = field(default_factory=list)
     pieces: list[Piece] = field(default_factory=list)
     speakers: list[_Running] = field(default_factory=list)
+    read: list[_Running] = field(default_factory=list)
     last_tokens: list[int] = field(default_factory=list)
     starts: list[int] = field(default_factory=lambda: [0])
     adapters: list[int] = field(default_factory=list)
@@ -68,6 +76,7 @@ class Generator:
         max_tokens_cached: most tokens whose keys and values are held, as slots × longest; None: what 2 GiB hold.
         prefill_tokens: most prompt tokens in one step. Bounds both the step's memory and how long decoding requests wait
             for a newcomer's prompt.
+        prefix_bytes: most memory for the beginnings of earlier prompts; 0: none are kept.
 
     Raises:
         GenerationError: a limit is below 1.
@@ -80,7 +89,8 @@ class Generator:
         *,
         max_batch: int = 64,
         max_tokens_cached: int | None = None,
-        prefill_tokens: int = 2048,
+        prefill_tokens: int = PREFILL_TOKENS,
+        prefix_bytes: int = PREFIX_BYTES,
     ) -> None:
         if max_batch < 1 or prefill_tokens < 1 or (max_tokens_cached is not None and max_tokens_cached < 1):
             raise GenerationError("A generator needs limits of at least 1.", mend="Raise max_batch and the token limits.")
@@ -90,10 +100,14 @@ class Generator:
         self.max_batch = max_batch
         self.prefill_tokens = prefill_tokens
         self._vocab = base.identity.vocab
-        self._cache = SlotCache(max_rows=max_batch, max_columns=self.context, budget=max_tokens_cached or _default_budget(base))
-        self._waiting: deque[_Running] = deque()
+        self.prefixes = PrefixCache(prefix_bytes)
+        self._cache = SlotCache(
+            max_rows=max_batch + URGENT_PLACES, max_columns=self.context, budget=max_tokens_cached or _default_budget(base)
+        )
+        self._waiting: FairQueue[_Running] = FairQueue(lambda one: one.request.adapter, lambda one: one.columns)
         self._running: list[_Running] = []
         self._by_slot: list[_Running] = []
+        self._native = NativeStep.of(base.model)
         self._grammars: Grammars | None = None
         self._next_id = 0
         self.tokens_made = 0
@@ -107,6 +121,20 @@ class Generator:
     @property
     def cache_bytes(self) -> int:
         return self._cache.size_bytes
+
+    def remove_adapter(self, key: str) -> None:
+        """Take an adapter out of the bank, with all that was made of it here. No request may be using it."""
+        assert self.bank is not None
+        slot = self.bank.slot(key)
+        self.bank.remove(key)
+        if self._native is not None:
+            self._native.forget(slot)
+
+    def adapter_bytes(self, key: str) -> int:
+        """Memory that one adapter of the bank takes."""
+        assert self.bank is not None
+        native = 0 if self._native is None else self._native.size_of(self.bank.slot(key))
+        return self.bank.size_of(key) + native
 
     def uses(self, adapter: int) -> bool:
         """Whether a waiting or running request needs this slot of the bank."""
@@ -136,24 +164,21 @@ class Generator:
             )
 
     def submit(self, request: Request, *, urgent: bool = False) -> int:
-        """Queue a request and give its id. It is admitted in order, when a place and cache room are free.
+        """Queue a request and give its id. It is admitted when there is room: an adapter's in order, adapters in turn.
 
         Args:
             request: what to answer.
-            urgent: goes to the head of the queue; what runs already is not disturbed.
+            urgent: goes before all others, and runs beside a full batch; what runs already is not disturbed.
 
         Raises:
             GenerationError: see `check`; or its schema is refused.
         """
         self.check(request)
-        state = _Running(self._next_id, request, frozenset(request.stop_ids))
+        state = _Running(self._next_id, request, frozenset(request.stop_ids), urgent=urgent)
         if request.json_schema is not None:
             state.matcher = self.grammars().matcher(request.json_schema, request.stop_ids)
         self._next_id += 1
-        if urgent:
-            self._waiting.appendleft(state)
-        else:
-            self._waiting.append(state)
+        self._waiting.add(state, urgent=urgent)
         return state.id
 
     def cancel(self, request: int) -> bool:
@@ -178,28 +203,38 @@ class Generator:
         if not layout.ids:
             return []
         device = self.base.device
-        with torch.inference_mode(), self._adapters(layout):
-            hidden = step_hidden(
-                self.base.model,
-                torch.tensor(layout.ids, device=device),
-                torch.tensor(layout.positions, device=device),
-                StepAttention(self._cache, layout.pieces, device),
-            )
+        segments = Segments(starts=tuple(layout.starts), adapter=tuple(layout.adapters))
+        with torch.inference_mode(), self._adapters(segments):
+            ids, positions = torch.tensor(layout.ids, device=device), torch.tensor(layout.positions, device=device)
+            if self._native is not None and self._native.takes([slot for slot in segments.adapter if slot >= 0]):
+                hidden = self._native.hidden(ids, positions, layout.pieces, self._cache, segments)
+            else:
+                attention = StepAttention(self._cache, layout.pieces, device)
+                hidden = step_hidden(self.base.model, ids, positions, attention)
+            for state in layout.read if layout.read and self._cache.alike else ():
+                self.prefixes.keep(self._cache, state.slot, state.request.prefix_key, state.request.prompt)
             if not layout.speakers:
                 return []
             logits = last_logits(self.base.model, hidden, layout.last_tokens)
             return self._advance(layout.speakers, self._choose(logits, layout.speakers))
 
     def _admit(self) -> None:
-        while self._waiting and len(self._running) < self.max_batch:
-            state = self._waiting[0]
+        while (state := self._next()) is not None:
             longest = max([state.columns, *(other.columns for other in self._running)])
             if not self._cache.reserve(len(self._running) + 1, longest):
                 return
-            self._waiting.popleft()
+            self._waiting.take(state)
             state.slot = len(self._by_slot)
+            with torch.inference_mode():
+                state.cached = self.prefixes.fill(self._cache, state.slot, state.request.prefix_key, state.request.prompt)
             self._by_slot.append(state)
             bisect.insort(self._running, state, key=lambda item: item.order)
+
+    def _next(self) -> _Running | None:
+        """The request that is to run next, if there is a place for it."""
+        if self._waiting.urgent is not None and len(self._running) < self._cache.max_rows:
+            return self._waiting.urgent
+        return self._waiting.ordinary if len(self._running) < self.max_batch else None
 
     def _lay_out(self) -> _Layout:
         layout = _Layout()
@@ -213,10 +248,12 @@ class Generator:
                 layout.ids += prompt[past : past + count]
                 layout.positions += range(past, past + count)
             else:
-                layout.ids.append(state.last)
+                layout.ids.append(state.made[-1])
                 layout.positions.append(past)
             layout.pieces.append(Piece(start, count, state.slot, past))
             state.cached += count
+            if state.cached == len(prompt):
+                layout.read.append(state)
             if state.cached >= len(prompt):
                 layout.speakers.append(state)
                 layout.last_tokens.append(start + count - 1)
@@ -237,22 +274,21 @@ class Generator:
                 left -= chunks[state.id]
         return chunks
 
-    def _adapters(self, layout: _Layout) -> AbstractContextManager[object]:
-        if self.bank is None:
-            return nullcontext()
-        return self.bank.use(Segments(starts=tuple(layout.starts), adapter=tuple(layout.adapters)))
+    def _adapters(self, segments: Segments) -> AbstractContextManager[object]:
+        return nullcontext() if self.bank is None else self.bank.use(segments)
 
     def _choose(self, logits: torch.Tensor, speakers: list[_Running]) -> Choice:
         matchers = {row: state.matcher for row, state in enumerate(speakers) if state.matcher is not None}
-        masked = self.grammars().mask(logits, matchers) if matchers else None
-        return choose(logits, [state.request for state in speakers], [state.made for state in speakers], masked)
+        requests = [state.request for state in speakers]
+        shaped = shape_logits(logits, requests, [state.made for state in speakers])
+        allowed = self.grammars().mask(shaped, matchers) if matchers else shaped
+        return choose(logits, requests, [len(state.made) for state in speakers], allowed)
 
     def _advance(self, speakers: list[_Running], choice: Choice) -> list[Token]:
         events = []
         self.tokens_made += len(speakers)
         for state, token, logprob, top in zip(speakers, choice.tokens, choice.logprobs, choice.top, strict=True):
-            state.made += 1
-            state.last = token
+            state.made.append(token)
             finish = self._finish(state, token)
             events.append(Token(state.id, token, logprob, top, finish))
             if finish is not None:
@@ -265,7 +301,9 @@ class Generator:
             return "failed"
         if token in state.stops or (state.matcher is not None and state.matcher.complete):
             return "stop"
-        if state.made >= state.request.max_new_tokens or (state.request.forced and state.made >= len(state.request.forced)):
+        if len(state.made) >= state.request.max_new_tokens or (
+            state.request.forced and len(state.made) >= len(state.request.forced)
+        ):
             return "length"
         return None
 

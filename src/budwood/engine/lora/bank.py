@@ -97,6 +97,12 @@ class AdapterBank:
         pairs = sum(layer.size_bytes for layer in self._layers.values())
         return pairs + sum(table.size_bytes for table in self._rows.values())
 
+    def size_of(self, key: str) -> int:
+        """Memory of one adapter, copies in the compute dtype included, what is stacked up from several aside."""
+        entry = self._entry(key)
+        rows = sum(self._rows[path].slots[entry.slot].size_bytes for path in entry.adapter.rows)
+        return rows + sum(self._layers[path].size_of(entry.slot) for path in entry.adapter.pairs)
+
     def add(self, key: str, adapter: Adapter, *, trainable: bool = False) -> int:
         """Copy an adapter in, to the base's device, and give its slot.
 

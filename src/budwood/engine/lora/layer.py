@@ -85,9 +85,13 @@ class LoraLinear(AttachedLinear):
     @property
     def size_bytes(self) -> int:
         """Bytes of all pairs here, their casts, and what is stacked up from them."""
-        tensors = [tensor for pair in self.pairs.values() for tensor in (pair.a, pair.b, pair.cast_a, pair.cast_b)]
-        tensors += self._stacked[1:] if self._stacked is not None else ()
-        distinct = {tensor.data_ptr(): tensor.numel() * tensor.element_size() for tensor in tensors}
+        stacked = self._stacked[1:] if self._stacked is not None else ()
+        return sum(map(self.size_of, self.pairs)) + sum(tensor.nbytes for tensor in stacked)
+
+    def size_of(self, slot: int) -> int:
+        """Bytes of one slot's pair and its casts."""
+        pair = self.pairs[slot]
+        distinct = {tensor.data_ptr(): tensor.nbytes for tensor in (pair.a, pair.b, pair.cast_a, pair.cast_b)}
         return sum(distinct.values())
 
     def forward(self, x: Tensor) -> Tensor:

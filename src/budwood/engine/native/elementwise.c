@@ -2,11 +2,7 @@
 // queries and keys, the gated SiLU, and softmax cross-entropy over a piece of the logits. Each reads its operands once and
 // rounds once. A token belongs to one thread, so the same input gives the same bytes with any number of threads. Every function gives 0.
 
-#include <math.h>
-
-#include "lanes.h"
-
-#define EACH(i, n) for (long i = 0; i < (n); i += 16)
+#include "rows.h"
 
 // Rows of D numbers: `heads` of them a token, one behind the other; sx, so: numbers from one token to the next.
 // out = x * rstd * w, rstd (T, heads) kept for the way back.
@@ -14,23 +10,8 @@ int budwood_rms_norm(const bf16 *x, const bf16 *w, bf16 *out, float *rstd, long 
                       float eps) {
 #pragma omp parallel for schedule(static)
     for (long t = 0; t < T; t++)
-        for (long h = 0; h < heads; h++) {
-            const bf16 *row = x + t * sx + h * D;
-            bf16 *to = out + t * so + h * D;
-            __m512 sum = _mm512_setzero_ps();
-            EACH(d, D) {
-                __m512 v = load_some(row + d, lanes_left(D - d));
-                sum = _mm512_fmadd_ps(v, v, sum);
-            }
-            float r = 1.0f / sqrtf(_mm512_reduce_add_ps(sum) / (float)D + eps);
-            rstd[t * heads + h] = r;
-            __m512 rr = _mm512_set1_ps(r);
-            EACH(d, D) {
-                __mmask16 m = lanes_left(D - d);
-                __m512 v = _mm512_mul_ps(load_some(row + d, m), rr);
-                store_some(to + d, m, _mm512_mul_ps(v, load_some(w + d, m)));
-            }
-        }
+        for (long h = 0; h < heads; h++)
+            rstd[t * heads + h] = norm_row(x + t * sx + h * D, w, out + t * so + h * D, D, eps);
     return 0;
 }
 
@@ -65,33 +46,9 @@ int budwood_rms_norm_back(const bf16 *x, const bf16 *w, const float *rstd, const
 
 // Rotate pairs (i, i + D/2) of every head in place: D even; cos and sin (T, D). `back`: the transpose.
 int budwood_rotate(bf16 *x, const bf16 *cosine, const bf16 *sine, long T, long heads, long D, long sx, long back) {
-    long half = D / 2;
 #pragma omp parallel for schedule(static)
-    for (long t = 0; t < T; t++)
-        EACH(i, half) {
-            __mmask16 m = lanes_left(half - i);
-            const bf16 *c = cosine + t * D + i, *s = sine + t * D + i;
-            __m512 c0 = load_some(c, m), c1 = load_some(c + half, m), s0 = load_some(s, m), s1 = load_some(s + half, m);
-            if (back) {
-                __m512 swap = s0;
-                s0 = _mm512_sub_ps(_mm512_setzero_ps(), s1);
-                s1 = _mm512_sub_ps(_mm512_setzero_ps(), swap);
-            }
-            for (long h = 0; h < heads; h++) {
-                bf16 *a = x + t * sx + h * D + i, *b = a + half;
-                __m512 x0 = load_some(a, m), x1 = load_some(b, m);
-                store_some(a, m, _mm512_fnmadd_ps(x1, s0, _mm512_mul_ps(x0, c0)));
-                store_some(b, m, _mm512_fmadd_ps(x0, s1, _mm512_mul_ps(x1, c1)));
-            }
-        }
+    for (long t = 0; t < T; t++) rotate_heads(x + t * sx, cosine + t * D, sine + t * D, heads, D, back);
     return 0;
-}
-
-INLINE __m512 sigmoid(__m512 x) { // through exp(-|x|), which cannot overflow
-    __m512 e = exp512(_mm512_sub_ps(_mm512_setzero_ps(), _mm512_abs_ps(x)));
-    __m512 one = _mm512_set1_ps(1.0f);
-    __m512 top = _mm512_mask_mov_ps(one, _mm512_cmp_ps_mask(x, _mm512_setzero_ps(), _CMP_LT_OQ), e);
-    return _mm512_div_ps(top, _mm512_add_ps(one, e));
 }
 
 // both (T, 2 F): gate, then up. out (T, F) = silu(gate) * up.

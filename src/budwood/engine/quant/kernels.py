@@ -51,6 +51,11 @@ class Workspace:
     def size_bytes(self) -> int:
         return sum(buffer.numel() * buffer.element_size() for buffer in self._buffers.values())
 
+    def tables(self, device: torch.device) -> tuple[Tensor, Tensor]:
+        """The 16 values of NF4's code and the 256 levels of its quantised scales, float32."""
+        found = self._of(device)
+        return found.code, found.levels
+
     def weight(self, quantized: Quantized | Quantized8, dtype: torch.dtype) -> Tensor:
         """Expand a weight into the buffer: its shape, in `dtype`."""
         if isinstance(quantized, Quantized8):

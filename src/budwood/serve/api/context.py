@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from budwood.serve.api.flight import Admission, Mailbox
+from budwood.serve.demand import Demand
 from budwood.serve.directory import Directory
 from budwood.serve.exchange import Finished
 from budwood.serve.metrics import Metrics
@@ -30,6 +31,7 @@ class Context:
         healthy: whether every engine lives.
         sync: looks at the catalog now; blocks.
         finished: is told of every request that ended; returns at once.
+        demand: brings up a release that a request names and that is not loaded; None: such requests are refused.
         wall_clock: seconds since 1970, for `created`.
         clock: seconds, for durations.
         draw_seed: seed of a sampled request that names none.
@@ -45,6 +47,7 @@ class Context:
     healthy: Callable[[], bool]
     sync: Callable[[], None]
     finished: Finished = lambda exchange: None
+    demand: Demand | None = None
     wall_clock: Callable[[], float] = time.time
     clock: Callable[[], float] = time.monotonic
     draw_seed: Callable[[], int] = field(default=lambda: secrets.randbits(63))

@@ -1,14 +1,14 @@
 """One accepted request on its way through the engine: its choices, their tokens, and what happens when the client goes."""
 
 import asyncio
-from collections import deque
+from collections import Counter, deque
 from collections.abc import AsyncIterator, Sequence
 from typing import TYPE_CHECKING
 
 from budwood.errors import BudwoodError
 from budwood.serve.api.choice import Choice, Delta
 from budwood.serve.api.faults import ApiError
-from budwood.serve.worker import Ticket, Worker
+from budwood.serve.backend import Engine, Sink, Ticket
 
 if TYPE_CHECKING:
     from budwood.engine.generate import Request, Token
@@ -38,13 +38,17 @@ class Mailbox:
 
 
 class Admission:
-    """A bound on the choices that wait or are being generated. Used in the event loop only."""
+    """A bound on the choices that wait or are being generated. Used in the event loop only.
+
+    A quarter of the places is kept for releases that have none: a crowd at one must not shut others out.
+    """
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self.taken = 0
+        self._taken_by: Counter[str] = Counter()
 
-    def enter(self, choices: int) -> None:
+    def enter(self, choices: int, release: str) -> None:
         """Take places.
 
         Raises:
@@ -52,7 +56,8 @@ class Admission:
         """
         if choices > self.limit:
             raise ApiError(400, f"{choices:,} choices at once; this server takes {self.limit:,}.", param="n", code="too_many")
-        if self.taken + choices > self.limit:
+        kept = self.limit // 4 if self._taken_by[release] else 0
+        if self.taken + choices > self.limit - kept:
             raise ApiError(
                 429,
                 f"{self.taken:,} choices are waiting or running; {self.limit:,} is the limit.",
@@ -61,9 +66,13 @@ class Admission:
                 mend="Try again in a second.",
             )
         self.taken += choices
+        self._taken_by[release] += choices
 
-    def leave(self, choices: int) -> None:
+    def leave(self, choices: int, release: str) -> None:
         self.taken -= choices
+        self._taken_by[release] -= choices
+        if not self._taken_by[release]:
+            del self._taken_by[release]
 
 
 class Flight:
@@ -74,13 +83,23 @@ class Flight:
         mailbox: of the event loop in which this object lives.
         requests: one a choice.
         choices: beside them.
+        timeout_s: from now on, after which what is not whole is broken off.
     """
 
-    def __init__(self, worker: Worker, mailbox: Mailbox, requests: Sequence["Request"], choices: Sequence[Choice]) -> None:
+    def __init__(
+        self,
+        worker: Engine,
+        mailbox: Mailbox,
+        requests: Sequence["Request"],
+        choices: Sequence[Choice],
+        *,
+        timeout_s: float,
+    ) -> None:
         self.choices = list(choices)
         self._worker = worker
         self._queue: asyncio.Queue[tuple[int, Token | BudwoodError]] = asyncio.Queue()
         self._tickets: list[Ticket] = []
+        self._deadline = asyncio.get_running_loop().call_later(timeout_s, self._time_out, timeout_s)
         for index, request in enumerate(requests):
             self._tickets.append(worker.submit(request, _sink(mailbox, self._queue, index)))
 
@@ -103,24 +122,35 @@ class Flight:
                 if item.finish is None:
                     self._worker.cancel(self._tickets[index])
             yield index, delta
+        self._deadline.cancel()
 
     def cancel(self) -> None:
         """Stop all choices that have not ended. May be called at any time, and twice."""
+        self._deadline.cancel()
         for choice, ticket in zip(self.choices, self._tickets, strict=False):
             if choice.finish is None:
                 self._worker.cancel(ticket)
+
+    def _time_out(self, timeout_s: float) -> None:
+        # Trying again would only add to what makes answers slow.
+        error = ApiError(
+            504,
+            f"The answer was not whole after {timeout_s:g} s.",
+            code="deadline_exceeded",
+            headers={"x-should-retry": "false"},
+            mend="Ask for fewer tokens, or raise [serve] timeout_s.",
+        )
+        for index, choice in enumerate(self.choices):
+            if choice.finish is None:
+                self._queue.put_nowait((index, error))
 
     @property
     def new_tokens(self) -> int:
         return sum(choice.tokens for choice in self.choices)
 
 
-def _sink(mailbox: Mailbox, target: "asyncio.Queue[tuple[int, Token | BudwoodError]]", index: int) -> "Sink":
+def _sink(mailbox: Mailbox, target: "asyncio.Queue[tuple[int, Token | BudwoodError]]", index: int) -> Sink:
     def put(item: "Token | BudwoodError") -> None:
         mailbox.put(target, index, item)
 
     return put
-
-
-if TYPE_CHECKING:
-    from budwood.serve.worker import Sink

@@ -20,6 +20,7 @@ from budwood.serve.api.flight import Flight
 from budwood.serve.api.jobs import Job, chat_job, completion_job
 from budwood.serve.api.schema import GenerationRequest, read_chat, read_completion
 from budwood.serve.api.sender import key_of, prompt_of
+from budwood.serve.backend import UnavailableError
 from budwood.serve.directory import Live, NotUpError, UnknownModelError
 from budwood.serve.exchange import Answer, End, Exchange
 
@@ -100,14 +101,14 @@ async def _answer(
     assert context.mailbox is not None
     with ExitStack() as hold:
         asked = _Asked(wanted, f"{prefix}-{context.new_id()}", key_of(request, wanted), context.clock(), context.wall_clock())
-        live = _acquire(context, hold, asked)
+        live = await _acquire(context, hold, asked)
         hold.enter_context(_naming(context, live, asked))
         job = await make_job(live)
-        _enter(context, hold, len(job.requests))
+        _enter(context, hold, len(job.requests), live.digest)
         frame = Frame(asked.id, int(asked.at), wanted.model, live.digest)
         piecewise = job.streamed or job.logprobs
         choices = [Choice(live.texts, job.stops, item.stop_ids, piecewise=piecewise) for item in job.requests]
-        flight = Flight(live.worker, context.mailbox, job.requests, choices)
+        flight = Flight(live.worker, context.mailbox, job.requests, choices, timeout_s=context.settings.timeout_s)
         hold.callback(flight.cancel)
         wholes = [Whole([], [], "") for _ in choices]
         run = _Run(context, live, job, shape(live.texts), frame, flight, hold, asked, wholes)
@@ -119,9 +120,17 @@ async def _answer(
         return await _whole(run, request)
 
 
-def _acquire(context: Context, hold: ExitStack, asked: _Asked) -> Live:
+async def _acquire(context: Context, hold: ExitStack, asked: _Asked) -> Live:
+    model, key = asked.wanted.model, asked.key
     try:
-        return hold.enter_context(context.directory.acquire(asked.wanted.model, asked.key))
+        try:
+            return hold.enter_context(context.directory.acquire(model, key))
+        except UnknownModelError:
+            if context.demand is None or not await context.demand.load(model):
+                raise
+        return hold.enter_context(context.directory.acquire(model, key))
+    except UnavailableError as error:
+        raise engine_fault(error) from None
     except NotUpError as error:
         raise ApiError(503, error.what, param="model", code="not_up", headers={"retry-after": "1"}, mend=error.mend) from None
     except UnknownModelError as error:
@@ -148,16 +157,16 @@ def _naming(context: Context, live: Live, asked: _Asked) -> Iterator[None]:
         raise
 
 
-def _enter(context: Context, hold: ExitStack, choices: int) -> None:
+def _enter(context: Context, hold: ExitStack, choices: int, release: str) -> None:
     try:
-        context.admission.enter(choices)
+        context.admission.enter(choices, release)
     except ApiError as error:
         if error.status == 429:
             context.metrics.refused.inc()
         raise
     context.metrics.in_flight.inc(choices)
     hold.callback(context.metrics.in_flight.dec, choices)
-    hold.callback(context.admission.leave, choices)
+    hold.callback(context.admission.leave, choices, release)
 
 
 def _exchange(
