@@ -22,8 +22,8 @@ from budwood.errors import ServeError
 from budwood.identity import Digest, short
 
 if TYPE_CHECKING:
+    from budwood.serve.backend import Engine
     from budwood.serve.texts import Texts
-    from budwood.serve.worker import Worker
 
 PRODUCTION = "production"
 _CONCRETE = re.compile(r"(\d+)-([0-9a-f]{6,64})")
@@ -51,7 +51,7 @@ class Live:
     """A release that is loaded and has passed its probes.
 
     Args:
-        slot: its adapter's in the engine's bank; -1: base alone.
+        slot: what its requests name in the engine, as its adapter's place in a bank; -1: base alone.
         system: put before conversations that begin without a system message, as training did; empty: nothing.
     """
 
@@ -60,7 +60,7 @@ class Live:
     digest: Digest
     created_at: str
     base_id: str
-    worker: "Worker"
+    worker: "Engine"
     slot: int
     adapter_key: str
     engine_key: tuple[str, str]

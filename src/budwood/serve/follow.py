@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING
 from budwood.errors import BudwoodError
 from budwood.events import Event, Reporter
 from budwood.identity import Digest, short
+from budwood.serve.backend import Backend
 from budwood.serve.directory import Directory, Live
-from budwood.serve.loader import Loader
 from budwood.serve.metrics import Metrics
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ class Follower:
     def __init__(
         self,
         store: "Store",
-        loader: Loader,
+        loader: Backend,
         directory: Directory,
         metrics: Metrics,
         *,

@@ -18,7 +18,7 @@ from budwood.serve.texts import Texts
 from budwood.serve.worker import Worker
 
 if TYPE_CHECKING:
-    from budwood.engine.base import BaseRef, LoadedBase, Quantization
+    from budwood.engine.base import BaseIdentity, BaseRef, LoadedBase, Quantization
     from budwood.engine.lora import AdapterBank
     from budwood.recipe import ServeSection
     from budwood.store import ReleaseRow, Store
@@ -64,7 +64,7 @@ class _Engine:
 
 
 class Loader:
-    """Loads and unloads releases. Used by one thread.
+    """Loads and unloads releases into engines of this process. Used by one thread.
 
     Args:
         store: where releases and adapters lie.
@@ -102,10 +102,10 @@ class Loader:
                 that does not fit, or golden probes that come out differently.
         """
         where = f"release {row.name}@{row.version}-{short(row.digest)}"
-        self._check_files(row.digest)
+        check_files(self._store, row.digest)
         body = read_body(self._store.manifest(row.digest).body, where=where)
         if body.result is not None:
-            self._check_files(Digest(body.result))
+            check_files(self._store, Digest(body.result))
         engine = self._engine(body, where)
         try:
             return self._join(row, body, engine, where)
@@ -127,20 +127,11 @@ class Loader:
             engine.releases = 0
         self._drop_unused()
 
-    def _check_files(self, digest: Digest) -> None:
-        faults = self._store.faults(digest)
-        if faults:
-            raise ServeError(
-                f"Object {short(digest)} is damaged: {'; '.join(faults)}.",
-                where="the store",
-                mend="Restore it from a backup, or make it again; `budwood verify` lists all damage.",
-            )
-
     def _join(self, row: "ReleaseRow", body: ReleaseBody, engine: _Engine, where: str) -> Live:
         from budwood.engine.probes import read_probes
 
         template = self._store.file(row.digest, "template.jinja").read_bytes()
-        _compare(engine, body, digest_bytes(template), where)
+        compare(engine.base.identity, engine.base.quantization, engine.texts, body, template=template, where=where)
         adapter_key = body.result if body.kind == "adapter" and body.result else ""
         slot = self._enter(engine, adapter_key)
         try:
@@ -219,6 +210,21 @@ class Loader:
             engine = self._engines.pop(key)
             engine.worker.close()
             engine.texts.close()
+
+
+def check_files(store: "Store", digest: Digest) -> None:
+    """Hash an object's files again.
+
+    Raises:
+        ServeError: they are not what they were.
+    """
+    faults = store.faults(digest)
+    if faults:
+        raise ServeError(
+            f"Object {short(digest)} is damaged: {'; '.join(faults)}.",
+            where="the store",
+            mend="Restore it from a backup, or make it again; `budwood verify` lists all damage.",
+        )
 
 
 def find_base(store: "Store", body: ReleaseBody, bases: "Sequence[BaseRef]", where: str) -> "BaseRef":
@@ -309,14 +315,33 @@ def _quantization(word: object) -> "Quantization":
     raise ValueError(f"quantization {word!r} is not known")
 
 
-def _compare(engine: _Engine, body: ReleaseBody, template: str, where: str) -> None:
-    """Refuse a base whose tokenizer, template or quantisation is another than the release binds; list all that differ."""
-    identity = engine.base.identity
+def compare(
+    identity: "BaseIdentity",
+    quantization: "Quantization",
+    texts: Texts,
+    body: ReleaseBody,
+    *,
+    template: bytes,
+    where: str,
+) -> None:
+    """Refuse a base whose tokenizer, template or quantisation is another than the release binds; list all that differ.
+
+    Args:
+        identity: of the base that is here.
+        quantization: in which it is held.
+        texts: its tokenizer and template.
+        body: what the release binds.
+        template: the release's own template file.
+        where: which release, for messages.
+
+    Raises:
+        ServeError: what differs.
+    """
     pairs = [
         ("tokenizer", body.tokenizer_digest, identity.tokenizer_digest),
         ("chat template", body.template_digest, identity.template_digest),
-        ("template file", template, digest_bytes(engine.texts.template.source.encode("utf-8", "surrogatepass"))),
-        ("quantisation", body.quantization, engine.base.quantization),
+        ("template file", digest_bytes(template), digest_bytes(texts.template.source.encode("utf-8", "surrogatepass"))),
+        ("quantisation", body.quantization, quantization),
     ]
     if body.kind != "model":
         pairs.append(("weights", body.weights_digest, identity.weights_digest))

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from budwood.errors import BudwoodError, ServeError
-from budwood.serve.worker import Worker
+from budwood.serve.backend import Engine
 
 if TYPE_CHECKING:
     from budwood.engine.generate import Token
@@ -19,7 +19,7 @@ PROBE_TIMEOUT_S = 600.0
 """A probe waits for its turn beside live requests; this long means that the engine is stuck."""
 
 
-def check_probes(worker: Worker, slot: int, probes: "ProbeSet", *, precision: str, where: str) -> float:
+def check_probes(worker: Engine, slot: int, probes: "ProbeSet", *, precision: str, where: str) -> float:
     """Replay all probes with the adapter in `slot`, and, if there is one, with the base alone as a counter-check.
 
     Args:
@@ -56,7 +56,7 @@ def check_probes(worker: Worker, slot: int, probes: "ProbeSet", *, precision: st
     return result.worst
 
 
-def _score(worker: Worker, slot: int, prompt: Sequence[int], tokens: Sequence[int]) -> list[float]:
+def _score(worker: Engine, slot: int, prompt: Sequence[int], tokens: Sequence[int]) -> list[float]:
     """Log-probabilities of given tokens, made on the serving path: they are fed in the place of the chosen ones."""
     from budwood.engine.generate import Request
 

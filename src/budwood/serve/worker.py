@@ -8,32 +8,19 @@ import queue
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 from budwood.errors import BudwoodError, ServeError
+from budwood.serve.backend import Sink, Ticket
 
 if TYPE_CHECKING:
-    from budwood.engine.generate import Generator, Request, Token
+    from budwood.engine.generate import Generator, Request
 
 T = TypeVar("T")
-Sink = Callable[["Token | BudwoodError"], None]
-"""Takes each token of a job, or the error that ended it. Called on the worker's thread."""
-
-
-@dataclass(eq=False)
-class Ticket:
-    """A job at the worker. `id` is the generator's, once it is there."""
-
-    request: "Request"
-    sink: Sink
-    urgent: bool = False
-    id: int | None = None
-    gone: bool = False
 
 
 class Worker:
-    """Runs a generator in its own thread until closed.
+    """Runs a generator in its own thread until closed: the embedded `Engine`.
 
     Args:
         generator: from now on touched by no other thread.
@@ -53,6 +40,16 @@ class Worker:
     @property
     def alive(self) -> bool:
         return not self._ended
+
+    @property
+    def context(self) -> int:
+        return self.generator.context
+
+    def check(self, request: "Request") -> None:
+        self.generator.check(request)
+
+    def compile_schema(self, schema: str) -> None:
+        self.generator.grammars().compile(schema)
 
     def submit(self, request: "Request", sink: Sink, *, urgent: bool = False) -> Ticket:
         """Queue a request, at the head if urgent; its tokens, or an error, arrive at the sink.

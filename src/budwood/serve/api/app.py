@@ -103,7 +103,7 @@ def _model(name: str, live: Live) -> dict[str, Any]:
         "root": live.concrete,
         "parent": live.base_id,
         "release": live.digest,
-        "max_model_len": live.worker.generator.context,
+        "max_model_len": live.worker.context,
     }
 
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from budwood.errors import BudwoodError, ServeError
+from budwood.serve.backend import UnavailableError
 
 
 class ApiError(ServeError):
@@ -49,7 +50,9 @@ def from_budwood(error: BudwoodError, *, param: str | None) -> ApiError:
 
 
 def engine_fault(error: BudwoodError) -> ApiError:
-    """What the engine could not go on with is ours: 500."""
+    """What the engine could not go on with is ours: 500; 503 where trying again soon makes sense."""
+    if isinstance(error, UnavailableError):
+        return ApiError(503, error.what, code="not_up", headers={"retry-after": "1"}, mend=error.mend)
     return ApiError(500, error.what, code="engine_stopped", mend=error.mend)
 
 

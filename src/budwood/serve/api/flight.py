@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from budwood.errors import BudwoodError
 from budwood.serve.api.choice import Choice, Delta
 from budwood.serve.api.faults import ApiError
-from budwood.serve.worker import Ticket, Worker
+from budwood.serve.backend import Engine, Sink, Ticket
 
 if TYPE_CHECKING:
     from budwood.engine.generate import Request, Token
@@ -76,7 +76,7 @@ class Flight:
         choices: beside them.
     """
 
-    def __init__(self, worker: Worker, mailbox: Mailbox, requests: Sequence["Request"], choices: Sequence[Choice]) -> None:
+    def __init__(self, worker: Engine, mailbox: Mailbox, requests: Sequence["Request"], choices: Sequence[Choice]) -> None:
         self.choices = list(choices)
         self._worker = worker
         self._queue: asyncio.Queue[tuple[int, Token | BudwoodError]] = asyncio.Queue()
@@ -115,12 +115,8 @@ class Flight:
         return sum(choice.tokens for choice in self.choices)
 
 
-def _sink(mailbox: Mailbox, target: "asyncio.Queue[tuple[int, Token | BudwoodError]]", index: int) -> "Sink":
+def _sink(mailbox: Mailbox, target: "asyncio.Queue[tuple[int, Token | BudwoodError]]", index: int) -> Sink:
     def put(item: "Token | BudwoodError") -> None:
         mailbox.put(target, index, item)
 
     return put
-
-
-if TYPE_CHECKING:
-    from budwood.serve.worker import Sink

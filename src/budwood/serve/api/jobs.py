@@ -10,6 +10,7 @@ from budwood.errors import BudwoodError
 from budwood.serve.api.context import Context
 from budwood.serve.api.faults import bad_request, from_budwood
 from budwood.serve.api.schema import ChatRequest, CompletionRequest, GenerationRequest
+from budwood.serve.backend import ParameterError
 from budwood.serve.directory import Live
 from budwood.serve.texts import LONG_CHARACTERS, Texts
 from budwood.tool_calls import strings
@@ -49,8 +50,7 @@ async def chat_job(context: Context, live: Live, request: ChatRequest) -> Job:
     prompt = await _encode(live, characters, lambda texts: texts.encode_chat(messages, request.tools), "messages")
     schema = request.schema_text
     if schema is not None:
-        grammars = live.worker.generator.grammars
-        await _aside(live, lambda: grammars().compile(schema), "response_format.json_schema.schema")
+        await _aside(live, lambda: live.worker.compile_schema(schema), "response_format.json_schema.schema")
     logprobs = (request.top_logprobs or 0) if request.logprobs else None
     return _job(context, live, request, [prompt], request.wanted_tokens, logprobs, schema, "messages")
 
@@ -117,7 +117,9 @@ def _job(
                 json_schema=schema,
             )
             try:
-                live.worker.generator.check(engine_request)
+                live.worker.check(engine_request)
+            except ParameterError as error:
+                raise from_budwood(error, param=error.param) from None
             except BudwoodError as error:
                 raise from_budwood(error, param=prompt_param) from None
             requests.append(engine_request)
@@ -132,10 +134,10 @@ def _job(
 
 
 def _new_tokens(context: Context, live: Live, prompt: int, wanted: tuple[str, int] | None, prompt_param: str) -> int:
-    room = live.worker.generator.context - prompt
+    room = live.worker.context - prompt
     if room < 1:
         raise bad_request(
-            f"The prompt has {prompt:,} tokens; the context holds {live.worker.generator.context:,}, answer included.",
+            f"The prompt has {prompt:,} tokens; the context holds {live.worker.context:,}, answer included.",
             prompt_param,
             code="context_length_exceeded",
             mend="Shorten it.",
