@@ -186,7 +186,7 @@ class Pool:
         if refusals or len(failures) == len(replicas):
             for replica in replicas:
                 await replica.remove(placement)
-            raise (refusals or failures or [_none_up()])[0]
+            raise (refusals or failures or [self._none_up()])[0]
         self._wanted[placement.name] = placement
 
     async def _withdraw(self, name: str) -> None:
@@ -194,6 +194,9 @@ class Pool:
         if placement is not None:
             for replica in self.replicas:
                 await replica.remove(placement)
+
+    def _none_up(self) -> UnavailableError:
+        return _none_up([replica.trouble for replica in self.replicas if replica.trouble])
 
     async def _some_up(self) -> None:
         """Wait for a server that we start ourselves; look once at others."""
@@ -208,7 +211,7 @@ class Pool:
             if dead is not None:
                 raise dead.died()
             if not ours or self._clock() > until:
-                raise _none_up()
+                raise self._none_up()
             await asyncio.sleep(min(self._check_s, 0.2))
 
     def _begin(self, job: _Job) -> None:
@@ -227,7 +230,7 @@ class Pool:
 
     async def _answer(self, job: _Job) -> None:
         tried: set[Replica] = set()
-        failure: BudwoodError = _none_up()
+        failure: BudwoodError = self._none_up()
         while (replica := self._choose(job, tried)) is not None:
             tried.add(replica)
             try:
@@ -312,12 +315,13 @@ class Pool:
                 ticket.gone = True
                 ticket.sink(_closed())
         for replica in self.replicas:
-            await replica.close()
+            await replica.close(list(self._wanted.values()))
 
 
-def _none_up() -> UnavailableError:
+def _none_up(troubles: Sequence[str]) -> UnavailableError:
     return UnavailableError(
-        "No vLLM server that has this release is up.", mend="Look at the servers of [serve] vllm_urls, or try again soon."
+        " ".join(["No vLLM server that has this release is up.", *troubles]),
+        mend="Look at the vLLM servers and their logs, or try again soon.",
     )
 
 

@@ -133,7 +133,7 @@ class Process:
         return ServeError(
             f"The vLLM server ended by itself (exit status {code}). The end of its log:\n{self._tail()}",
             where=str(self.log),
-            mend="Look at the log. Memory is the usual reason: VLLM_CPU_KVCACHE_SPACE or --gpu-memory-utilization sets its cache.",
+            mend="Memory is the usual reason: VLLM_CPU_KVCACHE_SPACE or --gpu-memory-utilization sets the size of its cache.",
         )
 
     def stop(self) -> None:

@@ -62,6 +62,8 @@ class Replica:
         self.title = "The vLLM server of our own" if process is not None else f"The vLLM server {client.url}"
         self.up = False
         self.was_up = False
+        self.trouble = ""
+        """Why it is not up, in a sentence; empty while it is, and before the first look."""
         self.base = ""
         self.context: int | None = None
         self.proved: set[str] = set()
@@ -90,6 +92,7 @@ class Replica:
             try:
                 well = await self.client.healthy()
             except GoneError as error:
+                self.trouble = error.what
                 self._misses = self._misses + 1 if error.slow else MISSES
                 well = False
             else:
@@ -139,8 +142,15 @@ class Replica:
             self.retry_at.pop(placement.name, None)
             await self._unload(placement)
 
-    async def close(self) -> None:
-        self.fall("is being left")
+    async def close(self, placements: Sequence[Placement]) -> None:
+        """Unload what we loaded, where that outlives us; end it, if it is ours."""
+        if self.up and self.process is None:
+            with contextlib.suppress(BudwoodError):
+                for placement in placements:
+                    await self._unload(placement)
+        self.up = False
+        for call in list(self.calls):
+            call.cancel()
         await self.client.close()
         if self.process is not None:
             await asyncio.to_thread(self.process.stop)
@@ -162,8 +172,11 @@ class Replica:
         try:
             models = await self.client.models()
         except BudwoodError as error:
-            self._report(Event("serve", f"{self.title} is there, but of no use. {error}"))
+            if error.what != self.trouble:
+                self.trouble = error.what
+                self._report(Event("serve", f"{self.title} is there, but of no use. {error}"))
             return
+        self.trouble = ""
         self.base, self.context = models.base, models.context
         self.up = self.was_up = True
         self._wait_s = FIRST_RESTART_S
