@@ -11,12 +11,10 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import ValidationError
 
 from budwood.engine.generate import Request
 from budwood.engine.lora import Adapter, LoraConfig, Pair, load_adapter
 from budwood.errors import AdapterError, ServeError
-from budwood.recipe import ServeSection
 from budwood.serve.backend import ParameterError
 from budwood.serve.vllm.adapters import check_adapter, uniform, write_adapter
 from budwood.serve.vllm.wire import SAME, SETTLED, check_honoured, completion_body, read_event, signed_seed, tokens_of
@@ -183,23 +181,3 @@ def test_every_reason_against_an_adapter_is_named_at_once() -> None:
         check_adapter(adapter(32, dora=True), max_rank=16, where="release x@1")
     assert "use_dora" in refused.value.what
     assert "its rank is 32, and this vLLM takes up to 16" in refused.value.what
-
-
-@pytest.mark.parametrize(
-    ("given", "told"),
-    [
-        ({"backend": "vllm"}, "needs either vllm_urls"),
-        ({"backend": "vllm", "vllm_urls": ("http://a",), "vllm_python": "p"}, "needs either vllm_urls"),
-        ({"vllm_urls": ("http://a",)}, 'no use with backend = "embedded"'),
-        ({"backend": "vllm", "vllm_urls": ("ftp://a",)}, "does not begin with http"),
-        (
-            {"backend": "vllm", "vllm_urls": ("http://a",), "vllm_arguments": ("--x",)},
-            "vllm_arguments is of no use with vllm_urls",
-        ),
-        ({"backend": "vllm", "vllm_python": "p", "vllm_key_env": "KEY"}, "vllm_key_env is of no use with vllm_python"),
-        ({"backend": "vllm", "vllm_python": "p", "vllm_max_lora_rank": 24}, "Input should be"),
-    ],
-)
-def test_settings_that_contradict_each_other_are_refused(given: dict[str, Any], told: str) -> None:
-    with pytest.raises(ValidationError, match=told):
-        ServeSection(**given)

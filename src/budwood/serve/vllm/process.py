@@ -60,6 +60,8 @@ class Launch:
             "--model", str(self.model), "--served-model-name", "base",
             "--dtype", self.dtype,
             "--enable-lora", "--max-lora-rank", str(self.max_rank), "--max-loras", str(self.max_loras),
+            # One that falls out of this many is read from its folder again at its next request.
+            "--max-cpu-loras", str(4 * self.max_loras),
             "--max-num-seqs", str(self.max_requests),
             # A model's own ideas of temperature and top_p are no part of a release.
             "--generation-config", "vllm", "--logprobs-mode", "raw_logprobs",
