@@ -4,11 +4,12 @@ HARDWARE ?= cpu
 VENV     := .venv
 BIN      := $(VENV)/bin
 STAMP    := $(VENV)/.installed-$(HARDWARE)
+VLLM     := .venv-vllm
 # One thread a process and a process a core: tests are small, and threads that wait for each other waste both cores.
 PYTEST   := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help setup quickstart test test-slow gpu accept check fix docs bench pins clean
+.PHONY: help setup quickstart test test-slow gpu test-vllm accept check fix docs bench pins clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -26,13 +27,20 @@ quickstart: setup  ## the whole job on the bundled base: raw data to a served ad
 	@$(BIN)/python examples/support-triage/quickstart.py
 
 test: setup  ## the quick suite
-	$(PYTEST) -m "not slow and not gpu"
+	$(PYTEST) -m "not slow and not gpu and not vllm"
 
 test-slow: setup  ## what takes minutes: kills, real data, fuzzing
-	$(PYTEST) -m "slow and not gpu"
+	$(PYTEST) -m "slow and not gpu and not vllm"
 
 gpu: setup  ## what needs a CUDA device; without one each test says so
 	$(BIN)/python -m pytest -m gpu
+
+test-vllm: setup $(VLLM)/.installed  ## what needs a real vLLM, in an environment of its own that this target makes (3.5 GB)
+	OMP_NUM_THREADS=1 BUDWOOD_VLLM_PYTHON=$(CURDIR)/$(VLLM)/bin/python $(BIN)/python -m pytest -m vllm
+
+$(VLLM)/.installed: tools/install_vllm.py
+	@$(PYTHON) tools/install_vllm.py $(VLLM)
+	@touch $@
 
 accept: setup  ## the main job, end to end
 	$(PYTEST) tests/acceptance
@@ -59,4 +67,4 @@ pins:  ## renew the pins from the environment as it stands
 	@mv constraints/new.txt constraints/$(HARDWARE).txt
 
 clean:  ## remove the environment and the example's store
-	rm -rf $(VENV) examples/support-triage/.budwood examples/support-triage/data
+	rm -rf $(VENV) $(VLLM) examples/support-triage/.budwood examples/support-triage/data

@@ -45,18 +45,18 @@ def make_tokenizer() -> PreTrainedTokenizerFast:
     return wrapped
 
 
-def make_base(folder: Path, *, seed: int = 0) -> BaseRef:
+def make_base(folder: Path, *, seed: int = 0, hidden: int = 32, spread: float = 0.3) -> BaseRef:
     """A llama of 27,000 weights; wide initial values make its preferences clear."""
     torch.manual_seed(seed)
     config = LlamaConfig(
         vocab_size=264,
-        hidden_size=32,
-        intermediate_size=48,
+        hidden_size=hidden,
+        intermediate_size=hidden * 3 // 2,
         num_hidden_layers=2,
         num_attention_heads=4,
         num_key_value_heads=2,
         max_position_embeddings=512,
-        initializer_range=0.3,
+        initializer_range=spread,
         bos_token_id=256,
         eos_token_id=256,
         pad_token_id=256,
@@ -178,7 +178,10 @@ class Nursery:
 
 @pytest.fixture(scope="session")
 def soil(tmp_path_factory: pytest.TempPathFactory) -> Soil:
-    ref = make_base(tmp_path_factory.mktemp("bases") / "tiny")
+    return make_soil(make_base(tmp_path_factory.mktemp("bases") / "tiny"))
+
+
+def make_soil(ref: BaseRef) -> Soil:
     base = load_base(ref)
     adapters = [loud_adapter(base, seed) for seed in (1, 2)]
     bank = AdapterBank.attach(base.model)

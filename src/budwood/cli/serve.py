@@ -12,7 +12,7 @@ from budwood.errors import ServeError
 
 if TYPE_CHECKING:
     from budwood.engine.base import BaseRef
-    from budwood.recipe import Recipe
+    from budwood.recipe import Recipe, ServeSection
     from budwood.serve.run import Server
 
 
@@ -32,7 +32,7 @@ def register(app: typer.Typer) -> None:
         from budwood.serve.run import serve as run
 
         chosen = load_recipe(recipe) if recipe else None
-        settings = chosen.serve if chosen else ServeSection()
+        settings = _placed(chosen) if chosen else ServeSection()
         given = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
         settings = ServeSection.model_validate({**settings.model_dump(), **given})
         opened = open_here(store)
@@ -40,6 +40,13 @@ def register(app: typer.Typer) -> None:
             raise ServeError(f"The store {str(store)!r} has no release.", mend="Make one with `budwood run RECIPE`.")
         with display() as report:
             run(opened, settings, bases=_bases(chosen), guard=guard, report=report, ready=_print_ready)
+
+
+def _placed(recipe: "Recipe") -> "ServeSection":
+    """[serve] with its paths from where the command runs. Links are not followed: an environment's Python is one."""
+    section = recipe.serve
+    places = {name: getattr(section, name) for name in ("vllm_python", "vllm_adapters") if "/" in getattr(section, name)}
+    return section.model_copy(update={name: str(recipe.path(place).absolute()) for name, place in places.items()})
 
 
 def _bases(recipe: "Recipe | None") -> "list[BaseRef]":

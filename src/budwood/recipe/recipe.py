@@ -52,6 +52,26 @@ class Recipe(Section):
             )
         return self
 
+    @model_validator(mode="after")
+    def _vllm_can_serve_what_is_trained(self) -> Self:
+        """Say it before the training: the server would refuse the release."""
+        if self.serve.backend != "vllm":
+            return self
+        train, most = self.train, self.serve.vllm_max_lora_rank
+        widest = 0 if train.method == "full" else max([train.rank, *train.rank_pattern.values()])
+        doubled = ", which pissa doubles" if train.init == "pissa" else ""
+        above = widest * (2 if doubled else 1) > most
+        faults = {
+            "dora = true: vLLM does not know DoRA": train.dora,
+            "token_rows: vLLM does not know trained token rows": bool(train.token_rows),
+            'method = "qlora": vLLM cannot hold the base as it would be judged, in 4 or 8 bits': train.method == "qlora",
+            f"rank = {widest}{doubled}: it is above [serve] vllm_max_lora_rank = {most}": above,
+        }
+        found = [fault for fault, is_there in faults.items() if is_there]
+        if found:
+            raise ValueError(f'[serve] backend = "vllm" cannot serve what [train] makes: {"; ".join(found)}')
+        return self
+
     def path(self, relative: str) -> Path:
         """Where a path of the recipe leads, from the recipe's folder."""
         return self.folder / relative

@@ -1,10 +1,10 @@
 """[serve]: the OpenAI-compatible endpoint."""
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from budwood.recipe.section import Section
+from budwood.recipe.section import Names, Section
 
 
 class ServeSection(Section):
@@ -26,3 +26,30 @@ class ServeSection(Section):
     prefix_cache_mb: int = Field(default=256, ge=0, description="memory for beginnings of prompts, by release; 0: none")
     precision: Literal["float32", "bfloat16"] = Field(default="float32", description="compute dtype of the base")
     poll_s: float = Field(default=0.1, gt=0, description="seconds between looks at the aliases")
+    backend: Literal["embedded", "vllm"] = Field(default="embedded", description="what computes: our own engine, or vLLM")
+    vllm_urls: Names = Field(default=(), description="vLLM servers of one base that run already, e.g. http://10.0.0.5:8000")
+    vllm_python: str = Field(default="", description="Python of an environment with vLLM; Budwood then starts the server")
+    vllm_key_env: str = Field(default="", description="environment variable with the API key of vllm_urls")
+    vllm_adapters: str = Field(default="", description="folder that the servers of vllm_urls read under the same path")
+    vllm_max_lora_rank: Literal[1, 8, 16, 32, 64, 128, 256, 320, 512] = Field(
+        default=16, description="vLLM's --max-lora-rank; adapters above it are refused"
+    )
+    vllm_max_loras: int = Field(default=4, ge=1, description="vLLM's --max-loras: adapters in one batch")
+    vllm_arguments: Names = Field(default=(), description="further arguments of a vLLM server that Budwood starts")
+
+    @model_validator(mode="after")
+    def _one_way_to_vllm(self) -> Self:
+        ways = [name for name in ("vllm_urls", "vllm_python") if getattr(self, name)]
+        if self.backend == "vllm" and len(ways) != 1:
+            raise ValueError('backend = "vllm" needs either vllm_urls, or vllm_python to start a server')
+        if self.backend == "embedded" and ways:
+            raise ValueError(f'{ways[0]} is of no use with backend = "embedded"; write backend = "vllm"')
+        started_only = [name for name in ("vllm_arguments",) if getattr(self, name)]
+        named_only = [name for name in ("vllm_key_env", "vllm_adapters") if getattr(self, name)]
+        misplaced = started_only if self.vllm_urls else named_only if self.vllm_python else []
+        if misplaced:
+            raise ValueError(f"{misplaced[0]} is of no use with {ways[0]}")
+        bad = [url for url in self.vllm_urls if not url.startswith(("http://", "https://"))]
+        if bad:
+            raise ValueError(f"vllm_urls: {bad[0]!r} does not begin with http:// or https://")
+        return self

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from budwood.engine.base import BaseRef
     from budwood.recipe import ServeSection
+    from budwood.serve.backend import Backend
     from budwood.serve.trials import Guard
     from budwood.store import Store
 
@@ -87,7 +88,6 @@ class Server:
         from budwood.serve.demand import Demand
         from budwood.serve.directory import Directory
         from budwood.serve.follow import Follower
-        from budwood.serve.loader import Loader
         from budwood.serve.metrics import Metrics
         from budwood.serve.presence import Presence
         from budwood.serve.traffic import Traffic
@@ -102,7 +102,7 @@ class Server:
         self.id = f"{socket.gethostname()[:64]}:{port}:{os.getpid()}"
         self._stopping = threading.Event()
         self._directory = Directory()
-        self._loader = Loader(store, settings, bases, report)
+        self._loader = _backend(store, settings, bases, report)
         metrics = Metrics()
         metrics.engine_requests.set_function(lambda: self._loader.active)
         metrics.engine_tokens.set_function(lambda: self._loader.tokens_made)
@@ -212,6 +212,13 @@ class Server:
 
     def _run_http(self) -> None:
         self._http.run(sockets=[self._socket])
+
+
+def _backend(store: "Store", settings: "ServeSection", bases: Sequence["BaseRef"], report: Reporter) -> "Backend":
+    from budwood.serve.loader import Loader
+    from budwood.serve.vllm.loader import VllmLoader
+
+    return (VllmLoader if settings.backend == "vllm" else Loader)(store, settings, bases, report)
 
 
 def _listen(host: str, port: int) -> socket.socket:
