@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 from budwood.errors import BudwoodError, ServeError
 
 if TYPE_CHECKING:
-    from budwood.engine.generate import Request, Token
+    from budwood.engine.generate import PrefixFigures, Request, Token
     from budwood.serve.directory import Live
     from budwood.store import ReleaseRow
 
@@ -94,6 +94,10 @@ class Backend(Protocol):
     @property
     def tokens_made(self) -> int:
         """Tokens made so far by the engines that are up."""
+
+    @property
+    def prefixes(self) -> "PrefixFigures":
+        """What is kept of prompts' beginnings by this process; nothing where servers elsewhere keep their own."""
 
     def load(self, row: "ReleaseRow") -> "Live":
         """Bring a release up and prove it with its golden probes; nothing of it stays behind if that fails.

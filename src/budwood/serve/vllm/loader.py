@@ -32,6 +32,7 @@ from budwood.serve.vllm.replica import Placement, Replica
 
 if TYPE_CHECKING:
     from budwood.engine.base import BaseIdentity, BaseRef
+    from budwood.engine.generate import PrefixFigures
     from budwood.recipe import ServeSection
     from budwood.store import ReleaseRow, Store
 
@@ -100,6 +101,12 @@ class VllmLoader:
         return sum(pool.active for pool in list(self._pools.values()))
 
     @property
+    def prefixes(self) -> "PrefixFigures":
+        from budwood.engine.generate import PrefixFigures
+
+        return PrefixFigures()
+
+    @property
     def tokens_made(self) -> int:
         return sum(pool.tokens_made for pool in list(self._pools.values()))
 
@@ -121,6 +128,25 @@ class VllmLoader:
             return self._join(row, body, seat, where)
         finally:
             self._drop_unused()
+
+    def size_bytes(self, row: "ReleaseRow") -> int:
+        """Bytes of an adapter's file, as a measure of what the servers will hold of it.
+
+        Raises:
+            ServeError: its base is not being served; or it cannot be read.
+        """
+        body = read_body(self._store.manifest(row.digest).body, where=f"release {row.name}@{row.version}")
+        if body.engine_key not in self._seats:
+            raise ServeError(
+                "Its base is not being served: no alias points to a release on it.",
+                where=f"release {row.name}@{row.version}-{short(row.digest)}",
+                mend="Point an alias to one.",
+            )
+        return self._file_bytes(body.result if body.kind == "adapter" else None)
+
+    def _file_bytes(self, adapter: str | None) -> int:
+        files = self._store.manifest(adapter).files if adapter else ()
+        return sum(file.size for file in files if file.path.endswith(".safetensors"))
 
     def unload(self, live: Live) -> None:
         """Unload a release at every server, and end a server of ours that has no release any more."""
@@ -183,6 +209,7 @@ class VllmLoader:
             texts=seat.texts,
             decoding=body.decoding,
             system=body.system,
+            size_bytes=self._file_bytes(adapter_key or None),
         )
 
     def _write(self, adapter_key: str, seat: _Seat, slot: int, where: str) -> Path | None:
