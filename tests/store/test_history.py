@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -99,6 +100,48 @@ def test_nothing_is_added_to_a_tampered_history_until_it_is_accepted(
     assert event.detail["faults"]
     store.move_alias("support", "production", moved[0], who="anna", reason="")
     assert store.history()[-1].kind in {"promoted", "repaired"}
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_an_event_in_the_middle_is_looked_at_before_every_write(store: Store, moved: list[Digest], again: bool) -> None:
+    """Also by a process that has checked it before, and that wrote what came after."""
+    edit(store, "UPDATE history SET who = 'eve' WHERE seq = 2")
+    with open_store(store.root) if again else nullcontext(store) as writer:
+        with pytest.raises(StoreError, match=r"The history was altered: event 2 \(released\) was edited"):
+            writer.move_alias("support", "production", moved[0], who="anna", reason="")
+        assert len(writer.history()) == 4
+    edit(store, "UPDATE history SET who = 'anna' WHERE seq = 2")
+    assert store.move_alias("support", "production", moved[0], who="anna", reason="").seq == 5
+
+
+def test_what_another_process_wrote_is_checked_too(store: Store, moved: list[Digest]) -> None:
+    with open_store(store.root) as other:
+        other.move_alias("support", "production", moved[0], who="ben", reason="")
+    edit(store, "UPDATE history SET who = 'eve' WHERE seq = 5")
+    with pytest.raises(StoreError, match="event 5"):
+        store.move_alias("support", "production", moved[1], who="anna", reason="")
+
+
+def test_an_end_that_was_noted_elsewhere_shows_a_past_that_was_put_back(store: Store, moved: list[Digest]) -> None:
+    """An older catalog with its own head file is whole in itself."""
+    old, early = store.head(), (store.root / "history.head").read_bytes()
+    late = store.move_alias("support", "production", moved[0], who="anna", reason="")
+    new = store.head()
+    assert (new.seq, new.digest) == (late.seq, late.digest)
+    assert store.verify(noted=old).ok
+    assert store.verify(noted=new).ok
+    edit(
+        store,
+        "DELETE FROM history WHERE seq = 5",
+        f"UPDATE history_head SET seq = 4, digest = '{old.digest}'",
+        f"UPDATE aliases SET seq = 4, digest = '{moved[1]}'",
+    )
+    (store.root / "history.head").write_bytes(early)
+    assert store.verify().ok
+    (problem,) = store.verify(noted=new).problems
+    assert problem.startswith(
+        f"history: --head names event 5 ({new.digest[:12]}…), which is not in the catalog: the end was cut"
+    )
 
 
 def test_a_removed_or_garbled_head_file_is_noticed(store: Store, moved: list[Digest]) -> None:

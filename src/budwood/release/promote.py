@@ -14,7 +14,7 @@ from budwood.release.approvals import refusal as approval_refusal
 from budwood.release.approvals import standing
 from budwood.release.permission import refusal
 from budwood.store import HistoryEvent, ObservedRow, ReleaseRow, ServerRow, Store
-from budwood.store.history import MOVES
+from budwood.store.history import MOVES, line_of
 from budwood.store.rows import SILENCE_S
 
 POLL_S = 0.05
@@ -173,7 +173,7 @@ def rollback(
         )
     if only_from is not None and now != only_from:
         store.check_place(name, alias, only_from)
-    wanted = store.find_release(to if "@" in to else f"{name}@{to}").digest if to else _previous(moves)
+    wanted = store.find_release(to if "@" in to else f"{name}@{to}").digest if to else _before(line_of(moves, name, alias))
     target = None if wanted is None else store.current(wanted)
     if target is None:
         raise ReleaseError(
@@ -323,15 +323,5 @@ def _check_parts_present(store: Store, row: ReleaseRow) -> None:
             store.manifest(digest)
 
 
-def _previous(moves: list[HistoryEvent]) -> Digest | None:
-    """Walk the moves as a stack: promotions put on, rollbacks take off down to their target."""
-    stack: list[Digest] = []
-    for event in moves:
-        if event.to is None:
-            continue
-        if event.kind == "rolled_back" and event.to in stack:
-            while stack[-1] != event.to:
-                stack.pop()
-        elif not stack or stack[-1] != event.to:
-            stack.append(event.to)
-    return stack[-2] if len(stack) > 1 else None
+def _before(line: Sequence[Digest]) -> Digest | None:
+    return line[-2] if len(line) > 1 else None

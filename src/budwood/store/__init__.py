@@ -11,7 +11,7 @@ holds what may move: names, aliases, the history of who moved them, what servers
 asks what a snapshot or a release means. All errors are `StoreError`. sqlalchemy is imported at the first use of the catalog.
 """
 
-from budwood.store.history import HistoryEvent
+from budwood.store.history import Head, HistoryEvent
 from budwood.store.manifest import KINDS, FileEntry, Kind, Manifest
 from budwood.store.names import check_alias, check_digest, check_name
 from budwood.store.removals import Removal
@@ -26,6 +26,7 @@ __all__ = [
     "AliasRow",
     "Anything",
     "FileEntry",
+    "Head",
     "HistoryEvent",
     "Kind",
     "Manifest",

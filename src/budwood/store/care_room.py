@@ -9,7 +9,7 @@ from budwood.errors import StoreError
 from budwood.events import Reporter, silent
 from budwood.identity import Digest
 from budwood.new_folder import sync
-from budwood.store.history import HistoryEvent
+from budwood.store.history import Head, HistoryEvent
 from budwood.store.leases import at_work, leased_digests
 from budwood.store.name_room import NameRoom
 from budwood.store.names import check_digest, check_key, check_paths
@@ -25,9 +25,12 @@ WEEK_S = 7 * 86_400.0
 class CareRoom(ObjectRoom, NameRoom):
     """Care; see `Store`."""
 
-    def verify(self, report: Reporter = silent) -> VerifyReport:
-        """Hash every object again and check every link and every event. Reads only; the store may be in use meanwhile."""
-        return verify(self._objects, self._attestations, self._parts.read_state, self._at_rest, report)
+    def verify(self, report: Reporter = silent, *, noted: Head | None = None) -> VerifyReport:
+        """Hash every object again and check every link and every event. Reads only; the store may be in use meanwhile.
+
+        `noted` is what `head` gave at an earlier time: the history must still have it.
+        """
+        return verify(self._objects, self._attestations, self._parts.read_state, self._at_rest, report, noted)
 
     def collect(self, dry_run: bool, *, older_than_s: float = WEEK_S) -> list[Digest]:
         """Remove objects that no release was made from, and return them (with `dry_run`: what would go).

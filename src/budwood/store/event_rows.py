@@ -53,11 +53,6 @@ def read_events(connection: Connection, name: str | None = None) -> list[History
     return [from_row(row) for row in connection.execute(query)]
 
 
-def last_event(connection: Connection) -> HistoryEvent | None:
-    row = connection.execute(select(history).order_by(history.c.seq.desc()).limit(1)).one_or_none()
-    return None if row is None else from_row(row)
-
-
 def _is_time(value: Any) -> bool:
     try:
         return datetime.fromisoformat(value).tzinfo is not None

@@ -7,7 +7,7 @@ repeated or reordered event breaks the chain at a place that can be named. A cut
 Times may go back, numbers cannot: `seq` decides what came after what.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -31,6 +31,9 @@ class Head:
 
     seq: int = 0
     digest: Digest = GENESIS
+
+    def __str__(self) -> str:
+        return f"{self.seq}-{self.digest}"
 
 
 UNREADABLE_HEAD = Head(-1, Digest(""))
@@ -107,16 +110,19 @@ def iso(moment: datetime) -> str:
     return moment.isoformat(timespec="microseconds")
 
 
-def chain_faults(events: Sequence[HistoryEvent], table: Head | None, file: Head | None) -> list[str]:
+def chain_faults(
+    events: Sequence[HistoryEvent], table: Head | None, file: Head | None, *, before: Sequence[Head] = ()
+) -> list[str]:
     """Name every place where the history is not what was written.
 
     Args:
         events: in the order of their numbers.
         table: head as the catalog has it; None: its row is gone.
         file: head as the file has it; None: the file is gone. It may lag behind (a crash just after a move), never lead.
+        before: number and digest of the events before these, which were checked already.
     """
     faults: list[str] = []
-    previous = Head()
+    previous = before[-1] if before else Head()
     for event in events:
         if event.seq != previous.seq + 1:
             faults.append(f"history: event {previous.seq + 1} is missing before event {event.seq}")
@@ -125,7 +131,8 @@ def chain_faults(events: Sequence[HistoryEvent], table: Head | None, file: Head 
         if not event.is_whole:
             faults.append(_event_fault(event))
         previous = Head(event.seq, event.digest)
-    return faults + _head_faults(events, previous, table, file)
+    known = {Head(), *before, *(Head(event.seq, event.digest) for event in events)}
+    return faults + _head_faults(known, previous, table, file)
 
 
 def _event_fault(event: HistoryEvent) -> str:
@@ -136,7 +143,7 @@ def _event_fault(event: HistoryEvent) -> str:
     return f"history: event {event.seq} ({event.kind}) was edited"
 
 
-def _head_faults(events: Sequence[HistoryEvent], last: Head, table: Head | None, file: Head | None) -> list[str]:
+def _head_faults(known: Container[Head], last: Head, table: Head | None, file: Head | None) -> list[str]:
     if table is None:
         return ["history: the head row is gone from the catalog"]
     if table != last:
@@ -145,13 +152,23 @@ def _head_faults(events: Sequence[HistoryEvent], last: Head, table: Head | None,
         return ["history: the file history.head is gone"]
     if file == UNREADABLE_HEAD:
         return ["history: the file history.head cannot be read"]
-    known = {event.seq: event.digest for event in events} | {0: GENESIS}
-    if known.get(file.seq) != file.digest:
-        return [
-            f"history: history.head knows event {file.seq} ({short(file.digest)}…), which is not in the catalog: "
-            "the end was cut off, or an older catalog was put back"
-        ]
-    return []
+    return [] if file in known else [f"history: history.head knows {_missing(file)}"]
+
+
+def noted_fault(events: Sequence[HistoryEvent], noted: Head) -> str | None:
+    """Say what is wrong when an event that somebody wrote down elsewhere is not in the history; None when it is.
+
+    Its digest stands for everything before it, so one line on paper guards the whole past.
+    """
+    known = {Head(event.seq, event.digest) for event in events} | {Head()}
+    return None if noted in known else f"history: --head names {_missing(noted)}"
+
+
+def _missing(head: Head) -> str:
+    return (
+        f"event {head.seq} ({short(head.digest)}…), which is not in the catalog: "
+        "the end was cut off, or an older catalog was put back"
+    )
 
 
 def state_of(events: Sequence[HistoryEvent]) -> Digest:
@@ -185,11 +202,25 @@ def last_moves(events: Sequence[HistoryEvent]) -> dict[tuple[str, str], HistoryE
     }
 
 
-def live_at(events: Sequence[HistoryEvent], name: str, alias: str, when: datetime) -> Digest | None:
-    """Find where an alias pointed at a moment: the move with the highest number that is not later than `when`."""
-    found: Digest | None = None
+def move_at(events: Sequence[HistoryEvent], name: str, alias: str, when: datetime) -> HistoryEvent | None:
+    """Find what put an alias where it was at a moment: the move with the highest number that is not later than `when`."""
+    found: HistoryEvent | None = None
     for event in events:
         moved = event.kind in MOVES and (event.name, event.alias) == (name, alias)
         if moved and datetime.fromisoformat(event.at) <= when:
-            found = event.to
+            found = event
     return found
+
+
+def line_of(events: Sequence[HistoryEvent], name: str, alias: str) -> list[Digest]:
+    """Walk the moves as a stack, the live release last: promotions put on, rollbacks take off down to their target."""
+    stack: list[Digest] = []
+    for event in events:
+        if event.kind not in MOVES or (event.name, event.alias) != (name, alias) or event.to is None:
+            continue
+        if event.kind == "rolled_back" and event.to in stack:
+            while stack[-1] != event.to:
+                stack.pop()
+        elif not stack or stack[-1] != event.to:
+            stack.append(event.to)
+    return stack

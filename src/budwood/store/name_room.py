@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from budwood.errors import StoreError
 from budwood.identity import Digest
-from budwood.store.history import HistoryEvent, live_at
+from budwood.store.history import Head, HistoryEvent, move_at
 from budwood.store.names import check_digest
 from budwood.store.removals import BEGUN, ENDED
 from budwood.store.room import Room
@@ -118,9 +118,19 @@ class NameRoom(Room):
         with self._parts.ledger.transaction() as entry:
             return entry.append(event)
 
+    def move_at(self, name: str, alias: str, when: datetime) -> HistoryEvent | None:
+        """The move that put an alias where it was at a moment (aware datetime); None: it was not there yet."""
+        return move_at(self._parts.ledger.events(), name, alias, _aware(when))
+
     def live_at(self, name: str, alias: str, when: datetime) -> Digest | None:
         """Where an alias pointed at a moment (aware datetime)."""
-        return live_at(self._parts.ledger.events(), name, alias, _aware(when))
+        move = self.move_at(name, alias, when)
+        return None if move is None else move.to
+
+    def head(self) -> Head:
+        """Number and digest of the last event: written down elsewhere, it shows later whether the end was cut off."""
+        events = self._parts.ledger.events()
+        return Head(events[-1].seq, events[-1].digest) if events else Head()
 
     def served_at(self, name: str, alias: str, when: datetime) -> dict[str, Digest]:
         """What each healthy server had acknowledged at a moment: server → release; one that died is left out since."""

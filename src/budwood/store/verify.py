@@ -16,7 +16,7 @@ from budwood.errors import StoreError
 from budwood.events import Event, Reporter
 from budwood.identity import Digest, short
 from budwood.store.attestations import Attestations
-from budwood.store.history import chain_faults, last_moves, sort_accepted
+from budwood.store.history import Head, chain_faults, last_moves, noted_fault, sort_accepted
 from budwood.store.manifest import Manifest
 from budwood.store.objects import Objects
 from budwood.store.removals import unfinished
@@ -78,6 +78,7 @@ def verify(
     read_state: Callable[[], "CatalogState"],
     at_rest: Callable[[], AbstractContextManager[None]],
     report: Reporter,
+    noted: Head | None = None,
 ) -> VerifyReport:
     """Check everything.
 
@@ -87,6 +88,7 @@ def verify(
         read_state: reads the catalog.
         at_rest: a time in which nothing is collected or removed.
         report: told of progress.
+        noted: an end of the history that was written down elsewhere; it must be in it.
     """
     state = read_state()
     found = check_objects(objects, attestations, report)
@@ -98,6 +100,8 @@ def verify(
             misfits = set(compare(read_state(), found))
         problems = [*found.problems(), *(problem for problem in compare(state, found) if problem in misfits)]
     faults, accepted = sort_accepted(state.events, chain_faults(state.events, state.head, state.file))
+    late = noted_fault(state.events, noted) if noted is not None else None
+    faults += [late] if late is not None else []
     forgotten = tuple(found.tombstones.values())
     return VerifyReport(len(found.looks), len(state.events), (*problems, *faults), forgotten, tuple(accepted))
 
