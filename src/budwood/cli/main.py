@@ -18,6 +18,7 @@ from budwood.cli import (
     collect,
     compose,
     data,
+    drift,
     evaluate,
     history,
     lineage,
@@ -62,7 +63,7 @@ def build_app() -> typer.Typer:
     )
     for module in (run, plan, prepare, train, evaluate, release, promote, rollback, canary, serve, ask, merge, compose):
         module.register(app)
-    for module in (status, history, lineage, data, verify, collect, recipe):
+    for module in (status, history, drift, lineage, data, verify, collect, recipe):
         module.register(app)
     return app
 

@@ -38,6 +38,7 @@ from budwood.store.verify import VerifyReport, verify
 
 if TYPE_CHECKING:
     from budwood.store.canaries import Canaries
+    from budwood.store.drifts import Drifts
 
 WEEK_S = 7 * 86_400.0
 
@@ -295,6 +296,11 @@ class Store:
     def canaries(self) -> "Canaries":
         """Releases on trial: canaries, shadows, and what is watched after a promotion."""
         return self._parts.canaries
+
+    @property
+    def drifts(self) -> "Drifts":
+        """Whether production still resembles what releases were judged on."""
+        return self._parts.drifts
 
     # --- history ---
 
