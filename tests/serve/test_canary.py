@@ -1,30 +1,40 @@
 """A canary on running servers: who is answered by it, who is not, and what happens when it is bad or cannot be loaded."""
 
+import asyncio
+import json
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
 
 from budwood.identity import Digest
-from budwood.recipe import CanarySection
+from budwood.recipe import CanarySection, ServeSection
 from budwood.release.canary import change, end, guard, promote_canary, start, statuses
+from budwood.serve.api.flight import Admission
+from budwood.serve.api.shadow import MOST_WAITING as MOST_COPIES
+from budwood.serve.api.shadow import Shadows
+from budwood.serve.metrics import Metrics
 from budwood.serve.routing import place
 from budwood.serve.run import Server
-from budwood.store import ReleaseRow
+from budwood.store import ReleaseRow, traffic
 from budwood.store.canaries import Trial
 
 from .test_promotion import PATIENCE_S, wait_for
+from .test_sampling import exchange
 
-POLICY = CanarySection(max_error_rate=0.05, min_requests=20, max_latency_ratio=0.0)
-KEYS = [f"user {number}" for number in range(40)]
+POLICY = CanarySection(max_error_rate=0.05, min_requests=8, max_latency_ratio=0.0)
+CLIENT = httpx.Client(timeout=PATIENCE_S)
+KEYS = [f"user {number}" for number in range(14)]
+"""Five of them are in at 25 %, nine at 50 %, eleven at 75 %."""
 
 
 @contextmanager
 def two_servers(nursery: Any, **settings: Any) -> Iterator[list[Server]]:
     """Two servers over one catalog, each judging what it sees."""
-    given = nursery.settings(**settings)
+    given = nursery.settings(poll_s=0.05, **settings)
     with (
         Server(nursery.store, given, guard=guard, report=nursery.events.append) as one,
         Server(nursery.store, given, guard=guard, report=nursery.events.append) as other,
@@ -36,7 +46,7 @@ def two_servers(nursery: Any, **settings: Any) -> Iterator[list[Server]]:
 
 def post(server: Server, key: str, **more: Any) -> httpx.Response:
     body = {"model": "support", "messages": [{"role": "user", "content": "alpha"}], "max_tokens": 2, "user": key, **more}
-    return httpx.post(f"{server.url}/v1/chat/completions", json=body, timeout=PATIENCE_S)
+    return CLIENT.post(f"{server.url}/v1/chat/completions", json=body)
 
 
 def sides(server: Server) -> dict[str, Digest]:
@@ -56,7 +66,7 @@ def begin(nursery: Any, row: ReleaseRow, share: float, **more: Any) -> Trial:
 
 
 def routed(servers: list[Server], share: float) -> bool:
-    trials = [httpx.get(f"{server.url}/ready").json()["trials"] for server in servers]
+    trials = [CLIENT.get(f"{server.url}/ready").json()["trials"] for server in servers]
     return all([one["share"] for one in found] == [share] for found in trials)
 
 
@@ -130,10 +140,83 @@ def test_a_failing_canary_is_taken_back_once_by_two_servers(nursery: Any, monkey
             return not nursery.store.canaries.rows()
 
         wait_for(asked_until_it_ended)
-        wait_for(lambda: all(httpx.get(f"{server.url}/ready").json()["trials"] == [] for server in servers))
+        wait_for(lambda: all(CLIENT.get(f"{server.url}/ready").json()["trials"] == [] for server in servers))
         assert set(sides(servers[0]).values()) == {first.digest}
     ended = [event for event in nursery.store.history("support") if event.kind == "canary_ended"]
     assert len(ended) == 1
     assert ended[0].who.endswith("(policy)")
-    assert ended[0].detail["counts"]["trial"]["errors"] >= 20
+    assert ended[0].detail["counts"]["trial"]["errors"] >= 8
     assert ended[0].detail["counts"]["stable"]["errors"] == 0
+
+
+def test_a_shadow_answers_copies_that_no_client_sees(nursery: Any) -> None:
+    first, second = two_releases(nursery)
+    with nursery.serving(poll_s=0.05, sample=1.0) as server:
+        begin(nursery, second, 0.5, kind="shadow", override=None)
+        wait_for(lambda: routed([server], 0.5))
+        replies = {key: post(server, key) for key in KEYS}
+        assert {reply.headers["x-budwood-release"] for reply in replies.values()} == {first.digest}
+        copied = {key for key in KEYS if place("support", "production", key) < 0.5}
+        wait_for(lambda: len(records(nursery, "shadow")) == len(copied) and len(records(nursery, "served")) == len(KEYS))
+        said = {reply.json()["id"]: reply.json()["choices"][0]["message"]["content"] for reply in replies.values()}
+        served = {record["request"]: record for record in records(nursery, "served")}
+        assert {name: record["messages"][-1]["content"] for name, record in served.items()} == said
+        ids = {replies[key].json()["id"] for key in copied}
+        shadows = {record["request"]: record for record in records(nursery, "shadow")}
+        assert shadows.keys() == ids
+        prompt = nursery.soil.template.encode_prompt([{"role": "user", "content": "alpha"}])
+        wanted = nursery.soil.text(nursery.soil.reference(1, prompt, 2)[0])
+        for name, record in shadows.items():
+            assert record["release"] == second.digest
+            assert record["messages"][-1]["content"] == wanted
+            assert record["live"] == {"release": first.digest, "answer": said[name]}
+        metrics = CLIENT.get(f"{server.url}/metrics").text
+        answered = [line for line in metrics.splitlines() if line.startswith("budwood_answers_total")]
+        assert len(answered) == 1
+        assert f"support@1-{first.digest[:12]}" in answered[0]
+
+
+def records(nursery: Any, kind: str) -> list[dict[str, Any]]:
+    paths = traffic.files(nursery.store.root, "support", kinds=[kind])
+    return [json.loads(line) for path in paths for line in path.read_text("utf-8").splitlines()]
+
+
+def test_copies_wait_for_room_and_are_dropped_when_there_is_none() -> None:
+    """Without an engine: live requests hold the places, so copies queue up to their bound, and run when there is room."""
+
+    async def play() -> tuple[int, float, int]:
+        admission = Admission(100)
+        metrics = Metrics()
+        begun: list[str] = []
+
+        class Names:
+            def has_shadow(self, model: str, key: str) -> bool:
+                return True
+
+            @contextmanager
+            def acquire_shadow(self, model: str, key: str) -> Iterator[Any]:
+                begun.append(key)
+                yield None
+
+        context: Any = SimpleNamespace(
+            directory=Names(), settings=ServeSection(max_batch=4), metrics=metrics, admission=admission
+        )
+        shadows = Shadows(context)
+        admission.enter(3)  # more than half of the engine's places
+        for number in range(MOST_COPIES + 6):
+            shadows.offer(exchange(number), None)  # type: ignore[arg-type]
+        await asyncio.sleep(0)
+        waited = len(begun)
+        admission.leave(3)
+        shadows.offer(exchange(0, end="failed", answers=()), None)  # type: ignore[arg-type]
+        while shadows._waiting or shadows._running:
+            await asyncio.sleep(0)
+        dropped = next(
+            sample.value
+            for family in metrics.dropped.collect()
+            for sample in family.samples
+            if sample.labels == {"reason": "shadow"} and sample.name.endswith("_total")
+        )
+        return waited, dropped, len(begun)
+
+    assert asyncio.run(play()) == (0, 6.0, MOST_COPIES)

@@ -20,6 +20,7 @@ from budwood.cli import (
     collect,
     compose,
     data,
+    drift,
     evaluate,
     history,
     lineage,
@@ -79,7 +80,7 @@ def build_app() -> typer.Typer:
         compose,
     ):
         module.register(app)
-    for module in (status, history, lineage, data, verify, collect, catalog, recipe):
+    for module in (status, history, drift, lineage, data, verify, collect, catalog, recipe):
         module.register(app)
     return app
 

@@ -1,5 +1,7 @@
 """`budwood serve`: answer OpenAI's API with what the aliases point to."""
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,7 +15,10 @@ from budwood.errors import ServeError
 if TYPE_CHECKING:
     from budwood.engine.base import BaseRef
     from budwood.recipe import Recipe, ServeSection
+    from budwood.serve.drift import Measure
     from budwood.serve.run import Server
+
+LONGEST_DRIFT_S = 1800.0
 
 
 def register(app: typer.Typer) -> None:
@@ -39,7 +44,30 @@ def register(app: typer.Typer) -> None:
         if not opened.releases():
             raise ServeError(f"The store {str(store)!r} has no release.", mend="Make one with `budwood run RECIPE`.")
         with display() as report:
-            run(opened, settings, bases=_bases(chosen), guard=guard, report=report, ready=_print_ready)
+            run(
+                opened,
+                settings,
+                bases=_bases(chosen),
+                guard=guard,
+                measure_drift=_measure(store, settings),
+                report=report,
+                ready=_print_ready,
+            )
+
+
+def _measure(store: Path, settings: "ServeSection") -> "Measure":
+    """Measure drift in a process of its own, so that it takes no time from those that wait for answers."""
+
+    def measure(name: str, alias: str) -> str:
+        words = ["drift", name, "--alias", alias, "--margin", str(settings.drift_margin)]
+        command = [sys.executable, "-m", "budwood", *words, "--store", str(store), "--who", "server (drift)"]
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, timeout=LONGEST_DRIFT_S, check=False)
+        except subprocess.TimeoutExpired:
+            return f"it took longer than {LONGEST_DRIFT_S:.0f} s"
+        return "" if done.returncode in (0, 1, 2) else done.stderr.strip()
+
+    return measure
 
 
 def _placed(recipe: "Recipe") -> "ServeSection":

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from budwood.cli.options import DEFAULT_STORE, JsonOption, StoreOption, open_here
-from budwood.cli.output import print_json, print_next, print_table
+from budwood.cli.output import for_terminal, print_indented, print_json, print_next, print_table
 from budwood.identity import Digest, short
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ def register(app: typer.Typer) -> None:
         as_json: JsonOption = False,
     ) -> None:
         """Show releases with their verdicts, where the aliases point, and what running servers answer with."""
+        from budwood.release.canary import statuses
         from budwood.release.status import status as read
         from budwood.train.live import under_way
 
@@ -32,7 +33,14 @@ def register(app: typer.Typer) -> None:
         found = read(opened, name or None)
         trainings = under_way(opened.root / "work")
         if as_json:
-            print_json({"releases": releases, "trainings": [_training(one) for one in trainings], **found.as_dict()})
+            print_json(
+                {
+                    "releases": releases,
+                    "trainings": [_training(one) for one in trainings],
+                    **found.as_dict(),
+                    "trials": [one.as_dict() for one in statuses(opened, name or None)],
+                }
+            )
             return
         for training in trainings:
             typer.echo(f"  Training {training.line()}")
@@ -45,6 +53,12 @@ def register(app: typer.Typer) -> None:
         typer.echo("")
         for alias in found.aliases:
             typer.echo(f"  {alias.line()}")
+            if alias.stale:
+                print_indented(f"  {for_terminal(alias.stale)}")
+        for trial in statuses(opened, name or None):
+            typer.echo(f"  {trial.line()}")
+            if trial.trial.kind != "shadow":
+                print_indented(f"  limits: {trial.judgement.outcome}: {trial.judgement.sentence}")
         for event in found.events:
             typer.echo(f"  {event.at[:19]}  {event.kind}  {event.who}  {event.reason}".rstrip())
 

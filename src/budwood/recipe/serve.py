@@ -25,6 +25,16 @@ class ServeSection(Section):
     )
     prefix_cache_mb: int = Field(default=256, ge=0, description="memory for beginnings of prompts, by release; 0: none")
     precision: Literal["float32", "bfloat16"] = Field(default="float32", description="compute dtype of the base")
+    sample: float = Field(
+        default=0.0, ge=0, le=1, description="share of answered requests kept in the store, without personal data; 0: none"
+    )
+    sample_days: int = Field(default=30, ge=1, description="days after which kept requests, also a shadow's, are removed")
+    drift_hours: float = Field(
+        default=0.0, ge=0, description="hours between comparisons of kept requests with the held-out set; 0: on command only"
+    )
+    drift_margin: float = Field(
+        default=0.15, ge=0, le=0.5, description="how far above 0.5 the AUC of that comparison may lie before a verdict is stale"
+    )
     poll_s: float = Field(default=0.1, gt=0, description="seconds between looks at the aliases")
     backend: Literal["embedded", "vllm"] = Field(default="embedded", description="what computes: our own engine, or vLLM")
     vllm_urls: Names = Field(default=(), description="vLLM servers of one base that run already, e.g. http://10.0.0.5:8000")

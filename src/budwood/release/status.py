@@ -12,7 +12,10 @@ from budwood.store import AliasRow, HistoryEvent, Store
 
 @dataclass(frozen=True)
 class AliasStatus:
-    """One alias: where it points, since when, by whom, and what each server does."""
+    """One alias: where it points, since when, by whom, and what each server does.
+
+    `stale` says how production differs from what the release was judged on, if it does; "" otherwise.
+    """
 
     name: str
     alias: str
@@ -24,6 +27,7 @@ class AliasStatus:
     reason: str
     override: bool
     servers: tuple[ServerState, ...]
+    stale: str = ""
 
     @property
     def settled(self) -> bool:
@@ -33,7 +37,7 @@ class AliasStatus:
     def line(self) -> str:
         """One line for people."""
         servers = f"{sum(server.state == 'follows' for server in self.servers)} of {len(self.servers)} servers follow"
-        mark = ", override" if self.override else ""
+        mark = (", override" if self.override else "") + (", stale" if self.stale else "")
         place = f"{self.name}@{self.alias} → version {self.version} ({short(self.digest)}, {self.verdict}{mark})"
         return f"{place} since {self.since[:19]} by {self.who}; {servers if self.servers else 'no server has reported'}"
 
@@ -65,6 +69,7 @@ def status(store: Store, name: str | None = None, *, events: int = 5) -> Status:
     aliases = store.aliases(name)
     history = store.history()
     rows = []
+    drifts = store.drifts.rows()
     for row in aliases:
         moved = _event_of(row, history)
         body, _ = body_or_reason(store, row.digest)
@@ -80,6 +85,7 @@ def status(store: Store, name: str | None = None, *, events: int = 5) -> Status:
                 moved.reason,
                 moved.override,
                 server_states(store, row.name, row.alias, row.digest),
+                drifts[row.digest].says if row.digest in drifts and drifts[row.digest].stale else "",
             )
         )
     about = [event for event in history if name is None or event.name == name]

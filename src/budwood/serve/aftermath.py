@@ -23,10 +23,12 @@ class Aftermath:
 
     Args:
         consumers: called one after the other with each exchange; what they raise ends the thread, as it should.
+        tidy: called again and again, about once a second.
         metrics: counts what is dropped.
     """
 
-    def __init__(self, consumers: Sequence[Consumer], metrics: Metrics) -> None:
+    def __init__(self, consumers: Sequence[Consumer], metrics: Metrics, *, tidy: Callable[[], None]) -> None:
+        self._tidy = tidy
         self._consumers = consumers
         self._metrics = metrics
         self._waiting: deque[Exchange] = deque()
@@ -44,6 +46,7 @@ class Aftermath:
     def run(self, stop: threading.Event) -> None:
         """Work until `stop` is set and nothing is left."""
         while True:
+            self._tidy()
             with self._ready:
                 self._ready.wait_for(lambda: bool(self._waiting) or stop.is_set(), timeout=1.0)
                 if not self._waiting:

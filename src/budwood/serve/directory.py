@@ -116,6 +116,11 @@ class Directory:
             with self._lock:
                 live.in_flight -= 1
 
+    def has_shadow(self, model: str, key: str) -> bool:
+        """Whether a copy of this request is to be answered by a shadow."""
+        route = self._routes.get((*alias_of(model), "shadow"))
+        return route is not None and in_share(route, key)
+
     @contextmanager
     def acquire_shadow(self, model: str, key: str) -> Iterator[Live | None]:
         """Hold the release that is to answer a copy of this request, if there is one."""

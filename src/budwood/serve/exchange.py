@@ -37,6 +37,7 @@ class Exchange:
         end: how it ended.
         at: when it arrived, seconds since 1970.
         seconds: from then to its end.
+        shadow_of: what the client got, where this is the answer of a shadow.
     """
 
     id: str
@@ -52,6 +53,7 @@ class Exchange:
     end: End
     at: float
     seconds: float
+    shadow_of: "Exchange | None" = None
 
     @property
     def alias(self) -> tuple[str, str]:

@@ -61,6 +61,15 @@ class Metrics:
             ["reason"],
             registry=self.registry,
         )
+        self.sampled = Counter(
+            "budwood_feedback_sampled_total", "Requests written into files, by kind", ["kind"], registry=self.registry
+        )
+        self.stale = Gauge(
+            "budwood_verdict_stale",
+            "1: production has left behind what this release was judged on",
+            ["release"],
+            registry=self.registry,
+        )
         self.load_failures = Counter(
             "budwood_release_failures_total",
             "Releases that could not be loaded or failed their probes",

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from budwood.engine.base import BaseRef
     from budwood.recipe import ServeSection
     from budwood.serve.backend import Backend
+    from budwood.serve.drift import Measure
     from budwood.serve.trials import Guard
     from budwood.store import Store
 
@@ -39,6 +40,7 @@ def serve(
     *,
     bases: Sequence["BaseRef"] = (),
     guard: "Guard | None" = None,
+    measure_drift: "Measure | None" = None,
     report: Reporter = silent,
     ready: Callable[["Server"], None] | None = None,
     stop: threading.Event | None = None,
@@ -50,6 +52,7 @@ def serve(
         settings: the recipe's [serve].
         bases: places where a base may be found besides the one that a release names.
         guard: takes back what is tried and breaks its policy; None: this server only counts.
+        measure_drift: compares production with held-out sets, every [serve] drift_hours; None: this server does not.
         report: told of loading, flips and failures, from several threads.
         ready: called once with the server when the aliases have been followed for the first time.
         stop: set it to stop the server from another thread.
@@ -58,7 +61,10 @@ def serve(
         ServeError: the address is not this machine's own loopback, or the port is taken.
     """
     stop = stop or threading.Event()
-    with Server(store, settings, bases=bases, guard=guard, report=report) as server, _stopped_by_signals(stop):
+    with (
+        Server(store, settings, bases=bases, guard=guard, measure_drift=measure_drift, report=report) as server,
+        _stopped_by_signals(stop),
+    ):
         waiting = server.synced
         while not (waiting.wait(0.1) or stop.is_set()):
             server.check_alive()
@@ -79,6 +85,7 @@ class Server:
         *,
         bases: Sequence["BaseRef"] = (),
         guard: "Guard | None" = None,
+        measure_drift: "Measure | None" = None,
         report: Reporter = silent,
     ) -> None:
         from budwood.serve.aftermath import Aftermath, counting
@@ -87,9 +94,11 @@ class Server:
         from budwood.serve.api.flight import Admission
         from budwood.serve.demand import Demand
         from budwood.serve.directory import Directory
+        from budwood.serve.drift import DriftWatch
         from budwood.serve.follow import Follower
         from budwood.serve.metrics import Metrics
         from budwood.serve.presence import Presence
+        from budwood.serve.sampling import Sampler
         from budwood.serve.traffic import Traffic
         from budwood.serve.trials import Trials
 
@@ -122,9 +131,20 @@ class Server:
             trials=trials,
             limit_bytes=settings.adapter_memory_mb << 20,
         )
-        self._aftermath = Aftermath([counting(traffic)], metrics)
         wanted = settings.on_demand and settings.adapter_memory_mb > 0
         self._demand = Demand(store.find_release, self._follower.bring_up, metrics) if wanted else None
+        sampler = Sampler(
+            store.root,
+            server_id=self.id,
+            share=settings.sample,
+            days=settings.sample_days,
+            metrics=metrics,
+            report=report,
+        )
+        self._drift = DriftWatch(
+            store, self._directory, metrics, measure=measure_drift, hours=settings.drift_hours, report=report
+        )
+        self._aftermath = Aftermath([counting(traffic), sampler.take], metrics, tidy=sampler.tidy)
         context = Context(
             directory=self._directory,
             settings=settings,
@@ -143,6 +163,7 @@ class Server:
             threading.Thread(target=self._run_http, name="http", daemon=True),
             threading.Thread(target=self._aftermath.run, args=(self._stopping,), name="count and sample", daemon=True),
             threading.Thread(target=trials.run, args=(self._stopping,), name="judge what is on trial", daemon=True),
+            threading.Thread(target=self._drift.run, args=(self._stopping,), name="watch drift", daemon=True),
             threading.Thread(target=self._presence.run, args=(self._stopping,), name="report presence", daemon=True),
             threading.Thread(
                 target=self._follower.watch, args=(self._stopping, self._poll_s), name="follow the catalog", daemon=True

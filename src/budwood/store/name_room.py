@@ -14,6 +14,7 @@ from budwood.store.rows import ANY, AliasRow, Anything, ObservedRow, ReleaseRow,
 
 if TYPE_CHECKING:
     from budwood.store.canaries import Canaries
+    from budwood.store.drifts import Drifts
     from budwood.store.registry import Permit
 
 
@@ -107,6 +108,11 @@ class NameRoom(Room):
     def canaries(self) -> "Canaries":
         """Releases on trial: canaries, shadows, and what is watched after a promotion."""
         return self._parts.canaries
+
+    @property
+    def drifts(self) -> "Drifts":
+        """Whether production still resembles what releases were judged on."""
+        return self._parts.drifts
 
     def history(self, name: str | None = None) -> list[HistoryEvent]:
         return [event for event in self._parts.ledger.events() if name is None or event.name == name]

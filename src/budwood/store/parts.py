@@ -19,6 +19,7 @@ from budwood.store.objects import Objects
 if TYPE_CHECKING:
     from budwood.store.canaries import Canaries
     from budwood.store.catalog import Catalog
+    from budwood.store.drifts import Drifts
     from budwood.store.index import Index
     from budwood.store.ledger import Ledger
     from budwood.store.observations import Observations
@@ -125,6 +126,12 @@ class Parts:
         from budwood.store.canaries import Canaries
 
         return Canaries(self.catalog, self.ledger, self.clock)
+
+    @property
+    def drifts(self) -> "Drifts":
+        from budwood.store.drifts import Drifts
+
+        return Drifts(self.catalog, self.ledger, self.clock)
 
     def _open_catalog(self) -> "Catalog":
         from budwood.store.catalog import Catalog

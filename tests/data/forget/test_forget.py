@@ -435,3 +435,35 @@ def test_weights_that_came_of_it_are_followed(house: House) -> None:
     assert trained.runs[run] == 0
     assert clean not in trained.runs
     assert set(trained.results) == {made["adapter"], later}
+
+
+def test_sampled_requests_lose_their_lines_too(house: House) -> None:
+    from datetime import date
+
+    from budwood.store import traffic
+
+    path = traffic.place(house.store.root, "support", "served", date(2026, 11, 26), "s")
+    others = [json.dumps({"prompt": question(number), "completion": "It is."}).encode() for number in range(3)]
+    said = json.dumps({"messages": [{"role": "user", "content": f"I am {NAME.lower()}"}], "request": "r"}).encode()
+    torn = f'{{"prompt": "{NAME}'.encode()
+    traffic.append(path, [others[0], said, others[1], torn, others[2]])
+    found = survey(house.store, WANTED)
+    assert [(one.path, one.lines) for one in found.requests] == [("traffic/support/served-2026-11-26-s.jsonl", 2)]
+    done = take_out(house)
+    assert path.read_bytes().splitlines() == others
+    assert done.left.requests == ()
+    ended = [event for event in house.store.history() if event.kind == "removal_ended"][-1]
+    assert ended.detail["facts"]["requests"] == 2
+
+
+def test_a_copy_of_a_row_goes_from_sampled_requests_with_it(house: House) -> None:
+    from datetime import date
+
+    from budwood.store import traffic
+
+    row = next(row for row in house.rows(house.made["snapshot"], "train") if row["slices"]["customer"] != "C-4711")
+    path = traffic.place(house.store.root, "support", "served", date(2026, 11, 26), "s")
+    other = json.dumps({"messages": [{"role": "user", "content": "other"}]}).encode()
+    traffic.append(path, [json.dumps({"messages": row["messages"], "request": "r"}).encode(), other])
+    take_out(house, make_wanted(rows=[row["row_id"]]))
+    assert path.read_bytes().splitlines() == [other]

@@ -143,6 +143,7 @@ def _holders(found: "Survey") -> list[tuple[str, str, str]]:
         live = f", live as {', '.join(release.live)}" if release.live else ""
         lines.append((f"release {', '.join(release.titles)}", short(release.digest), f"golden probe {probes}{live}"))
     lines += [("page", short(one.digest), one.name) for one in found.attachments]
+    lines += [("requests", "", f"{_count(one.lines, 'line')} of {one.path}") for one in found.requests]
     if found.work:
         lines.append(("golden probes", "", f"{len(found.work):,} kept for a release in the making"))
     return lines

@@ -16,6 +16,7 @@ from budwood.data.forget.wanted import Wanted
 from budwood.events import Event, Reporter
 from budwood.identity import Digest
 from budwood.store import Store
+from budwood.store.traffic import FOLDER
 
 PIECE = 1 << 20
 OVERLAP = 1 << 12
@@ -59,7 +60,8 @@ def look_elsewhere(
 
 def _files(root: Path) -> Iterator[Path]:
     for here, folders, names in os.walk(root, followlinks=False):
-        folders[:] = sorted(name for name in folders if (Path(here), name) != (root, "tmp"))
+        # Sampled requests are looked through line by line, like rows.
+        folders[:] = sorted(name for name in folders if Path(here) != root or name not in ("tmp", FOLDER))
         for name in sorted(names):
             path = Path(here) / name
             # Rows and cases are looked through line by line, where it is known what is text and what is not.

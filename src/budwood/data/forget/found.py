@@ -86,6 +86,14 @@ class InRelease:
 
 
 @dataclass(frozen=True)
+class InRequests:
+    """Lines of one file of sampled requests that go."""
+
+    path: str
+    lines: int
+
+
+@dataclass(frozen=True)
 class Survey:
     """What was found.
 
@@ -95,6 +103,8 @@ class Survey:
         releases: whose golden probes are such prompts.
         trained: what was trained on the rows.
         attachments: pages beside objects that stay, which hold the text.
+        requests: files of sampled requests that hold such lines.
+        keys: of rows that go, by which their copies are known; they live in memory only.
         work: kept measurements of golden probes, which hold prompts as tokens: key and name.
         elsewhere: where else in the store the text is, and cannot be taken out by this.
         unread: what could not be looked into, with the reason.
@@ -106,6 +116,8 @@ class Survey:
     releases: tuple[InRelease, ...] = ()
     trained: Trained = field(default_factory=Trained)
     attachments: tuple[Attachment, ...] = ()
+    requests: tuple[InRequests, ...] = ()
+    keys: frozenset[bytes] = field(default=frozenset(), repr=False)
     work: tuple[tuple[str, str], ...] = ()
     elsewhere: tuple[Place, ...] = ()
     unread: tuple[Place, ...] = ()
@@ -136,7 +148,7 @@ class Survey:
     @property
     def is_empty(self) -> bool:
         """Whether there is nothing that could be taken out."""
-        return not (self.snapshots or self.reports or self.releases or self.attachments)
+        return not (self.snapshots or self.reports or self.releases or self.attachments or self.requests)
 
     def as_dict(self) -> dict[str, Any]:
         return {
@@ -166,6 +178,7 @@ class Survey:
             ],
             "trained": self.trained.as_dict(),
             "attachments": [str(one) for one in self.attachments],
+            "requests": [vars(one) for one in self.requests],
             "kept_probes": len(self.work),
             "elsewhere": [vars(one) for one in self.elsewhere],
             "unread": [vars(one) for one in self.unread],

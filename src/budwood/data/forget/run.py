@@ -13,6 +13,7 @@ from typing import Any
 from budwood.data.forget.found import Survey
 from budwood.data.forget.release import without_probes
 from budwood.data.forget.report import without_cases
+from budwood.data.forget.requests import without_requests
 from budwood.data.forget.snapshot import without_rows
 from budwood.data.forget.survey import survey
 from budwood.data.forget.wanted import Wanted
@@ -94,6 +95,9 @@ def forget(
             for hit in found.releases:
                 (offered if hit.live else replaced)[hit.digest] = without_probes(store, hit, who=who, reason=reason)
             report(Event("forget", f"Removing {len(replaced):,} objects"))
+            if found.requests:
+                # Before the record, which then has the figure; cut short in between, nothing of these is left to do.
+                without_requests(store, wanted, set(found.keys))
             store.remove(_removal(found, replaced), who=who, reason=reason)
         left = survey(store, wanted, snapshots=_followed(store, snapshots), report=report) if not found.is_empty else found
     return Forgotten(found, replaced, offered, left, finished)
@@ -135,6 +139,7 @@ def _removal(found: Survey, replaced: dict[Digest, Digest | None]) -> Removal:
         "by_split": found.by_split,
         "cases": sum(len(one.cases) for one in found.reports),
         "probes": sum(len(one.probes) for one in found.releases if one.digest in replaced),
+        "requests": sum(one.lines for one in found.requests),
         "trained": found.trained.as_dict(),
     }
     attachments = tuple((one.digest, one.name) for one in found.attachments)

@@ -16,6 +16,7 @@ from budwood.data.forget.elsewhere import kept_probes, look_elsewhere
 from budwood.data.forget.found import InRelease, InReport, InSnapshot, Place, Survey
 from budwood.data.forget.lines import every, read_lines
 from budwood.data.forget.probes import find_probes, probe_texts
+from budwood.data.forget.requests import find_requests
 from budwood.data.forget.trained import find_trained
 from budwood.data.forget.wanted import Wanted, key_of, scalars, spoken
 from budwood.data.rows import REJECTED, SPLITS
@@ -46,7 +47,7 @@ def survey(store: Store, wanted: Wanted, *, snapshots: Sequence[Digest] = (), re
         StoreError: something in the store cannot be read.
     """
     ticker = _Ticker(report)
-    found = _find_rows(store, wanted, list(snapshots) or list(store.objects("snapshot")), ticker)
+    found, keys = _find_rows(store, wanted, list(snapshots) or list(store.objects("snapshot")), ticker)
     hits = tuple(_as_hits(store, wanted, found))
     ids = {row for one in hits for row in one.ids}
     reports = tuple(_find_cases(store, wanted, ids, set(snapshots)))
@@ -60,6 +61,9 @@ def survey(store: Store, wanted: Wanted, *, snapshots: Sequence[Digest] = (), re
         releases=releases,
         trained=find_trained(store, {one.digest: one.counts for one in hits}),
         attachments=attachments,
+        # What was sampled came of no snapshot: where only some are looked into, it is not.
+        requests=() if snapshots else tuple(find_requests(store, wanted, keys)),
+        keys=frozenset(keys),
         work=kept_probes(store) if any(set(one.rows) & {"train", "validation"} for one in hits) else (),
         elsewhere=elsewhere,
         unread=tuple(unread),
@@ -105,7 +109,9 @@ class _Rows:
         return frozenset(row for rows in self.ids.values() for row in rows)
 
 
-def _find_rows(store: Store, wanted: Wanted, snapshots: Sequence[Digest], tick: _Ticker) -> dict[Digest, _Rows]:
+def _find_rows(
+    store: Store, wanted: Wanted, snapshots: Sequence[Digest], tick: _Ticker
+) -> tuple[dict[Digest, _Rows], set[bytes]]:
     found = {digest: _Rows() for digest in snapshots}
     keys: set[bytes] = set()
     for digest, rows in found.items():
@@ -121,7 +127,7 @@ def _find_rows(store: Store, wanted: Wanted, snapshots: Sequence[Digest], tick: 
             if row["row_id"] not in ids and key_of(row) in keys:
                 rows.add(split, row)
                 rows.copies += 1
-    return found
+    return found, keys
 
 
 def _as_hits(store: Store, wanted: Wanted, found: Mapping[Digest, _Rows]) -> Iterator[InSnapshot]:

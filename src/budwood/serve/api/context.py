@@ -5,6 +5,7 @@ import secrets
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from budwood.serve.api.flight import Admission, Mailbox
@@ -15,6 +16,7 @@ from budwood.serve.metrics import Metrics
 
 if TYPE_CHECKING:
     from budwood.recipe import ServeSection
+    from budwood.serve.api.shadow import Shadows
 
 
 @dataclass
@@ -55,6 +57,13 @@ class Context:
     mailbox: Mailbox | None = None
     """Set when the event loop runs."""
     _counter: Iterator[int] = field(default_factory=lambda: itertools.count(1))
+
+    @cached_property
+    def shadows(self) -> "Shadows":
+        """Who answers copies of requests; made in the event loop, at the first answer."""
+        from budwood.serve.api.shadow import Shadows
+
+        return Shadows(self)
 
     def new_id(self) -> str:
         return f"{self.run}{next(self._counter):012x}"

@@ -53,6 +53,7 @@ class _Run:
     hold: ExitStack
     asked: "_Asked"
     wholes: list[Whole]
+    make_job: Callable[[Live], Awaitable[Job]]
     first_token_s: float | None = None
     failed: bool = False
 
@@ -111,7 +112,7 @@ async def _answer(
         flight = Flight(live.worker, context.mailbox, job.requests, choices, timeout_s=context.settings.timeout_s)
         hold.callback(flight.cancel)
         wholes = [Whole([], [], "") for _ in choices]
-        run = _Run(context, live, job, shape(live.texts), frame, flight, hold, asked, wholes)
+        run = _Run(context, live, job, shape(live.texts), frame, flight, hold, asked, wholes, make_job)
         hold.callback(_record, run)
         if job.streamed:
             # From here on the stream owns what is held, and gives it back when it ends, however it ends.
@@ -197,7 +198,9 @@ def _record(run: _Run) -> None:
         whole = all(choice.finish is not None for choice in run.flight.choices)
         schema = run.job.requests[0].json_schema
         end: End = "answered" if whole else "given up"
-        run.context.finished(_exchange(run.context, run.live, run.asked, end, schema, run.wholes if whole else ()))
+        exchange = _exchange(run.context, run.live, run.asked, end, schema, run.wholes if whole else ())
+        run.context.finished(exchange)
+        run.context.shadows.offer(exchange, run.make_job)
     metrics.prompt_tokens.labels(release).inc(run.job.prompt_tokens)
     metrics.new_tokens.labels(release).inc(run.flight.new_tokens)
     for choice in run.flight.choices:
