@@ -10,6 +10,7 @@ import numpy
 import pytest
 from tests.prepare.conftest import Bench, Snapshot
 
+from budwood.data.forget import forget, make_wanted
 from budwood.prepare.alike import ASKING, find_alike
 from budwood.prepare.groups import roots
 from budwood.prepare.run import prepare
@@ -166,6 +167,16 @@ def test_what_a_kill_left_of_other_rows_is_not_kept_with_the_snapshot(bench: Ben
     assert len(records) == len(ROWS)
     assert not (records["key"] == [1, 2]).all(axis=1).any()
     assert not list(bench.store.root.glob("work/*/embeddings-*"))
+
+
+def test_forgotten_rows_take_all_vectors_with_them(bench: Bench) -> None:
+    made(bench, Topics(), ROWS)
+    with open_vectors(bench.store, Topics()) as vectors:
+        vectors.gather(numpy.array([[1, 2]], numpy.uint64), lambda row: "a text of a preparation that was cut short")
+    assert len(list(bench.store.root.rglob("embeddings-*"))) == 2
+    done = forget(bench.store, make_wanted(texts=["nothing since Monday"]), who="anna", reason="asked to")
+    assert done.is_complete
+    assert not list(bench.store.root.rglob("embeddings-*"))
 
 
 @pytest.mark.parametrize("seed", range(4))

@@ -65,6 +65,7 @@ class Embedder:
         base: what it is as a base of ours; None: an encoder, in transformers' own code.
         window: tokens that are read at once, special ones included.
         width: d.
+        vocab: tokens that it has.
         identity: what vectors depend on besides the text, as JSON values.
         device: where to compute.
     """
@@ -74,6 +75,7 @@ class Embedder:
     base: BaseIdentity | None
     window: int
     width: int
+    vocab: int
     identity: Mapping[str, Any]
     device: str = "cpu"
 
@@ -99,11 +101,22 @@ class Embedder:
         return np.asarray(means / np.maximum(np.linalg.norm(means, axis=1, keepdims=True), 1e-12), np.float32)
 
     def _windows(self, texts: Sequence[str]) -> "tuple[list[list[int]], NDArray[int64]]":
-        """Token ids of each text in windows, and the text that each is of."""
+        """Token ids of each text in windows, and the text that each is of.
+
+        Raises:
+            BaseError: a token that the model does not have.
+        """
         read = self._tokenizer(
             list(texts), truncation=True, max_length=self.window, padding=False, return_overflowing_tokens=True, verbose=False
         )
         ids, of = read["input_ids"], read.get("overflow_to_sample_mapping", range(len(texts)))
+        last = max((max(window, default=0) for window in ids), default=0)
+        if last >= self.vocab:
+            raise BaseError(
+                f"The tokenizer gives token {last:,}, and the model has {self.vocab:,} of them.",
+                where=str(self.ref.folder),
+                mend="Take tokenizer and weights from the same download.",
+            )
         filled = [(list(window), text) for window, text in zip(ids, of, strict=True) if len(window)]
         return [window for window, _ in filled], np.array([text for _, text in filled], np.int64)
 
@@ -179,7 +192,7 @@ def open_embedder(id: str, *, start: Path, pooling: Pooling = "mean", device: st
             "version": VERSION,
         }
     window = _encoder_window(config, ref) if base is None else context_length(config)
-    return Embedder(ref, pooling, base, window, int(config.hidden_size), identity, device)
+    return Embedder(ref, pooling, base, window, int(config.hidden_size), int(config.vocab_size), identity, device)
 
 
 def _check_pooling(folder: Path, pooling: Pooling) -> None:

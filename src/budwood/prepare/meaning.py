@@ -92,7 +92,7 @@ class Meaning:
         text = f"{counted(embedded, 'text')} embedded, {found:,} found embedded"
         if not self.nearest:
             return text
-        shown = ", ".join(f"{share:.0%} of rows up to {cosine:.2f}" for share, cosine in self.nearest.items())
+        shown = ", ".join(f"{share:.0%} of rows up to {cosine:.3f}" for share, cosine in self.nearest.items())
         return f"{text}; cosine with the nearest row before: {shown} (threshold {self.section.threshold:g})"
 
     def _keys(self, order: "NDArray[int64]", texts: Texts) -> "tuple[NDArray[Any], NDArray[Any]]":

@@ -175,7 +175,7 @@ def open_vectors(
 
 
 def _name(key: str) -> str:
-    return f"{PREFIX}{key[:32]}"
+    return f"{PREFIX}{key[:32]}.bin"
 
 
 def _record(width: int) -> Any:

@@ -144,7 +144,7 @@ def _holders(found: "Survey") -> list[tuple[str, str, str]]:
         lines.append((f"release {', '.join(release.titles)}", short(release.digest), f"golden probe {probes}{live}"))
     lines += [("page", short(one.digest), one.name) for one in found.attachments]
     if found.work:
-        lines.append(("golden probes", "", f"{len(found.work):,} kept for a release in the making"))
+        lines.append(("work", "", f"{_count(len(found.work), 'file')} of golden probes or vectors, for what is in the making"))
     return lines
 
 
