@@ -1,6 +1,7 @@
 """What makes a comparison impossible is found before training is paid for; a source that cannot be read, by its own stage."""
 
 import json
+import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -9,7 +10,7 @@ from typing import Any
 import pytest
 
 from budwood import pipeline
-from budwood.errors import BudwoodError, DataError, EvaluationError, ReleaseError
+from budwood.errors import BaseError, BudwoodError, DataError, EvaluationError, ReleaseError
 from budwood.events import silent
 from budwood.identity import digest_bytes
 from budwood.pipeline import Job
@@ -123,3 +124,43 @@ def test_a_source_that_may_not_be_read_is_the_stages_own_error(job: Jobs, monkey
     monkeypatch.setattr(Path, "open", locked)
     with pytest.raises(DataError, match=r"The source 'rows.jsonl' may not be read"):
         pipeline.prepare(job())
+
+
+def test_rows_that_mean_the_same_are_found_by_the_model_that_the_recipe_names(job: Jobs, store: Store, tmp_path: Path) -> None:
+    told = "tell me a story about a fox and a hen in the forest"
+    rows = [f"Please {told}", f"Would you {told}, please?", "What does a stamp for a letter to France cost?"]
+    lines = [json.dumps({"prompt": row, "completion": "Once."}) + "\n" for row in rows]
+    (tmp_path / "rows.jsonl").write_text("".join(lines))
+    keys = {"validation": 0.0, "test": 0.0, "near_duplicate": 1.0}
+    plain = pipeline.prepare(job(prepare=keys))
+    asked = job(prepare=keys | {"semantic": {"model": "seedling", "threshold": 0.75}})
+    found = pipeline.prepare(asked)
+    rejected = [json.loads(line) for line in store.file(found, "rejected.jsonl").read_text().splitlines()]
+    assert [(row["rule"], row["source"]["line"]) for row in rejected] == [("semantic_duplicate", 2)]
+    assert pipeline.prepare(job(prepare=asked.recipe.prepare.model_dump())) == found
+    assert pipeline.prepare(job(prepare=keys)) == plain
+    kept = next(rule["options"] for rule in store.manifest(found).body["rules"] if rule["name"] == "semantic_duplicate")
+    assert kept["model"] == "seedling"
+    assert len(kept["identity"]) == 64
+
+
+def test_another_embedding_model_prepares_anew(job: Jobs, tmp_path: Path) -> None:
+    from budwood.pipeline.known import prepare_key
+    from budwood.seedling import __file__ as seedling
+
+    other = tmp_path / "other"
+    shutil.copytree(Path(seedling).parent, other)
+    one = prepare_key(job(prepare={"semantic": {"model": "other"}}), None)
+    assert prepare_key(job(prepare={"semantic": {"model": "other"}}), None) == one
+    config = other / "config.json"
+    config.write_text(config.read_text().replace('"rope_theta": 10000.0', '"rope_theta": 9000.0'))
+    assert prepare_key(job(prepare={"semantic": {"model": "other"}}), None) != one
+
+
+@pytest.mark.parametrize(("model", "said"), [("./nowhere", "no base folder './nowhere'"), ("empty", "has no config.json")])
+def test_an_embedding_model_that_cannot_be_used_is_named_with_its_key(job: Jobs, tmp_path: Path, model: str, said: str) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(BaseError, match=said) as caught:
+        pipeline.prepare(job(prepare={"semantic": {"model": model}}))
+    assert caught.value.where.startswith("[prepare.semantic] model")
+    assert repr(model) in caught.value.what

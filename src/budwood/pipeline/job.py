@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from budwood.errors import BaseError
 from budwood.events import Event, Reporter
 from budwood.identity import Digest
 from budwood.recipe import Recipe
@@ -11,6 +12,7 @@ from budwood.recipe import Recipe
 if TYPE_CHECKING:
     from budwood.engine.base import BaseIdentity, BaseRef
     from budwood.engine.chat import ChatTemplate
+    from budwood.engine.embed import Embedder
     from budwood.store import Store
 
 
@@ -44,6 +46,11 @@ class Job:
     def base(self) -> "OpenBase":
         """The base's identity and chat template; its weights are hashed but not loaded."""
         return open_base(self)
+
+    @cached_property
+    def embedder(self) -> "Embedder | None":
+        """The model that semantic duplicates are found with; its weights are hashed but not loaded. None: no such search."""
+        return open_embedder_of(self.recipe)
 
     def on(self, snapshot: Digest) -> "Job":
         """The same job on another snapshot; the base is not looked at again."""
@@ -82,6 +89,29 @@ def open_base(job: Job) -> OpenBase:
     ref = resolve_base(job.recipe.base.id, start=job.recipe.folder)
     identity = identify_base(ref)
     return OpenBase(ref, identity, template_of(ref), ensure_base(job.store, identity, ref.folder))
+
+
+def open_embedder_of(recipe: Recipe) -> "Embedder | None":
+    """Find the embedding model of [prepare.semantic].
+
+    Raises:
+        BaseError: it cannot be used; key and path are named.
+    """
+    asked = recipe.prepare.semantic
+    if not asked.model:
+        return None
+    from budwood.engine.device import best_device
+    from budwood.engine.embed import open_embedder
+
+    try:
+        return open_embedder(asked.model, start=recipe.folder, pooling=asked.pooling, device=best_device())
+    except BaseError as error:
+        where = "" if error.where in ("", "[base] id") else f", {error.where}"
+        raise BaseError(
+            f"The embedding model {asked.model!r} cannot be used. {error.what}",
+            where=f"[prepare.semantic] model{where}",
+            mend=error.mend,
+        ) from error
 
 
 def template_of(ref: "BaseRef") -> "ChatTemplate":

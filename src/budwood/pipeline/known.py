@@ -22,12 +22,14 @@ def prepare_key(job: Job, onto: Digest | None) -> str:
     slice_read = {
         "name": recipe.name,
         "source": [source.model_dump(mode="json") for source in recipe.source],
-        "prepare": recipe.prepare.model_dump(mode="json"),
+        "prepare": recipe.prepare.as_values(),
         "onto": onto,
         "tokenizer": job.base.identity.tokenizer_digest,
         "template": job.base.template.digest,
         "context": job.base.identity.context,
     }
+    if job.embedder is not None:
+        slice_read["embedder"] = dict(job.embedder.identity)
     return job.store.action("prepare", VERSION, slice_read, inputs, 0)
 
 

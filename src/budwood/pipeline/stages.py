@@ -125,6 +125,7 @@ def prepare(job: Job, *, processes: int = 0) -> Digest:
         token_length=TemplateLengths(job.base.ref, job.base.template),
         context=job.base.identity.context,
         onto=onto,
+        embed=job.embedder,
         processes=processes,
         report=job.report,
     )

@@ -16,7 +16,7 @@ from budwood.text.near.scheme import Scheme, make_scheme
 from budwood.text.near.search import Terms, find_repeats
 
 if TYPE_CHECKING:
-    from numpy import bool_, float64, int64, uint32
+    from numpy import bool_, float64, int64, uint32, uint64
     from numpy.typing import NDArray
 
 PUBLISHED, OTHERS = 1, 2
@@ -78,17 +78,8 @@ def find_near(
     """
     import numpy
 
-    rank = numpy.where(roles.published, 0, numpy.where(roles.settled, 1, 2))[left]
-    order = left[numpy.argsort(rank, kind="stable")]
-    published, settled = roles.published[order], roles.settled[order]
-    mine = numpy.where(published, PUBLISHED, OTHERS)
-    terms = Terms(
-        meaning=numpy.ascontiguousarray(table.take_key("meaning")[order]),
-        asks=numpy.where(settled & ~published, 0, mine).astype(numpy.uint8),
-        offers=numpy.where(roles.present[order], mine, 0).astype(numpy.uint8),
-        goes=(~published & ~settled).astype(numpy.uint8),
-        member=order,
-    )
+    order = in_order(left, roles)
+    terms = terms_of(order, roles, table.take_key("meaning")[order])
     found = find_repeats(
         _entries(table, order, make_scheme(threshold), shelf),
         terms,
@@ -98,6 +89,29 @@ def find_near(
     )
     places = numpy.flatnonzero(found.twin >= 0)
     return Twins(order[places], order[found.twin[places]], found.alike[places], found.crowded, found.by)
+
+
+def in_order(left: "NDArray[int64]", roles: Roles) -> "NDArray[int64]":
+    """Rows as they are looked at: published ones, then settled ones, then the rest."""
+    import numpy
+
+    rank = numpy.where(roles.published, 0, numpy.where(roles.settled, 1, 2))[left]
+    return left[numpy.argsort(rank, kind="stable")]
+
+
+def terms_of(order: "NDArray[int64]", roles: Roles, meaning: "NDArray[uint64]") -> Terms:
+    """Who may repeat whom among rows in that order; `meaning` is theirs, (N, 2)."""
+    import numpy
+
+    published, settled = roles.published[order], roles.settled[order]
+    mine = numpy.where(published, PUBLISHED, OTHERS)
+    return Terms(
+        meaning=numpy.ascontiguousarray(meaning),
+        asks=numpy.where(settled & ~published, 0, mine).astype(numpy.uint8),
+        offers=numpy.where(roles.present[order], mine, 0).astype(numpy.uint8),
+        goes=(~published & ~settled).astype(numpy.uint8),
+        member=order,
+    )
 
 
 def _entries(table: Table, order: "NDArray[int64]", scheme: Scheme, shelf: Shelf) -> Entries:

@@ -11,34 +11,37 @@ import time
 from bisect import bisect_left
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from budwood.errors import DataError
 from budwood.events import Event, Reporter, silent
 from budwood.identity import Digest
-from budwood.prepare.columns import READ, Batch, Table, join_batches
+from budwood.prepare.account import account, notes, settings
+from budwood.prepare.columns import Batch, Table, join_batches
 from budwood.prepare.conflicts import Conflicting
 from budwood.prepare.crew import Crew, count_cores
 from budwood.prepare.describe import describe
 from budwood.prepare.finish import Fates, sizes_of
 from budwood.prepare.guard import tally as tally_benchmarks
 from budwood.prepare.inherit import check_onto, earlier_rows
+from budwood.prepare.meaning import Meaning
 from budwood.prepare.read import Found, SourceFacts, check_declared, read_sources
 from budwood.prepare.row import SPLITS, TokenLength, Touch
-from budwood.prepare.rules.build import OF_RULES, build_rules
+from budwood.prepare.rules.build import build_rules
 from budwood.prepare.rules.contamination import Contamination
 from budwood.prepare.rules.rule import Rule
 from budwood.prepare.rules.tool_turns import ToolTurns
-from budwood.prepare.separate import OPERATIONS, Separated, Sources, separate
+from budwood.prepare.separate import Separated, Sources, separate
 from budwood.prepare.snapshot import CONFLICTS, Tally, count_lengths, list_conflicts, make_body, tally
 from budwood.prepare.spool import Shelf
 from budwood.prepare.stated import warning
+from budwood.prepare.vectors import Embed, open_vectors
 from budwood.prepare.verdicts import RULES, Fault
 from budwood.prepare.work import Order, Work
-from budwood.recipe import PrepareSection, Recipe
+from budwood.recipe import Recipe
 from budwood.text.near.kernels import kernels
-from budwood.text.near.walk import LONGEST
 
 if TYPE_CHECKING:
     from budwood.store import Store
@@ -57,6 +60,7 @@ def prepare(
     token_length: TokenLength | None,
     context: int,
     onto: Digest | None = None,
+    embed: Embed | None = None,
     processes: int = 0,
     report: Reporter = silent,
 ) -> Digest:
@@ -69,6 +73,7 @@ def prepare(
             several processes, each gets one of its own, so it has to be one that can be sent.
         context: the base's longest row in tokens; 0 when unknown.
         onto: an earlier snapshot whose rows keep their splits.
+        embed: the model of [prepare.semantic], if it names one.
         processes: how many work on it; 0: one for each core. The snapshot is the same.
         report: told of progress.
 
@@ -82,7 +87,7 @@ def prepare(
     rules = build_rules(section, folder=recipe.folder, token_length=token_length, context=context, sources=recipe.source)
     check_declared(recipe.source, section)
     check_onto(store, onto)
-    with store.draft("snapshot") as draft:
+    with store.draft("snapshot") as draft, ExitStack() as opened:
         order = Order(section, recipe.source, recipe.folder, token_length, context, draft.scratch, draft.folder)
         for name in (*SPLITS, "rejected"):
             (draft.folder / f"{name}.jsonl").touch()
@@ -91,13 +96,14 @@ def prepare(
         with Crew(Work, (order,), processes or _processes(recipe)) as crew:
             work = _Stage(recipe, crew, draft, report)
             work.read(store, onto)
+            meaning = work.meaning(opened, store, embed)
             try:
-                separated = work.separate(onto or "")
+                separated = work.separate(onto or "", meaning)
             except Conflicting as fault:
                 raise fault.listed_in(_listed(store, recipe.name, fault.lines)) from None
             tallied = work.check(separated)
             work.write(separated)
-        body = _body(recipe, work, separated, tallied, rules, onto or "")
+        body = _body(recipe, work, separated, tallied, rules, onto or "", embed)
         if separated.conflicts:
             list_conflicts(draft.folder / CONFLICTS, separated.conflicts)
         describe(draft.folder, body)
@@ -108,7 +114,12 @@ def prepare(
             "near_duplicates_by": separated.searched_by,
             "phases": work.seconds,
         }
+        if meaning is not None:
+            attestation["semantic"] = meaning.figures()
         digest = draft.commit(parents=[], body=body, attestation=attestation)
+        if meaning is not None:
+            meaning.vectors.keep(digest)
+            report(Event("prepare", meaning.said()))
     unsaid = warning(body["sources"])
     if unsaid:
         report(Event("prepare", unsaid))
@@ -169,7 +180,23 @@ class _Stage:
                 names = ", ".join(facts.left_out)
                 self._report(Event("prepare", f"Left out of {facts.path}, since no row can hold it: {names}"))
 
-    def separate(self, onto: str) -> Separated:
+    def meaning(self, opened: ExitStack, store: "Store", embed: Embed | None) -> Meaning | None:
+        """What looks for semantic duplicates, if the recipe asks for it."""
+        asked = self._recipe.prepare.semantic
+        if not asked.model:
+            return None
+        if embed is None:
+            raise AssertionError("[prepare.semantic] names a model, and none was handed in")
+
+        def tell(done: int, total: int) -> None:
+            self._report(Event("prepare", "Embedding rows", done=done, total=total, unit="texts"))
+
+        def tick(done: int, total: int) -> None:
+            self._tell("Comparing what rows mean", done, total)
+
+        return Meaning(asked, opened.enter_context(open_vectors(store, embed, tell)), tick)
+
+    def separate(self, onto: str, meaning: Meaning | None) -> Separated:
         begun = time.perf_counter()
         assert self._table is not None
         columns = list(dict.fromkeys(name for batch in self.batches for name in batch.columns))
@@ -181,7 +208,7 @@ class _Stage:
             self._tell("Looking for near-duplicates", done, total)
 
         try:
-            separated = separate(self._table, self._recipe.prepare, sources, shelf, tick)
+            separated = separate(self._table, self._recipe.prepare, sources, shelf, tick, meaning)
         finally:
             shelf.close()
         self.seconds["separate"] = round(time.perf_counter() - begun, 3)
@@ -253,31 +280,27 @@ def _fates(batches: Sequence[Batch], separated: Separated) -> Iterator[Fates]:
 
 
 def _body(
-    recipe: Recipe, work: _Stage, separated: Separated, tallied: Tally, rules: Sequence[Rule], onto: str
+    recipe: Recipe,
+    work: _Stage,
+    separated: Separated,
+    tallied: Tally,
+    rules: Sequence[Rule],
+    onto: str,
+    embed: Embed | None,
 ) -> dict[str, Any]:
     section = recipe.prepare
     return make_body(
         name=recipe.name,
         sources=work.facts,
         tallied=tallied,
-        rules=_account(_at_work(rules, work.batches), tallied, section),
-        groups=dict(separated.groups) | {"by": section.group_by} | {"notes": _notes(separated, tallied, section)},
+        rules=account(_at_work(rules, work.batches), tallied, section, embed),
+        groups=dict(separated.groups) | {"by": section.group_by} | {"notes": notes(separated, tallied, section)},
         histograms=count_lengths(work.batches, separated.split, section.labels),
         onto=onto,
-        settings=_settings(section),
+        settings=settings(section),
         conflicts=separated.conflicts,
         benchmarks=_benchmarks(rules, work.batches, separated),
     )
-
-
-def _settings(section: PrepareSection) -> dict[str, Any]:
-    """What a snapshot says of how it was made; what came later is left out where it changes nothing, so that names stay."""
-    values = section.model_dump(mode="json", exclude={"rules", "answer_schema", "strict", *OF_RULES})
-    if values["supervise"] == "all":
-        del values["supervise"]
-    if not section.benchmarks:
-        values = {key: value for key, value in values.items() if key != "benchmarks" and "contamination" not in key}
-    return values
 
 
 def _benchmarks(rules: Sequence[Rule], batches: Sequence[Batch], separated: Separated) -> list[dict[str, Any]]:
@@ -331,54 +354,3 @@ def _refuse_empty(tallied: Tally, total: int) -> None:
 def _at_work(rules: Sequence[Rule], batches: Sequence[Batch]) -> list[Rule]:
     """The rules that a snapshot tells of: without the one for tool calls where there are none, so that names stay."""
     return [rule for rule in rules if rule.name != ToolTurns.name or any(batch.calls_tools for batch in batches)]
-
-
-def _account(rules: Sequence[Rule], tallied: Tally, section: PrepareSection) -> list[dict[str, Any]]:
-    """Count what each rule did; changed and flagged count kept rows, dropped counts rejected ones."""
-    options: dict[str, dict[str, Any]] = {
-        "conflict": {"policy": section.conflicts},
-        "exact_duplicate": {},
-        "near_duplicate": {"threshold": section.near_duplicate},
-        "leak": {},
-    }
-    entries: list[tuple[str, int, dict[str, Any]]] = [(READ, 1, {"max_malformed": section.max_malformed})]
-    entries += [(rule.name, rule.version, rule.options()) for rule in rules]
-    entries += [(name, version, options[name]) for name, version in OPERATIONS.items()]
-    return [
-        {
-            "name": name,
-            "version": version,
-            "options": chosen,
-            "changed": tallied.touched.get((name, "changed"), 0),
-            "dropped": tallied.rejected.get(name, 0),
-            "flagged": tallied.touched.get((name, "flagged"), 0),
-        }
-        for name, version, chosen in entries
-    ]
-
-
-def _notes(result: Separated, tallied: Tally, section: PrepareSection) -> list[str]:
-    """Say what a reader of the figures should not overlook."""
-    notes = []
-    splits = tallied.splits
-    if section.validation and not splits["validation"]:
-        notes.append("No group fell into validation: there are too few groups for its share.")
-    if section.test and not splits["test"]:
-        notes.append("No group fell into test: there are too few groups for its share.")
-    if result.looks_alone:
-        notes.append(
-            f"{result.looks_alone:,} prompts have answers that differ in case or punctuation alone: they are no conflicts, "
-            "and all of them stay."
-        )
-    if result.crowded:
-        notes.append(
-            f"{result.crowded:,} rows have so many look-alikes that they were compared with the nearest {LONGEST} of a kind "
-            "only: some near-duplicates among them may have stayed."
-        )
-    largest, kept = result.groups["largest"], tallied.kept
-    if largest > max(section.validation, section.test) * kept > 0 and largest > 1:
-        notes.append(
-            f"The largest group holds {largest:,} of {kept:,} rows, more than the share of a held-out split: shares are of "
-            "groups, so the splits' sizes follow where it falls."
-        )
-    return notes

@@ -1,6 +1,6 @@
 """Deduplication, decontamination and splitting as one operation, because each needs what the others find.
 
-    separated = separate(table, inherited, section, sources, shelf, tick)
+    separated = separate(table, section, sources, shelf, tick, meaning)
 
 Near-duplicates, rows of one prompt and rows that share the `group_by` column form a group; a group lies in one split.
 Published test rows are looked at first, so that what leaks into them is found against them and not against each other.
@@ -17,6 +17,8 @@ from budwood.prepare.columns import Table
 from budwood.prepare.conflicts import lines, near_conflicts
 from budwood.prepare.duplicates import Sayings, answers_of, find_conflicts, find_copies, find_leaks, sayings
 from budwood.prepare.groups import join_same, roots
+from budwood.prepare.meaning import VERSION as MEANING
+from budwood.prepare.meaning import Meaning
 from budwood.prepare.near import Roles, Twins, find_near
 from budwood.prepare.row import SPLITS, Declared
 from budwood.prepare.same import first_among, first_same
@@ -28,8 +30,11 @@ from budwood.prepare.verdicts import (
     CONFLICT,
     COPY,
     EXACT,
+    IN,
     LEAK,
+    MEANT,
     NEAR,
+    SEMANTIC,
     TORN,
     Fault,
     Verdicts,
@@ -39,11 +44,11 @@ from budwood.prepare.verdicts import (
 from budwood.recipe import PrepareSection
 
 if TYPE_CHECKING:
-    from numpy import bool_, int8, int64, uint64
+    from numpy import bool_, int8, int64, uint8, uint64
     from numpy.typing import NDArray
 
-OPERATIONS = {LEAK: 1, CONFLICT: 1, EXACT: 1, NEAR: 2}
-"""Name → version of what this operation can do to a row, in order."""
+OPERATIONS = {LEAK: 1, CONFLICT: 1, EXACT: 1, NEAR: 2, SEMANTIC: MEANING}
+"""Name → version of what this operation can do to a row, in order; the last one where the recipe asks for it."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +96,12 @@ class Sources:
 
 
 def separate(
-    table: Table, section: PrepareSection, sources: Sources, shelf: Shelf, tick: Callable[[int, int], None]
+    table: Table,
+    section: PrepareSection,
+    sources: Sources,
+    shelf: Shelf,
+    tick: Callable[[int, int], None],
+    meaning: Meaning | None = None,
 ) -> Separated:
     """Place every row in a split, or put it out.
 
@@ -101,6 +111,7 @@ def separate(
         sources: where they are from.
         shelf: the spools that hold their texts.
         tick: called with the number of rows whose near-duplicates have been looked for, and of all of them.
+        meaning: looks for semantic duplicates; None: they are not looked for.
 
     Raises:
         DataError: conflicts that are to stop the stage; a grouping column that no row has; a published test row that was
@@ -127,12 +138,16 @@ def separate(
     del said
     roles = Roles(published, ~published & (fixed != FREE), new)
     found = find_near(table, left, roles, parent, section.near_duplicate, shelf, texts, tick)
+    twins = _twins(found, ALIKE, published, verdicts)
+    if meaning is not None:
+        meant = meaning.find(left[twins[left] == IN], roles, parent, texts)
+        only_flagged = section.semantic.action != "drop"
+        twins |= _twins(meant, MEANT, published | only_flagged, verdicts)
     group = numpy.where(verdicts.is_in, roots(parent), -1)[:rows]
     conflicts = list(lines([*judged.conflicts, *near_conflicts(answers, group, section.labels)], words.place_of))
-    twins = _twins(found, published, verdicts)
     if section.group_by:
         _check_column(section.group_by, sources.columns, rows)
-        parent = _join_column(table, parent, verdicts.is_in & ~twins & (new | absent))
+        parent = _join_column(table, parent, verdicts.is_in & (twins == IN) & (new | absent))
     members = _Members(table, left, roots(parent), fixed, published, _is_declared(table, sources, "train"))
     return _placed(table, members, verdicts, twins, found, section, words, sources.onto, conflicts, judged.looks_alone)
 
@@ -164,17 +179,21 @@ def _mask(rows: "NDArray[int64]", count: int) -> "NDArray[bool_]":
     return mask
 
 
-def _twins(found: Twins, published: "NDArray[bool_]", verdicts: Verdicts) -> "NDArray[bool_]":
-    """Note twins: published ones are flagged, the others may go."""
-    verdicts.alike[found.rows] = found.alike
-    is_published = published[found.rows]
-    twins = found.rows[~is_published]
-    verdicts.other[twins] = found.of[~is_published]
-    for row, other in zip(found.rows[is_published].tolist(), found.of[is_published].tolist(), strict=True):
+def _twins(found: Twins, why: int, stays: "NDArray[bool_]", verdicts: Verdicts) -> "NDArray[uint8]":
+    """Note twins: those that stay are flagged, the others may go; gives `why` for these and `IN` for all others."""
+    import numpy
+
+    is_flagged = stays[found.rows]
+    goes = found.rows[~is_flagged]
+    twins = numpy.full(len(stays), IN, numpy.uint8)
+    twins[goes], verdicts.other[goes], verdicts.alike[goes] = why, found.of[~is_flagged], found.alike[~is_flagged]
+    for place in numpy.flatnonzero(is_flagged).tolist():
+        row = int(found.rows[place])
         flags = verdicts.flags.setdefault(row, [])
-        if all(fault.why != COPY for fault in flags):
-            flags.append(Fault(ALIKE, other))
-    return _mask(twins, len(published))
+        if all(fault.why not in (COPY, ALIKE) for fault in flags):
+            flags.append(Fault(why, int(found.of[place])))
+            verdicts.alike[row] = found.alike[place]
+    return twins
 
 
 def _check_column(column: str, known: Sequence[str], rows: int) -> None:
@@ -242,7 +261,7 @@ def _placed(
     table: Table,
     held: _Members,
     verdicts: Verdicts,
-    twins: "NDArray[bool_]",
+    twins: "NDArray[uint8]",
     found: Twins,
     section: PrepareSection,
     words: Wording,
@@ -258,7 +277,11 @@ def _placed(
     placed = place_groups(held.members, spot, Shares(section.validation, section.test, section.split_seed))
     _put_out_leaks(held, placed, verdicts, words)
     # A row goes as the twin of one that stays; where that one leaks, so does its whole side of the group.
-    verdicts.why[twins & verdicts.is_in] = ALIKE
+    goes = verdicts.is_in & (twins != IN)
+    verdicts.why[goes] = twins[goes]
+    # What is flagged and goes for another reason needs no flag.
+    for row in [row for row in verdicts.flags if not verdicts.is_in[row]]:
+        del verdicts.flags[row]
     group = numpy.repeat(numpy.arange(len(held.sizes)), held.sizes)
     kept = held.members.present & verdicts.is_in[held.rows]
     sizes = numpy.bincount(group[kept], minlength=len(held.sizes))

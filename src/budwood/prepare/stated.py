@@ -41,10 +41,7 @@ def limits(body: Mapping[str, Any]) -> Iterator[str]:
     settings, alike = body["settings"], body["settings"].get("near_duplicate")
     yield "Whether an answer is right was not checked: rules judge form, not truth."
     likeness = "Jaccard" if alike is None else f"Jaccard {alike:g} and more"
-    yield (
-        f"Duplicates are found by wording (word and character n-grams, {likeness}): "
-        "what says the same in other words may stand in train and in a held-out split."
-    )
+    yield f"Duplicates are found by wording (word and character n-grams, {likeness}){_in_other_words(settings)}"
     yield "Conflicts are found where prompts are equal after normalisation; rephrased questions with other answers stay."
     if not settings.get("labels"):
         yield "Answers were held to no list of allowed labels."
@@ -54,6 +51,17 @@ def limits(body: Mapping[str, Any]) -> Iterator[str]:
         yield "Lengths in tokens were not measured: some rows may not fit the base's context."
     yield from (said for rule, said in _UNTOUCHED.items() if rule not in rules)
     yield "Who and what the rows stand for, and whom they leave out, is not measured."
+
+
+def _in_other_words(settings: Mapping[str, Any]) -> str:
+    asked = settings.get("semantic")
+    if asked is None:
+        return ": what says the same in other words may stand in train and in a held-out split."
+    what = "prompts" if asked["on"] == "prompt" else "prompts with their answers"
+    return (
+        f" and by {what} whose vectors from {asked['model']} have a cosine of {asked['threshold']:g} or more: what that model "
+        "does not see as the same may stand in train and in a held-out split."
+    )
 
 
 def _at_work(options: Mapping[str, Any]) -> bool:

@@ -28,15 +28,15 @@ class Texts:
 
     def answer(self, row: int) -> str:
         """A new row's answer, normalised but for calls."""
-        return said_by(Message.from_json(self._value(row)["messages"][-1]))
+        return said_by(Message.from_json(self.value(row)["messages"][-1]))
 
     def task(self, row: int) -> str:
         """What of a new row's prompt is no turn: system message and tools."""
-        value = self._value(row)
+        value = self.value(row)
         return task_text([Message.from_json(message) for message in value["messages"]], value.get("tools", ()))
 
-    def _value(self, row: int) -> dict[str, Any]:
-        """A new row as its line has it, up to its group."""
+    def value(self, row: int) -> dict[str, Any]:
+        """A row as its line has it, up to its group; one of an earlier snapshot only where its lines were kept."""
         number, batch, within = self._find(row)
         begins = self._begins_of(number, batch)
         head = int(batch.lengths[batch.live, 0][within])

@@ -10,10 +10,10 @@ if TYPE_CHECKING:
     from numpy import bool_, float64, int64, uint8
     from numpy.typing import NDArray
 
-LEAK, CONFLICT, EXACT, NEAR = "leak", "conflict", "exact_duplicate", "near_duplicate"
-IN, SAME_PROMPT, DIFFERENT, COPY, ALIKE, TORN = range(6)
+LEAK, CONFLICT, EXACT, NEAR, SEMANTIC = "leak", "conflict", "exact_duplicate", "near_duplicate", "semantic_duplicate"
+IN, SAME_PROMPT, DIFFERENT, COPY, ALIKE, TORN, MEANT = range(7)
 """Why a row goes; `IN`: it stays."""
-RULES = {SAME_PROMPT: LEAK, DIFFERENT: CONFLICT, COPY: EXACT, ALIKE: NEAR, TORN: LEAK}
+RULES = {SAME_PROMPT: LEAK, DIFFERENT: CONFLICT, COPY: EXACT, ALIKE: NEAR, TORN: LEAK, MEANT: SEMANTIC}
 
 
 class Fault(NamedTuple):
@@ -32,7 +32,7 @@ class Verdicts:
         other: the row that it repeats or leaks into, or a place in `said`.
         alike: how alike it is to that row.
         said: reasons that many rows share.
-        flags: published row → faults, in order; such rows stay.
+        flags: row → faults, in order; such rows stay. Published ones, and semantic duplicates that are only flagged.
     """
 
     why: "NDArray[uint8]"
@@ -88,6 +88,7 @@ class Wording:
             SAME_PROMPT: lambda: f"same prompt as test row {self.row_id(fault.other)}",
             COPY: lambda: f"same prompt and answer as row {self._named(fault.other)}",
             ALIKE: lambda: f"{self.verdicts.alike[row]:.2f} alike, with the same answer as row {self._named(fault.other)}",
+            MEANT: lambda: f"{self.verdicts.alike[row]:.3f} alike in meaning to row {self._named(fault.other)}",
         }
         return words[fault.why]() if fault.why in words else self.verdicts.said[fault.other]
 

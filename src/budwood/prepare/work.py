@@ -140,6 +140,10 @@ class Work:
         rows = list(map(ancestor, values))
         batch = self._batch(rows, [says(row) for row in rows], EARLIER)
         batch.split = numpy.array([SPLITS.index(value["split"]) for value in values], numpy.int8)
+        if self._section.semantic.model:
+            # What they say has to be read again, to be embedded.
+            encoded, batch.lengths = _encoded(rows)
+            batch.live, batch.lines = _flags([True] * len(rows)), self._lines.add(b"".join(encoded))
         return batch
 
     def _batch(self, rows: Sequence[Row], said: Sequence[Says], source: int) -> Batch:

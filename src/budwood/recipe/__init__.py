@@ -17,6 +17,7 @@ from budwood.recipe.load import load_recipe, recipe_from_mapping
 from budwood.recipe.prepare import PrepareSection
 from budwood.recipe.recipe import Recipe
 from budwood.recipe.release import ReleaseSection
+from budwood.recipe.semantic import SemanticSection
 from budwood.recipe.serve import ServeSection
 from budwood.recipe.source import SourceSection
 from budwood.recipe.train import TrainSection
@@ -31,6 +32,7 @@ __all__ = [
     "PrepareSection",
     "Recipe",
     "ReleaseSection",
+    "SemanticSection",
     "ServeSection",
     "SourceSection",
     "StyleRules",

@@ -1,11 +1,12 @@
 """[prepare]: rules, duplicates, splits."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
 from budwood.recipe.benchmark import Benchmark
 from budwood.recipe.section import LARGEST_SEED, Names, Section, check_known
+from budwood.recipe.semantic import SemanticSection
 from budwood.recipe.user_rule import UserRuleSection
 
 RULES = (
@@ -80,6 +81,7 @@ class PrepareSection(Section):
         description="same prompt, different answers: keep the majority's, drop all, stop, or keep all of them",
     )
     near_duplicate: float = Field(default=0.8, gt=0, le=1, description="true Jaccard above which rows are one group")
+    semantic: SemanticSection = SemanticSection()
     benchmarks: tuple[Benchmark, ...] = Field(
         default=(), strict=False, description="files that must not be trained on: paths, or tables with path, name and columns"
     )
@@ -119,11 +121,19 @@ class PrepareSection(Section):
                     f'rules leaves out "{rule}", which other keys set up: add it to the list, or remove those keys'
                 )
         names = [rule.name for rule in self.user]
-        taken = {*RULES, "read", "tool_turns", "conflict", "exact_duplicate", "near_duplicate", "leak", "contamination"}
+        taken = {*RULES, "read", "tool_turns", "leak", "conflict", "contamination"}
+        taken |= {"exact_duplicate", "near_duplicate", "semantic_duplicate"}
         for number, name in enumerate(names):
             if name in taken or name in names[:number]:
                 raise ValueError(f"user: the name {name!r} is taken; every rule needs one of its own")
         return self
+
+    def as_values(self) -> dict[str, Any]:
+        """All keys as JSON values; what came later is left out where it changes nothing, so that digests over them stay."""
+        values = self.model_dump(mode="json")
+        if not self.semantic.model:
+            del values["semantic"]
+        return values
 
     @property
     def files(self) -> tuple[str, ...]:

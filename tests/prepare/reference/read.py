@@ -11,7 +11,7 @@ import itertools
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
@@ -19,6 +19,7 @@ from budwood.errors import DataError, RecipeError
 from budwood.events import Event, Reporter
 from budwood.identity import Digest
 from budwood.prepare.files import SourceFile, open_file
+from budwood.prepare.read import SourceFacts
 from budwood.prepare.records import Malformed, Record, records
 from budwood.prepare.row import Message, Origin, Rejected, Row
 from budwood.prepare.shapes import Content, Misshapen, Shape, check_unpadded, convert, left_out_keys, recognise
@@ -30,34 +31,6 @@ LOOKED_AT = 50
 STEP = 2000
 """Rows between two signs of life."""
 PARTS = ("prompt", "completion", "system")
-
-
-@dataclass(frozen=True)
-class SourceFacts:
-    """What is known of one source; goes into the snapshot and its card."""
-
-    path: str
-    sha256: Digest
-    size: int
-    rows: int
-    malformed: int
-    layout: str
-    shape: str
-    encoding: str
-    compression: str
-    split: str
-    weight: float
-    origin: str
-    licence: str
-    licence_verified: str
-    cleaning: str
-    labelling: str
-    slices: tuple[str, ...]
-    left_out: tuple[str, ...]
-
-    def as_body(self) -> dict[str, Any]:
-        facts = asdict(self)
-        return facts | {"format": facts["shape"], "slices": list(self.slices), "left_out": list(self.left_out)}
 
 
 @dataclass

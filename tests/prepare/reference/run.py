@@ -10,22 +10,23 @@ from typing import TYPE_CHECKING, Any
 
 from tests.prepare.reference.inherit import load_inheritance
 from tests.prepare.reference.read import STEP, read_sources
-from tests.prepare.reference.separate import OPERATIONS, Separated, separate
+from tests.prepare.reference.separate import Separated, separate
 from tests.prepare.reference.snapshot import CONFLICTS, Contents, write_lines, write_snapshot
 
 from budwood.errors import DataError
 from budwood.events import Event, Reporter, silent
 from budwood.identity import Digest
+from budwood.prepare.account import account, notes, settings
 from budwood.prepare.conflicts import Conflicting
 from budwood.prepare.guard import tally
 from budwood.prepare.row import Drop, Rejected, Row, TokenLength
-from budwood.prepare.rules.build import OF_RULES, build_rules
+from budwood.prepare.rules.build import build_rules
 from budwood.prepare.rules.contamination import Contamination
 from budwood.prepare.rules.rule import Rule
 from budwood.prepare.rules.tool_turns import ToolTurns
+from budwood.prepare.snapshot import Tally
 from budwood.prepare.stated import warning
-from budwood.recipe import PrepareSection, Recipe
-from budwood.text.near.walk import LONGEST
+from budwood.recipe import Recipe
 
 if TYPE_CHECKING:
     from budwood.store import Store
@@ -72,15 +73,16 @@ def prepare(
     if len(result.placed) + len(rejected) != total:
         raise AssertionError(f"{len(result.placed)} kept + {len(rejected)} rejected is not {total} read")
     _check_left(result, rejected, total)
+    tallied = _tally(result, rejected)
     contents = Contents(
         name=recipe.name,
         sources=read.facts,
         placed=result.placed,
         rejected=rejected,
-        rules=_account(_at_work(rules, read.rows), result, rejected, section),
-        groups=result.groups | {"by": section.group_by} | {"notes": _notes(result, section)},
+        rules=account(_at_work(rules, read.rows), tallied, section, None),
+        groups=result.groups | {"by": section.group_by} | {"notes": notes(result, tallied, section)},
         onto=inheritance.snapshot,
-        settings=_settings(section),
+        settings=settings(section),
         benchmarks=_benchmarks(rules, result, rejected),
         conflicts=result.conflicts,
     )
@@ -100,16 +102,6 @@ def _list_conflicts(store: "Store", name: str, lines: Sequence[Mapping[str, Any]
     path = store.work(store.action("conflicts", VERSION, {"name": name}, [], 0)) / CONFLICTS
     write_lines(path, lines)
     return str(path)
-
-
-def _settings(section: PrepareSection) -> dict[str, Any]:
-    """What a snapshot says of how it was made; what came later is left out where it changes nothing, so that names stay."""
-    values = section.model_dump(mode="json", exclude={"rules", "answer_schema", "strict", *OF_RULES})
-    if values["supervise"] == "all":
-        del values["supervise"]
-    if not section.benchmarks:
-        values = {key: value for key, value in values.items() if key != "benchmarks" and "contamination" not in key}
-    return values
 
 
 def _benchmarks(rules: Sequence[Rule], result: Separated, rejected: Sequence[Rejected]) -> list[dict[str, Any]]:
@@ -168,61 +160,15 @@ def _check_left(result: Separated, rejected: Sequence[Rejected], total: int) -> 
     )
 
 
+def _tally(result: Separated, rejected: Sequence[Rejected]) -> Tally:
+    return Tally(
+        splits=Counter(placed.split for placed in result.placed),
+        rejected=Counter(row.rule for row in rejected),
+        touched=Counter(kind for placed in result.placed for kind in {(t.rule, t.kind) for t in placed.row.touched}),
+        lengths={},
+    )
+
+
 def _at_work(rules: Sequence[Rule], rows: Sequence[Row]) -> list[Rule]:
     """The rules that a snapshot tells of: without the one for tool calls where there are none, so that names stay."""
     return [rule for rule in rules if rule.name != ToolTurns.name or any(row.calls_tools for row in rows)]
-
-
-def _account(
-    rules: Sequence[Rule], result: Separated, rejected: Sequence[Rejected], section: PrepareSection
-) -> list[dict[str, Any]]:
-    """Count what each rule did; changed and flagged count kept rows, dropped counts rejected ones."""
-    dropped = Counter(row.rule for row in rejected)
-    touched = Counter(kind for placed in result.placed for kind in {(t.rule, t.kind) for t in placed.row.touched})
-    options: dict[str, dict[str, Any]] = {
-        "conflict": {"policy": section.conflicts},
-        "exact_duplicate": {},
-        "near_duplicate": {"threshold": section.near_duplicate},
-        "leak": {},
-    }
-    entries: list[tuple[str, int, dict[str, Any]]] = [("read", 1, {"max_malformed": section.max_malformed})]
-    entries += [(rule.name, rule.version, rule.options()) for rule in rules]
-    entries += [(name, version, options[name]) for name, version in OPERATIONS.items()]
-    return [
-        {
-            "name": name,
-            "version": version,
-            "options": chosen,
-            "changed": touched[name, "changed"],
-            "dropped": dropped[name],
-            "flagged": touched[name, "flagged"],
-        }
-        for name, version, chosen in entries
-    ]
-
-
-def _notes(result: Separated, section: PrepareSection) -> list[str]:
-    """Say what a reader of the figures should not overlook."""
-    notes = []
-    splits = Counter(placed.split for placed in result.placed)
-    if section.validation and not splits["validation"]:
-        notes.append("No group fell into validation: there are too few groups for its share.")
-    if section.test and not splits["test"]:
-        notes.append("No group fell into test: there are too few groups for its share.")
-    if result.looks_alone:
-        notes.append(
-            f"{result.looks_alone:,} prompts have answers that differ in case or punctuation alone: they are no conflicts, "
-            "and all of them stay."
-        )
-    if result.crowded:
-        notes.append(
-            f"{result.crowded:,} rows have so many look-alikes that they were compared with the nearest {LONGEST} of a kind "
-            "only: some near-duplicates among them may have stayed."
-        )
-    largest, kept = result.groups["largest"], len(result.placed)
-    if largest > max(section.validation, section.test) * kept > 0 and largest > 1:
-        notes.append(
-            f"The largest group holds {largest:,} of {kept:,} rows, more than the share of a held-out split: shares are of "
-            "groups, so the splits' sizes follow where it falls."
-        )
-    return notes

@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tests.prepare.reference.lines import Placed, as_json, rejected_as_json
-from tests.prepare.reference.read import SourceFacts
 
 from budwood.identity import Digest
 from budwood.prepare.describe import describe
 from budwood.prepare.histograms import Histograms, measure
 from budwood.prepare.lengths import summarise_lengths
+from budwood.prepare.read import SourceFacts
 from budwood.prepare.row import SPLITS, Rejected
 from budwood.text.pii import redact
 

@@ -145,7 +145,7 @@ def _holders(found: "Survey") -> list[tuple[str, str, str]]:
     lines += [("page", short(one.digest), one.name) for one in found.attachments]
     lines += [("requests", "", f"{_count(one.lines, 'line')} of {one.path}") for one in found.requests]
     if found.work:
-        lines.append(("golden probes", "", f"{len(found.work):,} kept for a release in the making"))
+        lines.append(("work", "", f"{_count(len(found.work), 'file')} of golden probes or vectors, for what is in the making"))
     return lines
 
 

@@ -15,6 +15,7 @@ from budwood.data.forget.found import Attachment, Place
 from budwood.data.forget.wanted import Wanted
 from budwood.events import Event, Reporter
 from budwood.identity import Digest
+from budwood.prepare.vectors import PREFIX
 from budwood.store import Store
 from budwood.store.traffic import FOLDER
 
@@ -28,7 +29,16 @@ NUMBERS = (".safetensors", ".bin")
 
 def kept_probes(store: Store) -> tuple[tuple[str, str], ...]:
     """List measurements of golden probes that wait in work folders for a release to be made: key and name."""
-    found = sorted((store.root / "work").glob("*/probes.json"))
+    return _in_work(store, "probes.json")
+
+
+def kept_vectors(store: Store) -> tuple[tuple[str, str], ...]:
+    """List vectors of texts that a preparation which was cut short has left: key and name."""
+    return _in_work(store, f"{PREFIX}*")
+
+
+def _in_work(store: Store, names: str) -> tuple[tuple[str, str], ...]:
+    found = sorted((store.root / "work").glob(f"*/{names}"))
     return tuple((path.parent.name, path.name) for path in found)
 
 

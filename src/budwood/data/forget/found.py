@@ -105,7 +105,8 @@ class Survey:
         attachments: pages beside objects that stay, which hold the text.
         requests: files of sampled requests that hold such lines.
         keys: of rows that go, by which their copies are known; they live in memory only.
-        work: kept measurements of golden probes, which hold prompts as tokens: key and name.
+        work: files that wait in work folders, such as measurements of golden probes, which hold prompts as tokens, and
+            vectors of texts: key and name.
         elsewhere: where else in the store the text is, and cannot be taken out by this.
         unread: what could not be looked into, with the reason.
         missed: row ids that were asked for and are nowhere.
@@ -179,7 +180,7 @@ class Survey:
             "trained": self.trained.as_dict(),
             "attachments": [str(one) for one in self.attachments],
             "requests": [vars(one) for one in self.requests],
-            "kept_probes": len(self.work),
+            "kept_in_work": len(self.work),
             "elsewhere": [vars(one) for one in self.elsewhere],
             "unread": [vars(one) for one in self.unread],
             "missed": list(self.missed),

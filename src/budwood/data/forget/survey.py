@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from budwood.data.forget.elsewhere import kept_probes, look_elsewhere
+from budwood.data.forget.elsewhere import kept_probes, kept_vectors, look_elsewhere
 from budwood.data.forget.found import InRelease, InReport, InSnapshot, Place, Survey
 from budwood.data.forget.lines import every, read_lines
 from budwood.data.forget.probes import find_probes, probe_texts
@@ -64,11 +64,17 @@ def survey(store: Store, wanted: Wanted, *, snapshots: Sequence[Digest] = (), re
         # What was sampled came of no snapshot: where only some are looked into, it is not.
         requests=() if snapshots else tuple(find_requests(store, wanted, keys)),
         keys=frozenset(keys),
-        work=kept_probes(store) if any(set(one.rows) & {"train", "validation"} for one in hits) else (),
+        work=_in_work(store, hits),
         elsewhere=elsewhere,
         unread=tuple(unread),
         missed=tuple(prefix for prefix in wanted.rows if not any(row.startswith(prefix) for row in ids)),
     )
+
+
+def _in_work(store: Store, hits: Sequence[InSnapshot]) -> tuple[tuple[str, str], ...]:
+    """What waits in work folders and may have been made from such rows; it can all be made again."""
+    may_be_probes = any(set(one.rows) & {"train", "validation"} for one in hits)
+    return (*(kept_probes(store) if may_be_probes else ()), *(kept_vectors(store) if hits else ()))
 
 
 class _Ticker:

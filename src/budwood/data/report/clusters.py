@@ -10,7 +10,7 @@ from typing import Any
 from budwood.data.rows import RejectedRow
 from budwood.text.normalise import normalise
 
-DUPLICATES = ("exact_duplicate", "near_duplicate")
+DUPLICATES = ("exact_duplicate", "near_duplicate", "semantic_duplicate")
 CONFLICT = "conflict"
 MOST_CLUSTERS = 12
 MOST_MEMBERS = 6
