@@ -19,10 +19,10 @@ from budwood.store import open_store
 from .conftest import Nursery, make_base, make_soil
 from .test_promotion import follows, observed, wait_for
 
-pytestmark = [pytest.mark.vllm, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.vllm, pytest.mark.timeout(2400)]
 
 PYTHON = os.environ.get("BUDWOOD_VLLM_PYTHON", "")
-START_S = 600.0
+START_S = 1500.0
 
 
 def settings(**more: Any) -> dict[str, Any]:
