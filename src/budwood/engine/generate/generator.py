@@ -20,6 +20,7 @@ from budwood.engine.generate.forward import context_limit, last_logits, step_hid
 from budwood.engine.generate.grammar import Grammars, Matcher
 from budwood.engine.generate.request import Finish, GenerationError, Request, Token
 from budwood.engine.generate.sampling import Choice, choose
+from budwood.engine.generate.shaping import shape_logits
 from budwood.engine.lora import AdapterBank, Segments
 
 CACHE_BYTES = 2 << 30
@@ -32,8 +33,7 @@ class _Running:
     stops: frozenset[int]
     slot: int = -1
     cached: int = 0
-    made: int = 0
-    last: int = -1
+    made: list[int] = field(default_factory=list)
     matcher: Matcher | None = None
 
     @property
@@ -213,7 +213,7 @@ class Generator:
                 layout.ids += prompt[past : past + count]
                 layout.positions += range(past, past + count)
             else:
-                layout.ids.append(state.last)
+                layout.ids.append(state.made[-1])
                 layout.positions.append(past)
             layout.pieces.append(Piece(start, count, state.slot, past))
             state.cached += count
@@ -244,15 +244,16 @@ class Generator:
 
     def _choose(self, logits: torch.Tensor, speakers: list[_Running]) -> Choice:
         matchers = {row: state.matcher for row, state in enumerate(speakers) if state.matcher is not None}
-        masked = self.grammars().mask(logits, matchers) if matchers else None
-        return choose(logits, [state.request for state in speakers], [state.made for state in speakers], masked)
+        requests = [state.request for state in speakers]
+        shaped = shape_logits(logits, requests, [state.made for state in speakers])
+        allowed = self.grammars().mask(shaped, matchers) if matchers else shaped
+        return choose(logits, requests, [len(state.made) for state in speakers], allowed)
 
     def _advance(self, speakers: list[_Running], choice: Choice) -> list[Token]:
         events = []
         self.tokens_made += len(speakers)
         for state, token, logprob, top in zip(speakers, choice.tokens, choice.logprobs, choice.top, strict=True):
-            state.made += 1
-            state.last = token
+            state.made.append(token)
             finish = self._finish(state, token)
             events.append(Token(state.id, token, logprob, top, finish))
             if finish is not None:
@@ -265,7 +266,9 @@ class Generator:
             return "failed"
         if token in state.stops or (state.matcher is not None and state.matcher.complete):
             return "stop"
-        if state.made >= state.request.max_new_tokens or (state.request.forced and state.made >= len(state.request.forced)):
+        if len(state.made) >= state.request.max_new_tokens or (
+            state.request.forced and len(state.made) >= len(state.request.forced)
+        ):
             return "length"
         return None
 

@@ -3,6 +3,8 @@
 Slow on purpose. Tests hold the generator to it; `score` uses the same pass to rate a given continuation.
 """
 
+import math
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import nullcontext
 
@@ -10,7 +12,8 @@ import torch
 from torch import Tensor
 
 from budwood.engine.base import LoadedBase, hidden_states, logits
-from budwood.engine.generate.request import GenerationError
+from budwood.engine.generate.request import GenerationError, Request
+from budwood.engine.generate.sampling import uniform
 from budwood.engine.lora import AdapterBank
 from budwood.engine.packed import Encoded, pack
 
@@ -72,6 +75,51 @@ def score(
     table = _logits(base, bank, adapter, [*prompt, *continuation[:-1]], range(first, first + len(continuation)))
     targets = torch.tensor(list(continuation), device=table.device)
     return tuple(table.log_softmax(-1).gather(1, targets[:, None]).flatten().tolist())
+
+
+def reference_shape(logits: Sequence[float], request: Request, made: Sequence[int]) -> list[float]:
+    """Give one position's logits as a request wants them changed: what `shape_logits` does, a token at a time."""
+    shaped = []
+    counts = Counter(made)
+    for token, logit in enumerate(logits):
+        value = logit
+        if token in counts or token in request.prompt:
+            value = value / request.repetition_penalty if value > 0 else value * request.repetition_penalty
+        if token in counts:
+            value -= request.frequency_penalty * counts[token] + request.presence_penalty
+        shaped.append(value + request.logit_bias.get(token, 0.0))
+    return shaped
+
+
+def reference_probabilities(logits: Sequence[float], request: Request) -> dict[int, float]:
+    """Give the tokens that may be drawn, likeliest first, with their probabilities: temperature, top_k, min_p, top_p."""
+    highest = max(logits)
+    weights = {token: math.exp((logit - highest) / request.temperature) for token, logit in enumerate(logits)}
+    ordered = sorted(weights, key=lambda token: (-weights[token], token))
+    kept = ordered[: request.top_k] if request.top_k else ordered
+    kept = [token for token in kept if weights[token] >= request.min_p * weights[ordered[0]]]
+    total, before, drawn = sum(weights[token] for token in kept), 0.0, []
+    for token in kept:
+        if before < request.top_p * total:
+            drawn.append(token)
+        before += weights[token]
+    share = sum(weights[token] for token in drawn)
+    return {token: weights[token] / share for token in drawn}
+
+
+def reference_choice(logits: Sequence[float], request: Request, made: Sequence[int]) -> int:
+    """Take the token that a request gets at one position: greedy, or by its own random number."""
+    shaped = reference_shape(logits, request, made)
+    if request.temperature == 0:
+        return max(range(len(shaped)), key=lambda token: (shaped[token], -token))
+    probabilities = reference_probabilities(shaped, request)
+    cut = request.top_p < 1 or request.top_k > 0 or request.min_p > 0
+    number, reached = uniform(request.seed, len(made)), 0.0
+    for token in probabilities if cut else sorted(probabilities):
+        reached += probabilities[token]
+        if number < reached:
+            return token
+    raise AssertionError("probabilities add up to 1")
 
 
 def _logits(base: LoadedBase, bank: AdapterBank | None, adapter: int, ids: Sequence[int], rows: Sequence[int]) -> Tensor:

@@ -33,7 +33,7 @@ def choose(logits: Tensor, requests: Sequence[Request], indices: Sequence[int], 
         logits: the model's own, (n, V) float32.
         requests: (n), whose settings count.
         indices: (n), how many tokens each request has already made.
-        masked: the logits with forbidden tokens at -inf, where a grammar forbids any.
+        masked: the logits to take a token from, where penalties, biases or a grammar make them others.
     """
     allowed = logits if masked is None else masked
     best = allowed.max(dim=-1)
@@ -77,8 +77,8 @@ def _sample(logits: Tensor, requests: Sequence[Request], indices: Sequence[int])
         device=logits.device,
     )
     tokens = [0] * len(requests)
-    whole = [row for row, request in enumerate(requests) if request.top_p >= 1 and request.top_k == 0]
-    cut = [row for row, request in enumerate(requests) if request.top_p < 1 or request.top_k > 0]
+    cut = [row for row, request in enumerate(requests) if request.top_p < 1 or request.top_k > 0 or request.min_p > 0]
+    whole = sorted(set(range(len(requests))) - set(cut))
     for row, token in zip(whole, _draw(scaled[whole].softmax(-1), numbers[whole]), strict=True):
         tokens[row] = token
     width = min(logits.shape[-1], max([SHORTLIST, *(requests[row].top_k for row in cut)]))
@@ -102,18 +102,22 @@ def _draw(weights: Tensor, numbers: Tensor) -> list[int]:
 
 
 def _draw_from_best(scaled: Tensor, requests: Sequence[Request], numbers: Tensor, width: int) -> list[int | None]:
-    """Draw after top_k, then top_p, from each row's `width` best; None where these do not hold the mass that top_p wants."""
+    """Draw after top_k, min_p and top_p, from each row's `width` best; None where these may not be all that can be drawn."""
     values, tokens = scaled.topk(width, dim=-1)
     weights = (values.double() - scaled.double().logsumexp(-1, keepdim=True)).exp()
-    top_k = torch.tensor([request.top_k or width for request in requests], device=scaled.device)
-    weights[torch.arange(width, device=scaled.device) >= top_k[:, None]] = 0
+    top_k = torch.tensor([request.top_k for request in requests], device=scaled.device)
+    weights[(torch.arange(width, device=scaled.device) >= top_k[:, None]) & (top_k > 0)[:, None]] = 0
+    min_p = torch.tensor([request.min_p for request in requests], dtype=torch.float64, device=scaled.device)
+    weights[weights < min_p[:, None] * weights[:, :1]] = 0
     cumulative = weights.cumsum(-1)
-    # After top_k the rest is renormalised; without it the whole distribution's mass, 1, is what top_p is a share of.
-    whole = torch.tensor([request.top_k == 0 for request in requests], device=scaled.device)
+    # After top_k and min_p the rest is renormalised; without them top_p is a share of the whole distribution's mass, 1.
+    whole = (top_k == 0) & (min_p == 0)
     mass = torch.where(whole, torch.ones_like(numbers), cumulative[:, -1])
     wanted = mass * torch.tensor([request.top_p for request in requests], dtype=torch.float64, device=scaled.device)
+    # The width holds every top_k; and where min_p cut away the last of it, it would have cut all that come after.
+    complete = torch.where(whole, cumulative[:, -1] >= wanted, (top_k > 0) | (weights[:, -1] == 0))
+    complete |= width == scaled.shape[-1]
     weights[(cumulative - weights) >= wanted[:, None]] = 0
-    complete = (cumulative[:, -1] >= wanted) | (width == scaled.shape[-1])
     drawn = tokens.gather(1, torch.tensor(_draw(weights, numbers), device=scaled.device)[:, None]).flatten().tolist()
     return [token if done else None for token, done in zip(drawn, complete.tolist(), strict=True)]
 
