@@ -30,6 +30,7 @@ from budwood.cli import (
     run,
     serve,
     status,
+    token,
     train,
     verify,
 )
@@ -59,7 +60,7 @@ def build_app() -> typer.Typer:
         pretty_exceptions_enable=False,
         rich_markup_mode=None,
     )
-    for module in (run, plan, prepare, train, evaluate, release, promote, rollback, serve, ask, merge, compose):
+    for module in (run, plan, prepare, train, evaluate, release, promote, rollback, serve, token, ask, merge, compose):
         module.register(app)
     for module in (status, history, lineage, data, verify, collect, recipe):
         module.register(app)

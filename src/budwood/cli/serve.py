@@ -1,7 +1,7 @@
 """`budwood serve`: answer OpenAI's API with what the aliases point to."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -13,7 +13,9 @@ from budwood.errors import ServeError
 if TYPE_CHECKING:
     from budwood.engine.base import BaseRef
     from budwood.recipe import Recipe
+    from budwood.serve.api.actions import AdminActions
     from budwood.serve.run import Server
+    from budwood.store import Store
 
 
 def register(app: typer.Typer) -> None:
@@ -23,7 +25,9 @@ def register(app: typer.Typer) -> None:
         recipe: Annotated[
             Path | None, typer.Option("--recipe", help="take [serve] and the place of the base from this recipe")
         ] = None,
-        host: Annotated[str | None, typer.Option("--host", help="loopback address to bind")] = None,
+        host: Annotated[
+            str | None, typer.Option("--host", help="address to bind; others than loopback need a token in the store")
+        ] = None,
         port: Annotated[int | None, typer.Option("--port", min=0, max=65535, help="0: any free port, printed at start")] = None,
     ) -> None:
         """Serve every alias of the store on one OpenAI-compatible endpoint; it follows promotions and rollbacks as it runs."""
@@ -38,7 +42,27 @@ def register(app: typer.Typer) -> None:
         if not opened.releases():
             raise ServeError(f"The store {str(store)!r} has no release.", mend="Make one with `budwood run RECIPE`.")
         with display() as report:
-            run(opened, settings, bases=_bases(chosen), report=report, ready=_print_ready)
+            run(opened, settings, bases=_bases(chosen), admin=admin_actions(opened), report=report, ready=_print_ready)
+
+
+def admin_actions(store: "Store") -> "AdminActions":
+    """What the admin API does: the moves of `budwood promote` and `budwood rollback`."""
+    from budwood.release.promote import promote, rollback
+    from budwood.serve.api.actions import AdminActions
+
+    def forward(ref: str, alias: str, *, expect: str | None, who: str, reason: str, override: str | None) -> dict[str, Any]:
+        return promote(store, ref, alias, expect=expect, who=who, reason=reason, override=override).as_dict()
+
+    def back(name: str, alias: str, *, to: str | None, who: str, reason: str) -> dict[str, Any]:
+        return rollback(store, name, alias, to=to, who=who, reason=reason).as_dict()
+
+    return AdminActions(
+        releases=lambda: [dict(vars(row)) for row in store.releases()],
+        history=lambda name: [event.as_dict() for event in store.history(name or None)],
+        promote=forward,
+        rollback=back,
+        calls=lambda last: [dict(vars(row)) for row in store.access.calls(last)],
+    )
 
 
 def _bases(recipe: "Recipe | None") -> "list[BaseRef]":

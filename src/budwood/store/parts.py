@@ -17,6 +17,7 @@ from budwood.store.leases import Lease
 from budwood.store.objects import Objects
 
 if TYPE_CHECKING:
+    from budwood.store.access import Access
     from budwood.store.catalog import Catalog
     from budwood.store.index import Index
     from budwood.store.ledger import Ledger
@@ -113,6 +114,12 @@ class Parts:
         from budwood.store.observations import Observations
 
         return Observations(self.catalog, self.clock)
+
+    @property
+    def access(self) -> "Access":
+        from budwood.store.access import Access
+
+        return Access(self.catalog, self.ledger, self.clock)
 
     def _open_catalog(self) -> "Catalog":
         from budwood.store.catalog import Catalog

@@ -5,7 +5,7 @@ Plain SQL that SQLite and PostgreSQL both speak: text, integers, booleans; times
 
 from sqlalchemy import Boolean, Column, Index, Integer, MetaData, String, Table, Text, UniqueConstraint
 
-REVISION = "0002"
+REVISION = "0004"
 """Newest migration; a test compares it with the folder."""
 
 metadata = MetaData()
@@ -108,4 +108,31 @@ observations = Table(
     Column("digest", String(64)),
     Column("ok", Boolean(create_constraint=False), nullable=False),
     Index("observations_by_alias", "name", "alias"),
+)
+
+access_tokens = Table(
+    "access_tokens",
+    metadata,
+    Column("name", String(64), primary_key=True),
+    Column("prefix", String(16), nullable=False),
+    Column("digest", String(64), nullable=False),
+    Column("scopes", Text, nullable=False),
+    Column("models", Text, nullable=False),
+    Column("created_at", String(32), nullable=False),
+    Column("expires_at", String(32), nullable=False),
+    Column("revoked_at", String(32)),
+    UniqueConstraint("prefix", name="access_tokens_by_prefix"),
+)
+
+audit = Table(
+    "audit",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("at", String(32), nullable=False),
+    Column("server_id", String(128), nullable=False),
+    Column("token", String(64), nullable=False),
+    Column("request_id", String(128), nullable=False),
+    Column("action", Text, nullable=False),
+    Column("status", Integer, nullable=False),
+    Column("detail", Text, nullable=False),
 )

@@ -18,7 +18,7 @@ from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from shutil import rmtree
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from budwood.errors import StoreError
 from budwood.events import Reporter, silent
@@ -26,7 +26,7 @@ from budwood.identity import Digest, digest_json, short
 from budwood.new_folder import sync
 from budwood.store.draft import Draft
 from budwood.store.durable import replace_file, storing
-from budwood.store.history import HistoryEvent, iso, live_at
+from budwood.store.history import TOKEN_EVENTS, HistoryEvent, iso, live_at
 from budwood.store.leases import gate, leased_digests, sweep
 from budwood.store.manifest import Kind, Manifest
 from budwood.store.names import check_digest, check_key, check_paths
@@ -35,6 +35,9 @@ from budwood.store.removals import BEGUN, ENDED, Removal, read_removal, unfinish
 from budwood.store.rows import ANY, AliasRow, Anything, ObservedRow, ReleaseRow, ServerRow
 from budwood.store.tombstones import Tombstone
 from budwood.store.verify import VerifyReport, verify
+
+if TYPE_CHECKING:
+    from budwood.store.access import Access
 
 WEEK_S = 7 * 86_400.0
 
@@ -288,6 +291,13 @@ class Store:
     def forget_server(self, server_id: str) -> None:
         self._parts.observations.forget(server_id)
 
+    # --- access to servers ---
+
+    @property
+    def access(self) -> "Access":
+        """Tokens, and the record of what was done with them."""
+        return self._parts.access
+
     # --- history ---
 
     def history(self, name: str | None = None) -> list[HistoryEvent]:
@@ -295,7 +305,7 @@ class Store:
 
     def add_event(self, event: HistoryEvent) -> HistoryEvent:
         """Put something on record that moves no alias, e.g. that a gate judged."""
-        if event.kind in {"promoted", "rolled_back", "released", "forgotten", "repaired", BEGUN, ENDED}:
+        if event.kind in {"promoted", "rolled_back", "released", "forgotten", "repaired", BEGUN, ENDED, *TOKEN_EVENTS}:
             raise StoreError(f'"{event.kind}" events are written by the move itself.', mend="Call that instead.")
         with self._parts.ledger.transaction() as entry:
             return entry.append(event)

@@ -38,11 +38,32 @@ class Mailbox:
 
 
 class Admission:
-    """A bound on the choices that wait or are being generated. Used in the event loop only."""
+    """A bound on the choices that wait or are being generated, and on answers streamed. Used in the event loop only."""
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, streams: int) -> None:
         self.limit = limit
+        self.streams = streams
         self.taken = 0
+        self.streamed = 0
+
+    def enter_stream(self) -> None:
+        """Take a place for a stream.
+
+        Raises:
+            ApiError: 429: all are taken.
+        """
+        if self.streamed >= self.streams:
+            raise ApiError(
+                429,
+                f"{self.streamed:,} answers are being streamed; {self.streams:,} is the limit.",
+                code="too_many_streams",
+                headers={"retry-after": "1"},
+                mend="Try again in a second.",
+            )
+        self.streamed += 1
+
+    def leave_stream(self) -> None:
+        self.streamed -= 1
 
     def enter(self, choices: int) -> None:
         """Take places.
@@ -84,15 +105,20 @@ class Flight:
         for index, request in enumerate(requests):
             self._tickets.append(worker.submit(request, _sink(mailbox, self._queue, index)))
 
-    async def deltas(self) -> AsyncIterator[tuple[int, Delta]]:
+    async def deltas(self, longest_s: float | None = None) -> AsyncIterator[tuple[int, Delta]]:
         """Yield (choice, what was added) until every choice has ended.
 
+        Args:
+            longest_s: how long the next token may be waited for.
+
         Raises:
+            TimeoutError: it did not come.
             BudwoodError: the engine refused or could not go on. All choices are cancelled.
         """
         open_choices = set(range(len(self.choices)))
         while open_choices:
-            index, item = await self._queue.get()
+            async with asyncio.timeout(longest_s):
+                index, item = await self._queue.get()
             if index not in open_choices:
                 continue
             if isinstance(item, BudwoodError):

@@ -13,12 +13,14 @@ from starlette.types import Receive, Scope, Send
 
 from budwood.errors import BudwoodError
 from budwood.serve.api.answers import ChatShape, CompletionShape, Frame, Shape, Whole, usage
+from budwood.serve.api.call import Call, call_of
 from budwood.serve.api.choice import Choice
 from budwood.serve.api.context import Context
 from budwood.serve.api.faults import ApiError, engine_fault, error_object
 from budwood.serve.api.flight import Flight
 from budwood.serve.api.jobs import Job, chat_job, completion_job
-from budwood.serve.api.schema import read_chat, read_completion
+from budwood.serve.api.quota import Quota
+from budwood.serve.api.schema import GenerationRequest, read_chat, read_completion
 from budwood.serve.directory import Live, NotUpError, UnknownModelError
 
 RELEASE_HEADER = "x-budwood-release"
@@ -32,59 +34,71 @@ class _Run:
 
     context: Context
     live: Live
+    call: Call
     job: Job
     shape: Shape
     frame: Frame
     flight: Flight
     hold: ExitStack
     began: float
+    limits: dict[str, str]
     first_token_s: float | None = None
 
     @property
     def headers(self) -> dict[str, str]:
-        return {RELEASE_HEADER: self.live.digest}
+        return {RELEASE_HEADER: self.live.digest, **self.limits}
+
+    @property
+    def left_s(self) -> float:
+        """Seconds until the answer is overdue."""
+        return self.context.settings.deadline_s - (self.context.clock() - self.began)
 
     def note_token(self) -> None:
         if self.first_token_s is None:
             self.first_token_s = self.context.clock() - self.began
-            self.context.metrics.first_token.observe(self.first_token_s)
+            self.context.metrics.first_token.labels(self.live.concrete).observe(self.first_token_s)
 
 
 async def chat(context: Context, request: Request, body: Mapping[str, Any]) -> Response:
     """Answer POST /v1/chat/completions."""
     wanted = read_chat(body)
-    return await _answer(context, request, wanted.model, "chatcmpl", ChatShape, lambda live: chat_job(context, live, wanted))
+    return await _answer(context, request, wanted, "chatcmpl", ChatShape, lambda live: chat_job(context, live, wanted))
 
 
 async def completion(context: Context, request: Request, body: Mapping[str, Any]) -> Response:
     """Answer POST /v1/completions."""
     wanted = read_completion(body)
-    return await _answer(
-        context, request, wanted.model, "cmpl", CompletionShape, lambda live: completion_job(context, live, wanted)
-    )
+    return await _answer(context, request, wanted, "cmpl", CompletionShape, lambda live: completion_job(context, live, wanted))
 
 
 async def _answer(
     context: Context,
     request: Request,
-    model: str,
+    wanted: GenerationRequest,
     prefix: str,
     shape: Callable[[Any], Shape],
     make_job: Callable[[Live], Awaitable[Job]],
 ) -> Response:
     assert context.mailbox is not None
+    call = call_of(request)
+    check_may_ask(call, wanted.model)
+    quota = Quota(context, call.caller.name)
+    quota.take("requests", 1)
     with ExitStack() as hold:
         began = context.clock()
-        live = _acquire(context, hold, model)
+        live = _acquire(context, hold, wanted.model)
+        call.figures["release"] = live.digest
         hold.enter_context(_naming(live))
         job = await make_job(live)
-        _enter(context, hold, len(job.requests))
-        frame = Frame(f"{prefix}-{context.new_id()}", int(context.wall_clock()), model, live.digest)
+        quota.take("tokens", job.most_tokens)
+        hold.callback(lambda: quota.give_back(job.most_tokens - call.figures.get("tokens", 0)))
+        _enter(context, hold, job)
+        frame = Frame(f"{prefix}-{context.new_id()}", int(context.wall_clock()), wanted.model, live.digest)
         piecewise = job.streamed or job.logprobs
         choices = [Choice(live.texts, job.stops, item.stop_ids, piecewise=piecewise) for item in job.requests]
         flight = Flight(live.worker, context.mailbox, job.requests, choices)
         hold.callback(flight.cancel)
-        run = _Run(context, live, job, shape(live.texts), frame, flight, hold, began)
+        run = _Run(context, live, call, job, shape(live.texts), frame, flight, hold, began, quota.headers)
         hold.callback(_record, run)
         if job.streamed:
             # From here on the stream owns what is held, and gives it back when it ends, however it ends.
@@ -117,8 +131,29 @@ def _naming(live: Live) -> Iterator[None]:
         raise fault from error
 
 
-def _enter(context: Context, hold: ExitStack, choices: int) -> None:
+def check_may_ask(call: Call, model: str) -> None:
+    """Refuse a release name that the caller's token is not for, whether or not there is one.
+
+    Raises:
+        ApiError: 403.
+    """
+    if not call.caller.may_ask(model):
+        raise ApiError(
+            403,
+            f"The token {call.caller.name!r} may not ask {model!r}; it may ask {', '.join(sorted(call.caller.models))}.",
+            param="model",
+            code="insufficient_permissions",
+        )
+
+
+def _enter(context: Context, hold: ExitStack, job: Job) -> None:
+    choices = len(job.requests)
     try:
+        if job.streamed:
+            context.admission.enter_stream()
+            hold.callback(context.admission.leave_stream)
+            context.metrics.streams.inc()
+            hold.callback(context.metrics.streams.dec)
         context.admission.enter(choices)
     except ApiError as error:
         if error.status == 429:
@@ -131,15 +166,19 @@ def _enter(context: Context, hold: ExitStack, choices: int) -> None:
 
 def _record(run: _Run) -> None:
     metrics, release = run.context.metrics, run.live.concrete
-    metrics.duration.observe(run.context.clock() - run.began)
+    metrics.duration.labels(release).observe(run.context.clock() - run.began)
     metrics.prompt_tokens.labels(release).inc(run.job.prompt_tokens)
     metrics.new_tokens.labels(release).inc(run.flight.new_tokens)
+    run.call.figures.update(prompt_tokens=run.job.prompt_tokens, new_tokens=run.flight.new_tokens)
+    run.call.figures["tokens"] = run.job.prompt_tokens + run.flight.new_tokens
+    if run.first_token_s is not None:
+        run.call.figures["first_token_s"] = round(run.first_token_s, 6)
     for choice in run.flight.choices:
         metrics.answers.labels(release, choice.finish or "unfinished").inc()
 
 
 async def _whole(run: _Run, request: Request) -> Response:
-    work = asyncio.ensure_future(_collect(run))
+    work = asyncio.ensure_future(_in_time(run))
     gone = asyncio.ensure_future(_client_gone(request))
     try:
         await asyncio.wait((work, gone), return_when=asyncio.FIRST_COMPLETED)
@@ -156,6 +195,26 @@ async def _whole(run: _Run, request: Request) -> Response:
 async def _client_gone(request: Request) -> None:
     while (await request.receive())["type"] != "http.disconnect":
         pass
+
+
+async def _in_time(run: _Run) -> dict[str, Any]:
+    try:
+        async with asyncio.timeout(run.left_s):
+            return await _collect(run)
+    except TimeoutError:
+        raise _overdue(run) from None
+
+
+def _overdue(run: _Run) -> ApiError:
+    run.context.metrics.overdue.labels(run.live.concrete).inc()
+    # A second try would wait as long: the client's library is asked not to make it by itself.
+    return ApiError(
+        504,
+        f"The answer was not complete after {run.context.settings.deadline_s:g} s.",
+        code="deadline_exceeded",
+        headers={"x-should-retry": "false"},
+        mend="Ask for fewer tokens, or raise [serve] deadline_s.",
+    )
 
 
 async def _collect(run: _Run) -> dict[str, Any]:
@@ -195,13 +254,17 @@ async def _events(run: _Run) -> AsyncIterator[bytes]:
             opening = run.shape.opening(index)
             if opening is not None:
                 yield chunk(opening)
-        async for index, delta in run.flight.deltas():
+        async for index, delta in run.flight.deltas(run.left_s):
             run.note_token()
+            if run.left_s <= 0:
+                raise _overdue(run)
             if delta.text or delta.entries or delta.finish is not None:
                 yield chunk(run.shape.delta(index, delta, logprobs=run.job.logprobs))
         if run.job.include_usage:
             used = usage(run.job.prompt_tokens, run.flight.new_tokens)
             yield _event({**run.frame.of(run.shape.chunk, []), "usage": used})
+    except TimeoutError:
+        yield _event(error_object(_overdue(run)))
     except BudwoodError as error:
         # The status line has gone out; the client's library raises on an event that has an error in it.
         fault = error if isinstance(error, ApiError) else engine_fault(error)

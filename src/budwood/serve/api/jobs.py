@@ -34,6 +34,11 @@ class Job:
     include_usage: bool
     logprobs: bool
 
+    @property
+    def most_tokens(self) -> int:
+        """How many tokens it may come to, prompts and answers."""
+        return self.prompt_tokens + sum(request.max_new_tokens for request in self.requests)
+
 
 async def chat_job(context: Context, live: Live, request: ChatRequest) -> Job:
     """Encode a conversation and settle what it leaves open.

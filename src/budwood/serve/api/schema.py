@@ -11,12 +11,12 @@ the tools out of the prompt; what would have to be enforced is refused.
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from pydantic_core import ErrorDetails
+from pydantic import Field
 
-from budwood.serve.api.faults import ApiError, bad_request
+from budwood.serve.api.faults import bad_request
+from budwood.serve.api.wire import Wire, validated
 from budwood.tool_calls import ToolFault, read_calls, read_tools
 
 MAX_CHOICES = 16
@@ -64,16 +64,12 @@ Stops = Annotated[list[Stop], Field(max_length=MAX_STOPS)]
 Notes = Annotated[dict[str, str], Field(max_length=16)]
 
 
-class _Wire(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, frozen=True)
-
-
-class TextPart(_Wire):
+class TextPart(Wire):
     type: Literal["text"]
     text: str
 
 
-class Message(_Wire):
+class Message(Wire):
     """One turn. `developer` is the newer word for `system`. `name` of a result is an addition to OpenAI's fields."""
 
     role: Literal["system", "developer", "user", "assistant", "tool"]
@@ -90,24 +86,24 @@ class Message(_Wire):
         return {"role": role, "content": text, **{key: value for key, value in said.items() if value is not None}}
 
 
-class StreamOptions(_Wire):
+class StreamOptions(Wire):
     include_usage: bool = False
     include_obfuscation: Literal[False] = False
 
 
-class JsonSchema(_Wire):
+class JsonSchema(Wire):
     name: Annotated[str, Field(pattern=r"^[a-zA-Z0-9_-]{1,64}$")]
     description: str | None = None
     schema_: Annotated[dict[str, Any], Field(alias="schema")]
     strict: bool | None = None
 
 
-class ResponseFormat(_Wire):
+class ResponseFormat(Wire):
     type: Literal["text", "json_object", "json_schema"]
     json_schema: JsonSchema | None = None
 
 
-class GenerationRequest(_Wire):
+class GenerationRequest(Wire):
     """What both endpoints share. `top_k` is an addition to OpenAI's fields."""
 
     model: Annotated[str, Field(min_length=1, max_length=256)]
@@ -195,7 +191,7 @@ def read_chat(values: Mapping[str, Any]) -> ChatRequest:
         known["messages"] = [_plain_message(message, place) for place, message in enumerate(known["messages"])]
     known["tools"] = _tools(known)
     known.pop("tool_choice", None)
-    request = _validated(ChatRequest, known)
+    request = validated(ChatRequest, known)
     if request.top_logprobs is not None and not request.logprobs:
         raise bad_request("top_logprobs needs logprobs = true.", "top_logprobs")
     if request.max_tokens is not None and request.max_completion_tokens is not None:
@@ -213,7 +209,7 @@ def read_completion(values: Mapping[str, Any]) -> CompletionRequest:
     Raises:
         ApiError: 400 with `param`, for the first fault.
     """
-    request = _validated(CompletionRequest, _without_neutral(values, _COMPLETION_NEUTRAL))
+    request = validated(CompletionRequest, _without_neutral(values, _COMPLETION_NEUTRAL))
     if values.get("best_of") is not None and (request.n or 1) > 1:
         raise bad_request(f"best_of = 1 chooses one of fewer answers than n = {request.n}.", "best_of", mend="Leave it out.")
     if any(not prompt for prompt in request.prompts):
@@ -286,39 +282,3 @@ def _read(read: Callable[[object], Sequence[dict[str, Any]]], value: object, par
         return list(read(value))
     except ToolFault as error:
         raise bad_request(f"{param}{error.path} {error.reason}.", f"{param}{error.path}") from None
-
-
-Wire = TypeVar("Wire", bound=_Wire)
-
-
-def _validated(kind: type[Wire], values: Mapping[str, Any]) -> Wire:
-    try:
-        return kind.model_validate(values)
-    except ValidationError as error:
-        raise _fault(error.errors(include_url=False)) from None
-
-
-def _fault(details: list[ErrorDetails]) -> ApiError:
-    # Alternatives of a union each report: the one that got furthest into the value is about what was really sent.
-    detail = max(details, key=lambda item: len(_path(item)))
-    param = _dotted(_path(detail))
-    if detail["type"] == "extra_forbidden":
-        if param == "" or not str(detail["loc"][-1]).isidentifier():
-            # A name of the sender's, which need not look like one of ours.
-            param = _dotted([*_path(detail), str(detail["loc"][-1])])
-        return bad_request(f"Unknown parameter {param!r}.", param, code="unknown_parameter", mend="Leave it out.")
-    if detail["type"] == "missing":
-        return bad_request(f"{param} is missing.", param, code="missing_required_parameter")
-    return bad_request(f"{param}: {detail['msg']}.", param)
-
-
-def _path(detail: ErrorDetails) -> list[str | int]:
-    """Where the fault lies, without pydantic's names for the alternatives of a union."""
-    return [part for part in detail["loc"] if isinstance(part, int) or (part.isidentifier() and part not in ("str", "int"))]
-
-
-def _dotted(path: list[str | int]) -> str:
-    text = ""
-    for part in path:
-        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
-    return text
