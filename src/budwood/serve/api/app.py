@@ -17,6 +17,7 @@ from budwood.serve.api.admin import add_admin
 from budwood.serve.api.body import read_json
 from budwood.serve.api.call import call_of
 from budwood.serve.api.context import Context
+from budwood.serve.api.document import make_document
 from budwood.serve.api.envelope import Envelope
 from budwood.serve.api.faults import ApiError, engine_fault, error_object
 from budwood.serve.api.flight import Mailbox
@@ -84,6 +85,12 @@ def _add_operations(app: FastAPI, context: Context) -> None:
         # Which releases there are is told only to those who may read figures.
         shown = state if call_of(request).caller.may("metrics") else {"ready": state["ready"]}
         return JSONResponse(shown, 200 if state["ready"] else 503)
+
+    document = make_document(admin=context.admin is not None)
+
+    @app.get("/openapi.json", response_model=None)
+    async def openapi() -> Response:
+        return JSONResponse(document)
 
     @app.get("/metrics", response_model=None)
     async def metrics() -> Response:

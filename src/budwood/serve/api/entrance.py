@@ -17,7 +17,7 @@ from budwood.serve.api.faults import ApiError
 
 OPEN = ("/health", "/ready")
 """Paths that need no token: whoever starts and watches servers asks them. They tell only whether all is well."""
-_SCOPES: dict[str, Scope] = {"/v1": "inference", "/metrics": "metrics", "/admin/sync": "sync"}
+_SCOPES: dict[str, Scope] = {"/v1": "inference", "/openapi.json": "inference", "/metrics": "metrics", "/admin/sync": "sync"}
 _REALM = 'Bearer realm="budwood"'
 
 

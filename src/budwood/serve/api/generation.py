@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +14,7 @@ from starlette.types import Receive, Scope, Send
 from budwood.errors import BudwoodError
 from budwood.serve.api.answers import ChatShape, CompletionShape, Frame, Shape, Whole, usage
 from budwood.serve.api.call import Call, call_of
-from budwood.serve.api.choice import Choice
+from budwood.serve.api.choice import Choice, Delta
 from budwood.serve.api.context import Context
 from budwood.serve.api.faults import ApiError, engine_fault, error_object
 from budwood.serve.api.flight import Flight
@@ -47,6 +47,11 @@ class _Run:
     @property
     def headers(self) -> dict[str, str]:
         return {RELEASE_HEADER: self.live.digest, **self.limits}
+
+    @property
+    def echoes(self) -> Sequence[str]:
+        """What comes before each choice."""
+        return self.job.echoes or [""] * len(self.flight.choices)
 
     @property
     def left_s(self) -> float:
@@ -218,7 +223,7 @@ def _overdue(run: _Run) -> ApiError:
 
 
 async def _collect(run: _Run) -> dict[str, Any]:
-    wholes = [Whole([], [], "") for _ in run.flight.choices]
+    wholes = [Whole([echo], [], "") for echo in run.echoes]
     async for index, delta in run.flight.deltas():
         run.note_token()
         wholes[index].texts.append(delta.text)
@@ -254,6 +259,8 @@ async def _events(run: _Run) -> AsyncIterator[bytes]:
             opening = run.shape.opening(index)
             if opening is not None:
                 yield chunk(opening)
+            if run.echoes[index]:
+                yield chunk(run.shape.delta(index, Delta(run.echoes[index], (), None), logprobs=False))
         async for index, delta in run.flight.deltas(run.left_s):
             run.note_token()
             if run.left_s <= 0:

@@ -27,14 +27,9 @@ MAX_CALLS = 128
 MAX_TOP_LOGPROBS = 20
 MAX_STOPS = 4
 MAX_STOP_CHARACTERS = 256
+MAX_BIASES = 1024
 
-_COMMON_NEUTRAL: Mapping[str, tuple[Any, ...]] = {
-    "frequency_penalty": (None, 0),
-    "presence_penalty": (None, 0),
-    "logit_bias": (None, {}),
-}
 _CHAT_NEUTRAL: Mapping[str, tuple[Any, ...]] = {
-    **_COMMON_NEUTRAL,
     "audio": (None,),
     "function_call": (None, "none"),
     "functions": (None, []),
@@ -52,15 +47,18 @@ _CHAT_NEUTRAL: Mapping[str, tuple[Any, ...]] = {
     "web_search_options": (None,),
 }
 _COMPLETION_NEUTRAL: Mapping[str, tuple[Any, ...]] = {
-    **_COMMON_NEUTRAL,
     "best_of": (None, 1),
-    "echo": (None, False),
     "suffix": (None, ""),
 }
 _MESSAGE_NEUTRAL = ("annotations", "audio", "function_call", "refusal")
 
 Stop = Annotated[str, Field(min_length=1, max_length=MAX_STOP_CHARACTERS)]
 Stops = Annotated[list[Stop], Field(max_length=MAX_STOPS)]
+Penalty = Annotated[float, Field(ge=-2, le=2)]
+Biases = Annotated[
+    dict[Annotated[str, Field(pattern="^(0|[1-9][0-9]{0,8})$")], Annotated[float, Field(ge=-100, le=100)]],
+    Field(max_length=MAX_BIASES),
+]
 Notes = Annotated[dict[str, str], Field(max_length=16)]
 
 
@@ -104,19 +102,29 @@ class ResponseFormat(Wire):
 
 
 class GenerationRequest(Wire):
-    """What both endpoints share. `top_k` is an addition to OpenAI's fields."""
+    """What both endpoints share. `top_k`, `min_p` and `repetition_penalty` are additions to OpenAI's fields."""
 
     model: Annotated[str, Field(min_length=1, max_length=256)]
     max_tokens: Annotated[int, Field(ge=1)] | None = None
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None
     top_p: Annotated[float, Field(gt=0, le=1)] | None = None
     top_k: Annotated[int, Field(ge=0, le=1_000_000)] | None = None
+    min_p: Annotated[float, Field(ge=0, le=1)] | None = None
+    presence_penalty: Penalty | None = None
+    frequency_penalty: Penalty | None = None
+    repetition_penalty: Annotated[float, Field(gt=0, le=10)] | None = None
+    logit_bias: Biases | None = None
     n: Annotated[int, Field(ge=1, le=MAX_CHOICES)] | None = None
     seed: Annotated[int, Field(ge=-(1 << 63), lt=1 << 63)] | None = None
     stop: Stop | Stops | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     user: Annotated[str, Field(max_length=512)] | None = None
+
+    @property
+    def biases(self) -> dict[int, float]:
+        """By token id."""
+        return {int(token): bias for token, bias in (self.logit_bias or {}).items()}
 
     @property
     def stops(self) -> tuple[str, ...]:
@@ -166,6 +174,7 @@ class CompletionRequest(GenerationRequest):
         | Annotated[list[Tokens], Field(min_length=1, max_length=MAX_PROMPTS)]
     )
     logprobs: Annotated[int, Field(ge=0, le=MAX_TOP_LOGPROBS)] | None = None
+    echo: bool | None = None
 
     @property
     def wanted_tokens(self) -> tuple[str, int] | None:
@@ -214,6 +223,10 @@ def read_completion(values: Mapping[str, Any]) -> CompletionRequest:
         raise bad_request(f"best_of = 1 chooses one of fewer answers than n = {request.n}.", "best_of", mend="Leave it out.")
     if any(not prompt for prompt in request.prompts):
         raise bad_request("The prompt is empty.", "prompt")
+    if request.echo and request.logprobs is not None:
+        raise bad_request(
+            "logprobs of an echoed prompt are not given here.", "logprobs", code="unsupported_parameter", mend="Leave one out."
+        )
     _check_stream(request)
     return request
 
