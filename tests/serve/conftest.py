@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedTokenizerFast
 
+from budwood.cli.serve import admin_actions
 from budwood.engine.base import BaseRef, LoadedBase, load_base, resolve_base
 from budwood.engine.chat import ChatTemplate, chat_template
 from budwood.engine.generate import reference_generate, score
@@ -19,6 +21,7 @@ from budwood.engine.lora import Adapter, AdapterBank, LoraConfig, Pair, new_adap
 from budwood.engine.probes import Probe, ProbeSet
 from budwood.identity import Digest
 from budwood.recipe import ServeSection
+from budwood.serve.access.secret import digest_of, new_secret, prefix_of
 from budwood.serve.run import Server
 from budwood.store import ReleaseRow, Store, open_store
 
@@ -166,12 +169,28 @@ class Nursery:
     def promote(self, row: ReleaseRow, alias: str = "production") -> None:
         self.store.move_alias(row.name, alias, row.digest, who="test", reason="test")
 
+    def token(self, name: str, *scopes: str, models: Sequence[str] = (), days: float = 1.0) -> str:
+        """Make an access token and give it."""
+        secret = new_secret()
+        until = datetime.now(UTC) + timedelta(days=days)
+        self.store.access.add(
+            name,
+            prefix=prefix_of(secret) or "",
+            digest=digest_of(secret),
+            scopes=scopes,
+            models=models,
+            expires_at=until,
+            who="test",
+        )
+        return secret
+
     def settings(self, **changes: Any) -> ServeSection:
         return ServeSection(**{"port": 0, "poll_s": 0.01, "max_batch": 16, "max_new_tokens": 64, **changes})
 
     @contextmanager
     def serving(self, **settings: Any) -> Iterator[Server]:
-        with Server(self.store, self.settings(**settings), report=self.events.append) as server:
+        given = self.settings(**settings)
+        with Server(self.store, given, admin=admin_actions(self.store), report=self.events.append) as server:
             assert server.synced.wait(PATIENCE_S)
             yield server
 

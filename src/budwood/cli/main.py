@@ -34,6 +34,7 @@ from budwood.cli import (
     run,
     serve,
     status,
+    token,
     train,
     verify,
 )
@@ -75,6 +76,7 @@ def build_app() -> typer.Typer:
         rollback,
         canary,
         serve,
+        token,
         ask,
         merge,
         compose,

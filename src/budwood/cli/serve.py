@@ -3,7 +3,7 @@
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -15,8 +15,10 @@ from budwood.errors import ServeError
 if TYPE_CHECKING:
     from budwood.engine.base import BaseRef
     from budwood.recipe import Recipe, ServeSection
+    from budwood.serve.api.actions import AdminActions
     from budwood.serve.drift import Measure
     from budwood.serve.run import Server
+    from budwood.store import Store
 
 LONGEST_DRIFT_S = 1800.0
 
@@ -28,7 +30,9 @@ def register(app: typer.Typer) -> None:
         recipe: Annotated[
             Path | None, typer.Option("--recipe", help="take [serve] and the place of the base from this recipe")
         ] = None,
-        host: Annotated[str | None, typer.Option("--host", help="loopback address to bind")] = None,
+        host: Annotated[
+            str | None, typer.Option("--host", help="address to bind; others than loopback need a token in the store")
+        ] = None,
         port: Annotated[int | None, typer.Option("--port", min=0, max=65535, help="0: any free port, printed at start")] = None,
     ) -> None:
         """Serve every alias of the store on one OpenAI-compatible endpoint; it follows promotions and rollbacks as it runs."""
@@ -49,6 +53,7 @@ def register(app: typer.Typer) -> None:
                 settings,
                 bases=_bases(chosen),
                 guard=guard,
+                admin=admin_actions(opened),
                 measure_drift=_measure(store, settings),
                 report=report,
                 ready=_print_ready,
@@ -75,6 +80,26 @@ def _placed(recipe: "Recipe") -> "ServeSection":
     section = recipe.serve
     places = {name: getattr(section, name) for name in ("vllm_python", "vllm_adapters") if "/" in getattr(section, name)}
     return section.model_copy(update={name: str(recipe.path(place).absolute()) for name, place in places.items()})
+
+
+def admin_actions(store: "Store") -> "AdminActions":
+    """What the admin API does: the moves of `budwood promote` and `budwood rollback`."""
+    from budwood.release.promote import promote, rollback
+    from budwood.serve.api.actions import AdminActions
+
+    def forward(ref: str, alias: str, *, expect: str | None, who: str, reason: str, override: str | None) -> dict[str, Any]:
+        return promote(store, ref, alias, expect=expect, who=who, reason=reason, override=override).as_dict()
+
+    def back(name: str, alias: str, *, to: str | None, who: str, reason: str) -> dict[str, Any]:
+        return rollback(store, name, alias, to=to, who=who, reason=reason).as_dict()
+
+    return AdminActions(
+        releases=lambda: [dict(vars(row)) for row in store.releases()],
+        history=lambda name: [event.as_dict() for event in store.history(name or None)],
+        promote=forward,
+        rollback=back,
+        calls=lambda last: [dict(vars(row)) for row in store.access.calls(last)],
+    )
 
 
 def _bases(recipe: "Recipe | None") -> "list[BaseRef]":

@@ -29,15 +29,28 @@ class Metrics:
             "budwood_engine_tokens", "Tokens made by the engines now loaded, also for clients that went", registry=self.registry
         )
         self.refused = Counter("budwood_refused_total", "Requests answered 429", registry=self.registry)
+        self.rate_limited = Counter(
+            "budwood_rate_limited_total", "Requests over a caller's limit", ["limit"], registry=self.registry
+        )
+        self.turned_away = Counter(
+            "budwood_turned_away_total", "Requests without a right to come in", ["status"], registry=self.registry
+        )
+        self.slow_readers = Counter(
+            "budwood_slow_readers_total", "Clients that were cut off since they read nothing", registry=self.registry
+        )
+        self.overdue = Counter("budwood_overdue_total", "Answers cut at the deadline", ["release"], registry=self.registry)
+        self.streams = Gauge("budwood_streams", "Answers being streamed", registry=self.registry)
         self.first_token = Histogram(
             "budwood_first_token_seconds",
             "From the request's arrival to its first token",
+            ["release"],
             buckets=LATENCY_BUCKETS,
             registry=self.registry,
         )
         self.duration = Histogram(
             "budwood_request_seconds",
             "From the request's arrival to its last token",
+            ["release"],
             buckets=LATENCY_BUCKETS,
             registry=self.registry,
         )

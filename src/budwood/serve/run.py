@@ -5,33 +5,32 @@ whoever has a thread of their own to run beside it.
 """
 
 import contextlib
-import ipaddress
+import json
 import os
 import signal
 import socket
+import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Self
 
 from budwood.errors import ServeError
 from budwood.events import Event, Reporter, silent
+from budwood.serve.listen import GRACE_S
 
 if TYPE_CHECKING:
-    import uvicorn
-
     from budwood.engine.base import BaseRef
     from budwood.recipe import ServeSection
+    from budwood.serve.api.actions import AdminActions
     from budwood.serve.backend import Backend
     from budwood.serve.drift import Measure
     from budwood.serve.trials import Guard
     from budwood.store import Store
 
-BACKLOG = 2048
-GRACE_S = 30
-"""How long requests in flight may go on after a stop; then they are cut."""
 STOP_S = GRACE_S + 15.0
 """How long a stop waits for each part of the server."""
-MAX_HEADER_BYTES = 32 << 10
 
 
 def serve(
@@ -41,6 +40,7 @@ def serve(
     bases: Sequence["BaseRef"] = (),
     guard: "Guard | None" = None,
     measure_drift: "Measure | None" = None,
+    admin: "AdminActions | None" = None,
     report: Reporter = silent,
     ready: Callable[["Server"], None] | None = None,
     stop: threading.Event | None = None,
@@ -53,16 +53,17 @@ def serve(
         bases: places where a base may be found besides the one that a release names.
         guard: takes back what is tried and breaks its policy; None: this server only counts.
         measure_drift: compares production with held-out sets, every [serve] drift_hours; None: this server does not.
+        admin: what the admin API can do besides looking at the catalog.
         report: told of loading, flips and failures, from several threads.
         ready: called once with the server when the aliases have been followed for the first time.
         stop: set it to stop the server from another thread.
 
     Raises:
-        ServeError: the address is not this machine's own loopback, or the port is taken.
+        ServeError: the address is not this machine's own loopback and there is no token, or the port is taken.
     """
     stop = stop or threading.Event()
     with (
-        Server(store, settings, bases=bases, guard=guard, measure_drift=measure_drift, report=report) as server,
+        Server(store, settings, bases=bases, guard=guard, measure_drift=measure_drift, admin=admin, report=report) as server,
         _stopped_by_signals(stop),
     ):
         waiting = server.synced
@@ -86,16 +87,21 @@ class Server:
         bases: Sequence["BaseRef"] = (),
         guard: "Guard | None" = None,
         measure_drift: "Measure | None" = None,
+        admin: "AdminActions | None" = None,
         report: Reporter = silent,
     ) -> None:
+        from budwood.serve.access.book import Book
+        from budwood.serve.access.limits import Limits
         from budwood.serve.aftermath import Aftermath, counting
         from budwood.serve.api.app import make_app
         from budwood.serve.api.context import Context
+        from budwood.serve.api.entrance import Entrance, own_hosts
         from budwood.serve.api.flight import Admission
         from budwood.serve.demand import Demand
         from budwood.serve.directory import Directory
         from budwood.serve.drift import DriftWatch
         from budwood.serve.follow import Follower
+        from budwood.serve.listen import check_open, http_server, is_loopback, listen
         from budwood.serve.metrics import Metrics
         from budwood.serve.presence import Presence
         from budwood.serve.sampling import Sampler
@@ -105,7 +111,9 @@ class Server:
         self._store = store
         self._report = report
         self._poll_s = settings.poll_s
-        self._socket = _listen(settings.host, settings.port)
+        self._book = Book(store.access.rows, settings.auth, report=report)
+        check_open(settings, self._book)
+        self._socket = listen(settings)
         host, port = self._socket.getsockname()[:2]
         self.url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
         self.id = f"{socket.gethostname()[:64]}:{port}:{os.getpid()}"
@@ -145,25 +153,32 @@ class Server:
             store, self._directory, metrics, measure=measure_drift, hours=settings.drift_hours, report=report
         )
         self._aftermath = Aftermath([counting(traffic), sampler.take], metrics, tidy=sampler.tidy)
+        self._entrance = Entrance(self._book, own_hosts(settings.hosts), literals=not is_loopback(settings.host))
         context = Context(
             directory=self._directory,
             settings=settings,
             metrics=metrics,
-            admission=Admission(settings.max_batch + settings.max_queue),
+            entrance=self._entrance,
+            limits=Limits(settings.requests_per_minute, settings.tokens_per_minute, time.monotonic),
+            admission=Admission(settings.max_batch + settings.max_queue, settings.max_streams),
             state=self.state,
             synced=self._follower.synced.is_set,
             healthy=lambda: self._loader.healthy,
-            sync=lambda: self._follower.sync(retry=True),
+            sync=self._sync,
+            admin=admin,
+            audit=_Record(store, self.id),
+            log=_log_line if settings.log_requests else None,
             finished=self._aftermath.put,
             demand=self._demand,
         )
         self._presence = Presence(store, server_id=self.id, report=report)
-        self._http = _http_server(make_app(context), host)
+        self._http = http_server(make_app(context), host)
         self._threads = [
             threading.Thread(target=self._run_http, name="http", daemon=True),
             threading.Thread(target=self._aftermath.run, args=(self._stopping,), name="count and sample", daemon=True),
             threading.Thread(target=trials.run, args=(self._stopping,), name="judge what is on trial", daemon=True),
             threading.Thread(target=self._drift.run, args=(self._stopping,), name="watch drift", daemon=True),
+            threading.Thread(target=self._book.run, args=(self._stopping,), name="read tokens", daemon=True),
             threading.Thread(target=self._presence.run, args=(self._stopping,), name="report presence", daemon=True),
             threading.Thread(
                 target=self._follower.watch, args=(self._stopping, self._poll_s), name="follow the catalog", daemon=True
@@ -181,7 +196,7 @@ class Server:
         self._presence.beat()
         for thread in self._threads:
             thread.start()
-        self._report(Event("serve", f"Listening on {self.url}"))
+        self._report(Event("serve", f"Listening on {self.url}; {self._door()}"))
 
     def stop(self) -> None:
         """Take no new connection, let requests in flight finish (30 s at most), and take this server off the records."""
@@ -231,6 +246,17 @@ class Server:
         ready = self.synced.is_set() and bool(aliases) and not self._stopping.is_set()
         return {"ready": ready, "server": self.id, "aliases": aliases, "trials": trials, "problems": problems}
 
+    def _door(self) -> str:
+        """Say who may come in."""
+        if not self._book.required:
+            return "no token is asked for: whoever can reach it from this machine may ask"
+        live = self._book.live
+        return f"every request needs a token ({live} count{'s' if live == 1 else ''} now)"
+
+    def _sync(self) -> None:
+        self._book.refresh()
+        self._follower.sync(retry=True)
+
     def _run_http(self) -> None:
         self._http.run(sockets=[self._socket])
 
@@ -242,54 +268,23 @@ def _backend(store: "Store", settings: "ServeSection", bases: Sequence["BaseRef"
     return (VllmLoader if settings.backend == "vllm" else Loader)(store, settings, bases, report)
 
 
-def _listen(host: str, port: int) -> socket.socket:
-    """Bind before anything is loaded, so that a taken port is known in the first second."""
-    address = "127.0.0.1" if host == "localhost" else host
-    try:
-        loopback = ipaddress.ip_address(address).is_loopback
-    except ValueError:
-        loopback = False
-    if not loopback:
-        raise ServeError(
-            f"The server binds loopback addresses only, not {host!r}: it has no access tokens yet.",
-            where="[serve] host",
-            mend='Use "127.0.0.1", and a proxy with authentication in front of it.',
-        )
-    listener = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET)
-    # Without it a restart would find its own port in TIME_WAIT; a listening one still counts as taken.
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((address, port))
-        listener.listen(BACKLOG)
-    except OSError as error:
-        listener.close()
-        raise ServeError(
-            f"Port {port} of {host} cannot be used: {error.strerror}.",
-            where="[serve] port",
-            mend="Stop what is running there, or choose another port; 0 takes any free one.",
-        ) from None
-    return listener
+class _Record:
+    """The record of admin calls, as `budwood.serve.api.actions.Audit` has it."""
+
+    def __init__(self, store: "Store", server_id: str) -> None:
+        self._store = store
+        self._server_id = server_id
+
+    def begin(self, token: str, request_id: str, action: str, detail: str) -> int:
+        return self._store.access.begin_call(self._server_id, token, request_id, action, detail)
+
+    def end(self, number: int, status: int) -> None:
+        self._store.access.end_call(number, status)
 
 
-def _http_server(app: Any, host: str) -> "uvicorn.Server":
-    import uvicorn
-
-    config = uvicorn.Config(
-        app,
-        host=host,
-        http="h11",
-        ws="none",
-        lifespan="on",
-        loop="asyncio",
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        backlog=BACKLOG,
-        timeout_keep_alive=30,
-        timeout_graceful_shutdown=GRACE_S,
-        h11_max_incomplete_event_size=MAX_HEADER_BYTES,
-    )
-    return uvicorn.Server(config)
+def _log_line(figures: Mapping[str, Any]) -> None:
+    at = datetime.now(UTC).isoformat(timespec="milliseconds")
+    print(json.dumps({"at": at, **figures}), file=sys.stderr, flush=True)
 
 
 @contextlib.contextmanager

@@ -19,6 +19,8 @@ GENESIS = Digest("0" * 64)
 
 MOVES = ("promoted", "rolled_back")
 """Kinds of events that move an alias."""
+TOKEN_EVENTS = TOKEN_CREATED, TOKEN_REVOKED = "token_created", "token_revoked"
+"""Kinds of events about access tokens; `detail` says which."""
 REPAIRED = "repaired"
 """Kind of the event with which somebody goes on after damage to the history."""
 UNREADABLE = "unreadable"

@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from budwood.errors import StoreError
 from budwood.identity import Digest
-from budwood.store.history import Head, HistoryEvent, move_at
+from budwood.store.history import TOKEN_EVENTS, Head, HistoryEvent, move_at
 from budwood.store.names import check_digest
 from budwood.store.removals import BEGUN, ENDED
 from budwood.store.room import Room
 from budwood.store.rows import ANY, AliasRow, Anything, ObservedRow, ReleaseRow, ServerRow
 
 if TYPE_CHECKING:
+    from budwood.store.access import Access
     from budwood.store.canaries import Canaries
     from budwood.store.drifts import Drifts
     from budwood.store.registry import Permit
@@ -114,12 +115,17 @@ class NameRoom(Room):
         """Whether production still resembles what releases were judged on."""
         return self._parts.drifts
 
+    @property
+    def access(self) -> "Access":
+        """Tokens of servers, and the record of what was done with them."""
+        return self._parts.access
+
     def history(self, name: str | None = None) -> list[HistoryEvent]:
         return [event for event in self._parts.ledger.events() if name is None or event.name == name]
 
     def add_event(self, event: HistoryEvent) -> HistoryEvent:
         """Put something on record that moves no alias, e.g. that a gate judged."""
-        if event.kind in {"promoted", "rolled_back", "released", "forgotten", "repaired", BEGUN, ENDED}:
+        if event.kind in {"promoted", "rolled_back", "released", "forgotten", "repaired", BEGUN, ENDED, *TOKEN_EVENTS}:
             raise StoreError(f'"{event.kind}" events are written by the move itself.', mend="Call that instead.")
         with self._parts.ledger.transaction() as entry:
             return entry.append(event)

@@ -27,6 +27,11 @@ def check_name(name: str) -> str:
     return _plain(name, "release name")
 
 
+def check_token_name(name: str) -> str:
+    """Accept the name of an access token; the rule is that for release names."""
+    return _plain(name, "token name")
+
+
 def check_alias(alias: str) -> str:
     """Accept an alias; besides the rule for names, it must not read as a version number or a digest prefix."""
     _plain(alias, "alias")

@@ -17,6 +17,7 @@ from budwood.store.leases import Lease, gate
 from budwood.store.objects import Objects
 
 if TYPE_CHECKING:
+    from budwood.store.access import Access
     from budwood.store.canaries import Canaries
     from budwood.store.catalog import Catalog
     from budwood.store.drifts import Drifts
@@ -132,6 +133,12 @@ class Parts:
         from budwood.store.drifts import Drifts
 
         return Drifts(self.catalog, self.ledger, self.clock)
+
+    @property
+    def access(self) -> "Access":
+        from budwood.store.access import Access
+
+        return Access(self.catalog, self.ledger, self.clock)
 
     def _open_catalog(self) -> "Catalog":
         from budwood.store.catalog import Catalog

@@ -1,6 +1,7 @@
 """Rows that the catalog answers with, and the marker for "whatever is there now"."""
 
 from dataclasses import dataclass
+from datetime import datetime
 from enum import Enum
 from typing import Literal
 
@@ -67,3 +68,47 @@ class ObservedRow:
     detail: str
     since: str
     seen: str
+
+
+@dataclass(frozen=True)
+class TokenRow:
+    """An access token.
+
+    Args:
+        name: of whoever uses it.
+        prefix: its first characters, which are no secret.
+        digest: sha256 of the whole token.
+        scopes: what it may do.
+        models: release names that it may ask; empty: all.
+        created_at: UTC, ISO 8601, as the other times.
+        expires_at: from then on it is refused.
+        revoked_at: since then it is refused; None: it is not revoked.
+    """
+
+    name: str
+    prefix: str
+    digest: str
+    scopes: tuple[str, ...]
+    models: tuple[str, ...]
+    created_at: str
+    expires_at: str
+    revoked_at: str | None
+
+    def state(self, now: datetime) -> str:
+        """Say whether it counts: "live", "expired" or "revoked"."""
+        if self.revoked_at is not None:
+            return "revoked"
+        return "expired" if datetime.fromisoformat(self.expires_at) <= now else "live"
+
+
+@dataclass(frozen=True)
+class AuditRow:
+    """One call of the admin API: who by the name of the token, what, and with which HTTP status it ended; 0: it has not."""
+
+    at: str
+    server_id: str
+    token: str
+    request_id: str
+    action: str
+    status: int
+    detail: str

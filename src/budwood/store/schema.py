@@ -151,3 +151,30 @@ drifts = Table(
     Column("seq", Integer, nullable=False),
     Column("at", String(32), nullable=False),
 )
+
+access_tokens = Table(
+    "access_tokens",
+    metadata,
+    Column("name", String(64), primary_key=True),
+    Column("prefix", String(16), nullable=False),
+    Column("digest", String(64), nullable=False),
+    Column("scopes", Text, nullable=False),
+    Column("models", Text, nullable=False),
+    Column("created_at", String(32), nullable=False),
+    Column("expires_at", String(32), nullable=False),
+    Column("revoked_at", String(32)),
+    UniqueConstraint("prefix", name="access_tokens_by_prefix"),
+)
+
+audit = Table(
+    "audit",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("at", String(32), nullable=False),
+    Column("server_id", String(128), nullable=False),
+    Column("token", String(64), nullable=False),
+    Column("request_id", String(128), nullable=False),
+    Column("action", Text, nullable=False),
+    Column("status", Integer, nullable=False),
+    Column("detail", Text, nullable=False),
+)

@@ -38,15 +38,36 @@ class Mailbox:
 
 
 class Admission:
-    """A bound on the choices that wait or are being generated. Used in the event loop only.
+    """A bound on the choices that wait or are being generated, and on answers streamed. Used in the event loop only.
 
     A quarter of the places is kept for releases that have none: a crowd at one must not shut others out.
     """
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, streams: int) -> None:
         self.limit = limit
+        self.streams = streams
         self.taken = 0
         self._taken_by: Counter[str] = Counter()
+        self.streamed = 0
+
+    def enter_stream(self) -> None:
+        """Take a place for a stream.
+
+        Raises:
+            ApiError: 429: all are taken.
+        """
+        if self.streamed >= self.streams:
+            raise ApiError(
+                429,
+                f"{self.streamed:,} answers are being streamed; {self.streams:,} is the limit.",
+                code="too_many_streams",
+                headers={"retry-after": "1"},
+                mend="Try again in a second.",
+            )
+        self.streamed += 1
+
+    def leave_stream(self) -> None:
+        self.streamed -= 1
 
     def enter(self, choices: int, release: str) -> None:
         """Take places.
@@ -83,7 +104,7 @@ class Flight:
         mailbox: of the event loop in which this object lives.
         requests: one a choice.
         choices: beside them.
-        timeout_s: from now on, after which what is not whole is broken off.
+        deadline_s: from now on, after which what is not whole is broken off.
     """
 
     def __init__(
@@ -93,13 +114,13 @@ class Flight:
         requests: Sequence["Request"],
         choices: Sequence[Choice],
         *,
-        timeout_s: float,
+        deadline_s: float,
     ) -> None:
         self.choices = list(choices)
         self._worker = worker
         self._queue: asyncio.Queue[tuple[int, Token | BudwoodError]] = asyncio.Queue()
         self._tickets: list[Ticket] = []
-        self._deadline = asyncio.get_running_loop().call_later(timeout_s, self._time_out, timeout_s)
+        self._deadline = asyncio.get_running_loop().call_later(deadline_s, self._break_off, deadline_s)
         for index, request in enumerate(requests):
             self._tickets.append(worker.submit(request, _sink(mailbox, self._queue, index)))
 
@@ -107,7 +128,7 @@ class Flight:
         """Yield (choice, what was added) until every choice has ended.
 
         Raises:
-            BudwoodError: the engine refused or could not go on. All choices are cancelled.
+            BudwoodError: the engine refused or could not go on, or the time is over. All choices are cancelled.
         """
         open_choices = set(range(len(self.choices)))
         while open_choices:
@@ -131,14 +152,14 @@ class Flight:
             if choice.finish is None:
                 self._worker.cancel(ticket)
 
-    def _time_out(self, timeout_s: float) -> None:
+    def _break_off(self, deadline_s: float) -> None:
         # Trying again would only add to what makes answers slow.
         error = ApiError(
             504,
-            f"The answer was not whole after {timeout_s:g} s.",
+            f"The answer was not whole after {deadline_s:g} s.",
             code="deadline_exceeded",
             headers={"x-should-retry": "false"},
-            mend="Ask for fewer tokens, or raise [serve] timeout_s.",
+            mend="Ask for fewer tokens, or raise [serve] deadline_s.",
         )
         for index, choice in enumerate(self.choices):
             if choice.finish is None:

@@ -13,11 +13,13 @@ from starlette.types import Receive, Scope, Send
 
 from budwood.errors import BudwoodError
 from budwood.serve.api.answers import ChatShape, CompletionShape, Frame, Shape, Whole, usage
+from budwood.serve.api.call import Call, call_of
 from budwood.serve.api.choice import Choice, Delta
 from budwood.serve.api.context import Context
 from budwood.serve.api.faults import ApiError, engine_fault, error_object
 from budwood.serve.api.flight import Flight
 from budwood.serve.api.jobs import Job, chat_job, completion_job
+from budwood.serve.api.quota import Quota
 from budwood.serve.api.schema import GenerationRequest, read_chat, read_completion
 from budwood.serve.api.sender import key_of, prompt_of
 from budwood.serve.backend import UnavailableError
@@ -46,6 +48,7 @@ class _Run:
 
     context: Context
     live: Live
+    call: Call
     job: Job
     shape: Shape
     frame: Frame
@@ -54,12 +57,18 @@ class _Run:
     asked: "_Asked"
     wholes: list[Whole]
     make_job: Callable[[Live], Awaitable[Job]]
+    limits: dict[str, str]
     first_token_s: float | None = None
     failed: bool = False
 
     @property
     def headers(self) -> dict[str, str]:
-        return {RELEASE_HEADER: self.live.digest}
+        return {RELEASE_HEADER: self.live.digest, **self.limits}
+
+    @property
+    def echoes(self) -> Sequence[str]:
+        """What comes before each choice."""
+        return self.job.echoes or [""] * len(self.flight.choices)
 
     async def deltas(self) -> AsyncIterator[tuple[int, Delta]]:
         """Yield what each token adds, and keep it."""
@@ -69,14 +78,16 @@ class _Run:
                 self.wholes[index].texts.append(delta.text)
                 self.wholes[index].finish = delta.finish or ""
                 yield index, delta
-        except BudwoodError:
+        except BudwoodError as error:
             self.failed = True
+            if isinstance(error, ApiError) and error.code == OVERDUE:
+                self.context.metrics.overdue.labels(self.live.concrete).inc()
             raise
 
     def _note_token(self) -> None:
         if self.first_token_s is None:
             self.first_token_s = self.context.clock() - self.asked.began
-            self.context.metrics.first_token.observe(self.first_token_s)
+            self.context.metrics.first_token.labels(self.live.concrete).observe(self.first_token_s)
 
 
 async def chat(context: Context, request: Request, body: Mapping[str, Any]) -> Response:
@@ -100,19 +111,26 @@ async def _answer(
     make_job: Callable[[Live], Awaitable[Job]],
 ) -> Response:
     assert context.mailbox is not None
+    call = call_of(request)
+    check_may_ask(call, wanted.model)
+    quota = Quota(context, call.caller.name)
+    quota.take("requests", 1)
     with ExitStack() as hold:
         asked = _Asked(wanted, f"{prefix}-{context.new_id()}", key_of(request, wanted), context.clock(), context.wall_clock())
         live = await _acquire(context, hold, asked)
+        call.figures["release"] = live.digest
         hold.enter_context(_naming(context, live, asked))
         job = await make_job(live)
-        _enter(context, hold, len(job.requests), live.digest)
+        quota.take("tokens", job.most_tokens)
+        hold.callback(lambda: quota.give_back(job.most_tokens - call.figures.get("tokens", 0)))
+        _enter(context, hold, job, live.digest)
         frame = Frame(asked.id, int(asked.at), wanted.model, live.digest)
         piecewise = job.streamed or job.logprobs
         choices = [Choice(live.texts, job.stops, item.stop_ids, piecewise=piecewise) for item in job.requests]
-        flight = Flight(live.worker, context.mailbox, job.requests, choices, timeout_s=context.settings.timeout_s)
+        flight = Flight(live.worker, context.mailbox, job.requests, choices, deadline_s=context.settings.deadline_s)
         hold.callback(flight.cancel)
         wholes = [Whole([], [], "") for _ in choices]
-        run = _Run(context, live, job, shape(live.texts), frame, flight, hold, asked, wholes, make_job)
+        run = _Run(context, live, call, job, shape(live.texts), frame, flight, hold, asked, wholes, make_job, quota.headers)
         hold.callback(_record, run)
         if job.streamed:
             # From here on the stream owns what is held, and gives it back when it ends, however it ends.
@@ -158,8 +176,29 @@ def _naming(context: Context, live: Live, asked: _Asked) -> Iterator[None]:
         raise
 
 
-def _enter(context: Context, hold: ExitStack, choices: int, release: str) -> None:
+def check_may_ask(call: Call, model: str) -> None:
+    """Refuse a release name that the caller's token is not for, whether or not there is one.
+
+    Raises:
+        ApiError: 403.
+    """
+    if not call.caller.may_ask(model):
+        raise ApiError(
+            403,
+            f"The token {call.caller.name!r} may not ask {model!r}; it may ask {', '.join(sorted(call.caller.models))}.",
+            param="model",
+            code="insufficient_permissions",
+        )
+
+
+def _enter(context: Context, hold: ExitStack, job: Job, release: str) -> None:
+    choices = len(job.requests)
     try:
+        if job.streamed:
+            context.admission.enter_stream()
+            hold.callback(context.admission.leave_stream)
+            context.metrics.streams.inc()
+            hold.callback(context.metrics.streams.dec)
         context.admission.enter(choices, release)
     except ApiError as error:
         if error.status == 429:
@@ -193,7 +232,7 @@ def _exchange(
 
 def _record(run: _Run) -> None:
     metrics, release = run.context.metrics, run.live.concrete
-    metrics.duration.observe(run.context.clock() - run.asked.began)
+    metrics.duration.labels(release).observe(run.context.clock() - run.asked.began)
     if not run.failed:
         whole = all(choice.finish is not None for choice in run.flight.choices)
         schema = run.job.requests[0].json_schema
@@ -203,6 +242,10 @@ def _record(run: _Run) -> None:
         run.context.shadows.offer(exchange, run.make_job)
     metrics.prompt_tokens.labels(release).inc(run.job.prompt_tokens)
     metrics.new_tokens.labels(release).inc(run.flight.new_tokens)
+    run.call.figures.update(prompt_tokens=run.job.prompt_tokens, new_tokens=run.flight.new_tokens)
+    run.call.figures["tokens"] = run.job.prompt_tokens + run.flight.new_tokens
+    if run.first_token_s is not None:
+        run.call.figures["first_token_s"] = round(run.first_token_s, 6)
     for choice in run.flight.choices:
         metrics.answers.labels(release, choice.finish or "unfinished").inc()
 
@@ -230,7 +273,10 @@ async def _client_gone(request: Request) -> None:
 async def _collect(run: _Run) -> dict[str, Any]:
     async for index, delta in run.deltas():
         run.wholes[index].entries.extend(delta.entries)
-    choices = [run.shape.choice(index, whole, logprobs=run.job.logprobs) for index, whole in enumerate(run.wholes)]
+    said = [
+        Whole([echo, *whole.texts], whole.entries, whole.finish) for echo, whole in zip(run.echoes, run.wholes, strict=True)
+    ]
+    choices = [run.shape.choice(index, whole, logprobs=run.job.logprobs) for index, whole in enumerate(said)]
     return {**run.frame.of(run.shape.whole, choices), "usage": usage(run.job.prompt_tokens, run.flight.new_tokens)}
 
 
@@ -260,12 +306,16 @@ async def _events(run: _Run) -> AsyncIterator[bytes]:
             opening = run.shape.opening(index)
             if opening is not None:
                 yield chunk(opening)
+            if run.echoes[index]:
+                yield chunk(run.shape.delta(index, Delta(run.echoes[index], (), None), logprobs=False))
         async for index, delta in run.deltas():
             if delta.text or delta.entries or delta.finish is not None:
                 yield chunk(run.shape.delta(index, delta, logprobs=run.job.logprobs))
         if run.job.include_usage:
             used = usage(run.job.prompt_tokens, run.flight.new_tokens)
             yield _event({**run.frame.of(run.shape.chunk, []), "usage": used})
+    except TimeoutError:
+        yield _event(error_object(_overdue(run)))
     except BudwoodError as error:
         # The status line has gone out; the client's library raises on an event that has an error in it.
         fault = error if isinstance(error, ApiError) else engine_fault(error)

@@ -3,7 +3,7 @@
 import asyncio
 import functools
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeVar
 
 from budwood.errors import BudwoodError
@@ -34,6 +34,13 @@ class Job:
     streamed: bool
     include_usage: bool
     logprobs: bool
+    echoes: tuple[str, ...] = ()
+    """For each choice the text that comes before it; empty: nothing does."""
+
+    @property
+    def most_tokens(self) -> int:
+        """How many tokens it may come to, prompts and answers."""
+        return self.prompt_tokens + sum(request.max_new_tokens for request in self.requests)
 
 
 async def chat_job(context: Context, live: Live, request: ChatRequest) -> Job:
@@ -67,7 +74,11 @@ async def completion_job(context: Context, live: Live, request: CompletionReques
             prompts.append(await _encode(live, len(prompt), functools.partial(Texts.encode_text, text=prompt), "prompt"))
         else:
             prompts.append(tuple(prompt))
-    return _job(context, live, request, prompts, request.wanted_tokens, request.logprobs, None, "prompt")
+    job = _job(context, live, request, prompts, request.wanted_tokens, request.logprobs, None, "prompt")
+    if not request.echo:
+        return job
+    said = [prompt if isinstance(prompt, str) else live.texts.decode(prompt) for prompt in request.prompts]
+    return replace(job, echoes=tuple(text for text in said for _ in range(request.n or 1)))
 
 
 async def _encode(live: Live, characters: int, encode: Callable[[Texts], T], param: str) -> T:
@@ -98,6 +109,9 @@ def _job(
 ) -> Job:
     from budwood.engine.generate import Request
 
+    outside = [token for token in request.biases if token >= live.texts.vocab]
+    if outside:
+        raise bad_request(f"logit_bias names token {outside[0]:,}; ids are below {live.texts.vocab:,}.", "logit_bias")
     temperature = live.decoding.temperature if request.temperature is None else request.temperature
     seed = request.seed if request.seed is not None else context.draw_seed() if temperature > 0 else 0
     requests: list[Request] = []
@@ -111,6 +125,11 @@ def _job(
                 temperature=temperature,
                 top_p=1.0 if request.top_p is None else request.top_p,
                 top_k=request.top_k or 0,
+                min_p=request.min_p or 0.0,
+                presence_penalty=request.presence_penalty or 0.0,
+                frequency_penalty=request.frequency_penalty or 0.0,
+                repetition_penalty=1.0 if request.repetition_penalty is None else request.repetition_penalty,
+                logit_bias=request.biases,
                 seed=seed + len(requests) * SEED_STEP,
                 stop_ids=live.decoding.stop_ids,
                 logprobs=logprobs,

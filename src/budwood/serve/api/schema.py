@@ -11,12 +11,12 @@ the tools out of the prompt; what would have to be enforced is refused.
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from pydantic_core import ErrorDetails
+from pydantic import Field
 
-from budwood.serve.api.faults import ApiError, bad_request
+from budwood.serve.api.faults import bad_request
+from budwood.serve.api.wire import Wire, validated
 from budwood.tool_calls import ToolFault, read_calls, read_tools
 
 MAX_CHOICES = 16
@@ -27,14 +27,9 @@ MAX_CALLS = 128
 MAX_TOP_LOGPROBS = 20
 MAX_STOPS = 4
 MAX_STOP_CHARACTERS = 256
+MAX_BIASES = 1024
 
-_COMMON_NEUTRAL: Mapping[str, tuple[Any, ...]] = {
-    "frequency_penalty": (None, 0),
-    "presence_penalty": (None, 0),
-    "logit_bias": (None, {}),
-}
 _CHAT_NEUTRAL: Mapping[str, tuple[Any, ...]] = {
-    **_COMMON_NEUTRAL,
     "audio": (None,),
     "function_call": (None, "none"),
     "functions": (None, []),
@@ -52,28 +47,27 @@ _CHAT_NEUTRAL: Mapping[str, tuple[Any, ...]] = {
     "web_search_options": (None,),
 }
 _COMPLETION_NEUTRAL: Mapping[str, tuple[Any, ...]] = {
-    **_COMMON_NEUTRAL,
     "best_of": (None, 1),
-    "echo": (None, False),
     "suffix": (None, ""),
 }
 _MESSAGE_NEUTRAL = ("annotations", "audio", "function_call", "refusal")
 
 Stop = Annotated[str, Field(min_length=1, max_length=MAX_STOP_CHARACTERS)]
 Stops = Annotated[list[Stop], Field(max_length=MAX_STOPS)]
+Penalty = Annotated[float, Field(ge=-2, le=2)]
+Biases = Annotated[
+    dict[Annotated[str, Field(pattern="^(0|[1-9][0-9]{0,8})$")], Annotated[float, Field(ge=-100, le=100)]],
+    Field(max_length=MAX_BIASES),
+]
 Notes = Annotated[dict[str, str], Field(max_length=16)]
 
 
-class _Wire(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, frozen=True)
-
-
-class TextPart(_Wire):
+class TextPart(Wire):
     type: Literal["text"]
     text: str
 
 
-class Message(_Wire):
+class Message(Wire):
     """One turn. `developer` is the newer word for `system`. `name` of a result is an addition to OpenAI's fields."""
 
     role: Literal["system", "developer", "user", "assistant", "tool"]
@@ -90,37 +84,47 @@ class Message(_Wire):
         return {"role": role, "content": text, **{key: value for key, value in said.items() if value is not None}}
 
 
-class StreamOptions(_Wire):
+class StreamOptions(Wire):
     include_usage: bool = False
     include_obfuscation: Literal[False] = False
 
 
-class JsonSchema(_Wire):
+class JsonSchema(Wire):
     name: Annotated[str, Field(pattern=r"^[a-zA-Z0-9_-]{1,64}$")]
     description: str | None = None
     schema_: Annotated[dict[str, Any], Field(alias="schema")]
     strict: bool | None = None
 
 
-class ResponseFormat(_Wire):
+class ResponseFormat(Wire):
     type: Literal["text", "json_object", "json_schema"]
     json_schema: JsonSchema | None = None
 
 
-class GenerationRequest(_Wire):
-    """What both endpoints share. `top_k` is an addition to OpenAI's fields."""
+class GenerationRequest(Wire):
+    """What both endpoints share. `top_k`, `min_p` and `repetition_penalty` are additions to OpenAI's fields."""
 
     model: Annotated[str, Field(min_length=1, max_length=256)]
     max_tokens: Annotated[int, Field(ge=1)] | None = None
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None
     top_p: Annotated[float, Field(gt=0, le=1)] | None = None
     top_k: Annotated[int, Field(ge=0, le=1_000_000)] | None = None
+    min_p: Annotated[float, Field(ge=0, le=1)] | None = None
+    presence_penalty: Penalty | None = None
+    frequency_penalty: Penalty | None = None
+    repetition_penalty: Annotated[float, Field(gt=0, le=10)] | None = None
+    logit_bias: Biases | None = None
     n: Annotated[int, Field(ge=1, le=MAX_CHOICES)] | None = None
     seed: Annotated[int, Field(ge=-(1 << 63), lt=1 << 63)] | None = None
     stop: Stop | Stops | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     user: Annotated[str, Field(max_length=512)] | None = None
+
+    @property
+    def biases(self) -> dict[int, float]:
+        """By token id."""
+        return {int(token): bias for token, bias in (self.logit_bias or {}).items()}
 
     @property
     def stops(self) -> tuple[str, ...]:
@@ -170,6 +174,7 @@ class CompletionRequest(GenerationRequest):
         | Annotated[list[Tokens], Field(min_length=1, max_length=MAX_PROMPTS)]
     )
     logprobs: Annotated[int, Field(ge=0, le=MAX_TOP_LOGPROBS)] | None = None
+    echo: bool | None = None
 
     @property
     def wanted_tokens(self) -> tuple[str, int] | None:
@@ -195,7 +200,7 @@ def read_chat(values: Mapping[str, Any]) -> ChatRequest:
         known["messages"] = [_plain_message(message, place) for place, message in enumerate(known["messages"])]
     known["tools"] = _tools(known)
     known.pop("tool_choice", None)
-    request = _validated(ChatRequest, known)
+    request = validated(ChatRequest, known)
     if request.top_logprobs is not None and not request.logprobs:
         raise bad_request("top_logprobs needs logprobs = true.", "top_logprobs")
     if request.max_tokens is not None and request.max_completion_tokens is not None:
@@ -213,11 +218,15 @@ def read_completion(values: Mapping[str, Any]) -> CompletionRequest:
     Raises:
         ApiError: 400 with `param`, for the first fault.
     """
-    request = _validated(CompletionRequest, _without_neutral(values, _COMPLETION_NEUTRAL))
+    request = validated(CompletionRequest, _without_neutral(values, _COMPLETION_NEUTRAL))
     if values.get("best_of") is not None and (request.n or 1) > 1:
         raise bad_request(f"best_of = 1 chooses one of fewer answers than n = {request.n}.", "best_of", mend="Leave it out.")
     if any(not prompt for prompt in request.prompts):
         raise bad_request("The prompt is empty.", "prompt")
+    if request.echo and request.logprobs is not None:
+        raise bad_request(
+            "logprobs of an echoed prompt are not given here.", "logprobs", code="unsupported_parameter", mend="Leave one out."
+        )
     _check_stream(request)
     return request
 
@@ -286,39 +295,3 @@ def _read(read: Callable[[object], Sequence[dict[str, Any]]], value: object, par
         return list(read(value))
     except ToolFault as error:
         raise bad_request(f"{param}{error.path} {error.reason}.", f"{param}{error.path}") from None
-
-
-Wire = TypeVar("Wire", bound=_Wire)
-
-
-def _validated(kind: type[Wire], values: Mapping[str, Any]) -> Wire:
-    try:
-        return kind.model_validate(values)
-    except ValidationError as error:
-        raise _fault(error.errors(include_url=False)) from None
-
-
-def _fault(details: list[ErrorDetails]) -> ApiError:
-    # Alternatives of a union each report: the one that got furthest into the value is about what was really sent.
-    detail = max(details, key=lambda item: len(_path(item)))
-    param = _dotted(_path(detail))
-    if detail["type"] == "extra_forbidden":
-        if param == "" or not str(detail["loc"][-1]).isidentifier():
-            # A name of the sender's, which need not look like one of ours.
-            param = _dotted([*_path(detail), str(detail["loc"][-1])])
-        return bad_request(f"Unknown parameter {param!r}.", param, code="unknown_parameter", mend="Leave it out.")
-    if detail["type"] == "missing":
-        return bad_request(f"{param} is missing.", param, code="missing_required_parameter")
-    return bad_request(f"{param}: {detail['msg']}.", param)
-
-
-def _path(detail: ErrorDetails) -> list[str | int]:
-    """Where the fault lies, without pydantic's names for the alternatives of a union."""
-    return [part for part in detail["loc"] if isinstance(part, int) or (part.isidentifier() and part not in ("str", "int"))]
-
-
-def _dotted(path: list[str | int]) -> str:
-    text = ""
-    for part in path:
-        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
-    return text
