@@ -185,7 +185,7 @@ def test_copies_wait_for_room_and_are_dropped_when_there_is_none() -> None:
     """Without an engine: live requests hold the places, so copies queue up to their bound, and run when there is room."""
 
     async def play() -> tuple[int, float, int]:
-        admission = Admission(100)
+        admission = Admission(100, 100)
         metrics = Metrics()
         begun: list[str] = []
 
@@ -202,12 +202,12 @@ def test_copies_wait_for_room_and_are_dropped_when_there_is_none() -> None:
             directory=Names(), settings=ServeSection(max_batch=4), metrics=metrics, admission=admission
         )
         shadows = Shadows(context)
-        admission.enter(3)  # more than half of the engine's places
+        admission.enter(3, "a")  # more than half of the engine's places
         for number in range(MOST_COPIES + 6):
             shadows.offer(exchange(number), None)  # type: ignore[arg-type]
         await asyncio.sleep(0)
         waited = len(begun)
-        admission.leave(3)
+        admission.leave(3, "a")
         shadows.offer(exchange(0, end="failed", answers=()), None)  # type: ignore[arg-type]
         while shadows._waiting or shadows._running:
             await asyncio.sleep(0)

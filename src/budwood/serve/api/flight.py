@@ -37,6 +37,9 @@ class Mailbox:
             target.put_nowait((index, item))
 
 
+OVERDUE = "deadline_exceeded"
+
+
 class Admission:
     """A bound on the choices that wait or are being generated, and on answers streamed. Used in the event loop only.
 
@@ -157,7 +160,7 @@ class Flight:
         error = ApiError(
             504,
             f"The answer was not whole after {deadline_s:g} s.",
-            code="deadline_exceeded",
+            code=OVERDUE,
             headers={"x-should-retry": "false"},
             mend="Ask for fewer tokens, or raise [serve] deadline_s.",
         )

@@ -17,7 +17,7 @@ from budwood.serve.api.call import Call, call_of
 from budwood.serve.api.choice import Choice, Delta
 from budwood.serve.api.context import Context
 from budwood.serve.api.faults import ApiError, engine_fault, error_object
-from budwood.serve.api.flight import Flight
+from budwood.serve.api.flight import OVERDUE, Flight
 from budwood.serve.api.jobs import Job, chat_job, completion_job
 from budwood.serve.api.quota import Quota
 from budwood.serve.api.schema import GenerationRequest, read_chat, read_completion
@@ -314,8 +314,6 @@ async def _events(run: _Run) -> AsyncIterator[bytes]:
         if run.job.include_usage:
             used = usage(run.job.prompt_tokens, run.flight.new_tokens)
             yield _event({**run.frame.of(run.shape.chunk, []), "usage": used})
-    except TimeoutError:
-        yield _event(error_object(_overdue(run)))
     except BudwoodError as error:
         # The status line has gone out; the client's library raises on an event that has an error in it.
         fault = error if isinstance(error, ApiError) else engine_fault(error)

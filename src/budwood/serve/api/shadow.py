@@ -12,7 +12,8 @@ from dataclasses import replace
 from budwood.errors import BudwoodError
 from budwood.serve.api.choice import Choice
 from budwood.serve.api.context import Context
-from budwood.serve.api.flight import Flight
+from budwood.serve.api.faults import ApiError
+from budwood.serve.api.flight import OVERDUE, Flight
 from budwood.serve.api.jobs import Job
 from budwood.serve.directory import Live
 from budwood.serve.exchange import Answer, End, Exchange
@@ -64,12 +65,9 @@ class Shadows:
             try:
                 job = await make_job(live)
                 schema = job.requests[0].json_schema
-                async with asyncio.timeout(LONGEST_S):
-                    answers = await self._collect(live, job)
-            except TimeoutError:
-                end = "given up"
-            except BudwoodError:
-                end = "failed"
+                answers = await self._collect(live, job)
+            except BudwoodError as error:
+                end = "given up" if isinstance(error, ApiError) and error.code == OVERDUE else "failed"
             seconds = self._context.clock() - began
             self._context.finished(
                 replace(exchange, live=live, schema=schema, answers=answers, end=end, seconds=seconds, shadow_of=exchange)
@@ -78,7 +76,7 @@ class Shadows:
     async def _collect(self, live: Live, job: Job) -> list[Answer]:
         assert self._context.mailbox is not None
         choices = [Choice(live.texts, job.stops, item.stop_ids, piecewise=False) for item in job.requests]
-        flight = Flight(live.worker, self._context.mailbox, job.requests, choices)
+        flight = Flight(live.worker, self._context.mailbox, job.requests, choices, deadline_s=LONGEST_S)
         texts: list[list[str]] = [[] for _ in choices]
         try:
             async for index, delta in flight.deltas():
