@@ -16,10 +16,11 @@ from budwood.cli import (
     approve,
     ask,
     catalog,
-    collect,
     compose,
     data,
+    delete,
     evaluate,
+    gc,
     history,
     lineage,
     merge,
@@ -63,7 +64,7 @@ def build_app() -> typer.Typer:
     )
     for module in (run, plan, prepare, train, evaluate, release, approve, promote, rollback, serve, ask, merge, compose):
         module.register(app)
-    for module in (status, history, lineage, data, verify, collect, catalog, recipe):
+    for module in (status, history, lineage, data, verify, delete, gc, catalog, recipe):
         module.register(app)
     return app
 
