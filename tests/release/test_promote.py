@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from budwood.errors import ReleaseError, StoreError
-from budwood.identity import digest_json
+from budwood.identity import Digest, digest_json
 from budwood.release.make import Decoding
 from budwood.release.promote import ServerState, followed, promote, rollback, wait_for_servers
 from budwood.release.status import body_or_reason, status
@@ -264,6 +264,25 @@ def test_rolling_back_to_what_was_removed_is_refused_without_a_fallback(store: S
     with pytest.raises(StoreError, match="asked for"):
         rollback(store, "support", "production", who="ben", reason="x")
     assert store.find_release("support").digest == third
+
+
+def test_rolling_back_to_what_was_deleted_is_refused_without_a_fallback(store: Store, release: Releaser) -> None:
+    first, second, third = three(store, release)
+    fourth = release(4, parent=third)
+    up(store, "support@4", override="look")
+    store.delete("support", Digest(first), who="ben", reason="trained on the wrong export")
+    for _ in range(2):
+        rollback(store, "support", "production", who="ben", reason="back")
+    assert store.find_release("support").digest == second
+    with pytest.raises(ReleaseError) as caught:
+        rollback(store, "support", "production", who="ben", reason="further")
+    assert str(caught.value) == (
+        f"support@1 ({first[:12]}…) cannot come back: it was deleted on 2026-09-01 by ben: trained on the wrong export\n"
+        f"    Nothing was changed, support@production stays at {second[:12]}…. Choose another that was live: "
+        "`budwood rollback support --to NUMBER`; `budwood history support` lists them."
+    )
+    assert store.find_release("support").digest == second
+    assert rollback(store, "support", to="4", who="ben", reason="then that").digest == fourth.digest
 
 
 class World:

@@ -1,6 +1,6 @@
 """Run by test_kill.py as a child: it forks, and each fork kills itself at one more system call than the one before.
 
-    python kill_points.py FOLDER commit|move|tombstone|collect
+    python kill_points.py FOLDER commit|move|rollback|approve|tombstone|delete|collect
 
 Prints, as JSON, what the store looked like after each kill.
 """
@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from budwood.store import Store, open_store
+from budwood.store import HistoryEvent, Store, open_store
 
 CALLS = ("fsync", "rename", "replace", "mkdir", "link", "unlink", "rmdir", "open")
 
@@ -32,8 +32,8 @@ def put(store: Store, kind: Any, text: str, parents: list[str]) -> str:
         return draft.commit(parents=parents, body={"text": text}, attestation={"host": "h"})
 
 
-def prepared(root: Path) -> None:
-    """Two releases of one base; production is at the first; a snapshot that nothing refers to."""
+def prepared(root: Path, what: str) -> None:
+    """Two releases of one base; production is at the first, or where a rollback starts from; a snapshot that nobody needs."""
     with open_store(root, clock=at(0)) as store:
         base = put(store, "base", "b", [])
         first, second = (put(store, "release", text, [base]) for text in ("1", "2"))
@@ -41,6 +41,8 @@ def prepared(root: Path) -> None:
         store.add_release("support", second, who="t", reason="")
         store.move_alias("support", "production", first, who="t", reason="")
         put(store, "snapshot", "loose", [])
+        if what == "rollback":
+            store.move_alias("support", "production", second, who="t", reason="")
 
 
 def act(root: Path, what: str) -> None:
@@ -49,6 +51,18 @@ def act(root: Path, what: str) -> None:
             put(store, "release", "3", [store.find_release("support").digest])
         elif what == "move":
             store.move_alias("support", "production", store.find_release("support@2").digest, who="t", reason="")
+        elif what == "rollback":
+            first, line = store.find_release("support@1").digest, store.aliases()[0].digest
+            store.move_alias("support", "production", first, expect=line, who="t", reason="", kind="rolled_back")
+        elif what == "approve":
+            target = store.find_release("support@2").digest
+            if not any(event.kind == "approved" for event in store.history()):
+                store.add_event(HistoryEvent(0, "", "approved", "t", "support", "production", to=target))
+        elif what == "delete":
+            store.finish_removals()
+            target = store.find_release("support@2").digest
+            if store.exists(target):
+                store.delete("support", target, who="t", reason="not needed")
         elif what == "tombstone":
             found = [*store.objects("snapshot"), *(stone.digest for stone in store.tombstones())]
             store.tombstone(found[0], who="t", reason="asked for")
@@ -83,7 +97,8 @@ def outcome(root: Path) -> dict[str, Any]:
             "problems": list(found.problems),
             "objects": sorted(store.objects()),
             "production": store.aliases()[0].digest,
-            "moves": sum(event.kind == "promoted" for event in store.history()),
+            "moves": sum(event.kind in ("promoted", "rolled_back") for event in store.history()),
+            "kinds": [event.kind for event in store.history()],
             "left": [name for stone in store.tombstones() for name in files_of(root, stone.digest)],
             "litter": [name for name in os.listdir(root / "tmp") if name.startswith(("draft", "trash"))],
         }
@@ -102,7 +117,7 @@ def main() -> None:
     runs = []
     number = 0
     killed = True
-    prepared(folder / "first")
+    prepared(folder / "first", what)
     while killed:
         number += 1
         root = folder / str(number)

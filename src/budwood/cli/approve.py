@@ -64,7 +64,9 @@ def _register_approvals(app: typer.Typer) -> None:
     def approvals(
         name: Annotated[str, typer.Argument(help="name of the releases", show_default=False)],
         alias: AliasOption = "production",
-        require: Annotated[int, typer.Option("--require", min=0, max=16, help="so many people", show_default="as it is")] = -1,
+        require: Annotated[
+            int | None, typer.Option("--require", min=0, max=16, help="so many people", show_default="as it is")
+        ] = None,
         own: Annotated[bool, typer.Option("--own", help="count whoever made the release or moves the alias, too")] = False,
         override: Annotated[str, typer.Option("--override", help="make the rule weaker, for this reason")] = "",
         store: StoreOption = DEFAULT_STORE,
@@ -77,7 +79,7 @@ def _register_approvals(app: typer.Typer) -> None:
 
         opened = open_here(store)
         opened.check_known(name)
-        if require >= 0:
+        if require is not None:
             words = override or None
             set_rule(opened, name, alias, approvals=require, own=own, who=acting(who), reason=reason, override=words)
         rule = rule_of(opened.history(name), name, alias)

@@ -17,11 +17,12 @@ from budwood.cli import (
     ask,
     canary,
     catalog,
-    collect,
     compose,
     data,
+    delete,
     drift,
     evaluate,
+    gc,
     history,
     lineage,
     merge,
@@ -82,7 +83,7 @@ def build_app() -> typer.Typer:
         compose,
     ):
         module.register(app)
-    for module in (status, history, drift, lineage, data, verify, collect, catalog, recipe):
+    for module in (status, history, drift, lineage, data, verify, delete, gc, catalog, recipe):
         module.register(app)
     return app
 

@@ -194,7 +194,9 @@ def _row(value: dict[str, Any], split: str) -> RowOrigin:
 def _node(store: Store, digest: Digest, depth: int) -> Node:
     tombstone = store.tombstone_of(digest)
     if tombstone is not None:
-        return Node(digest, tombstone.kind, "", tombstone.parents, depth, tombstone.reason, tombstone.successor)
+        # What a deleted release was made from may have been collected since.
+        known = tuple(parent for parent in tombstone.parents if store.exists(parent) or store.tombstone_of(parent) is not None)
+        return Node(digest, tombstone.kind, "", known, depth, tombstone.reason, tombstone.successor)
     manifest = store.manifest(digest)
     return Node(digest, manifest.kind, _title(manifest), manifest.parents, depth, None)
 

@@ -186,6 +186,14 @@ def rollback(
             mend=f"Nothing was changed. Promote it instead: `budwood promote {name}@{short(target)} --alias {alias}`.",
         )
     row = next(row for row in store.releases(name) if row.digest == target)
+    stone = store.tombstone_of(target)
+    if stone is not None:
+        raise ReleaseError(
+            f"{name}@{row.version} ({short(target)}…) cannot come back: it was deleted on {stone.at[:10]} by {stone.who}: "
+            f"{stone.reason}",
+            mend=f"Nothing was changed, {name}@{alias} stays at {short(now)}…. Choose another that was live: "
+            f"`budwood rollback {name} --to NUMBER`; `budwood history {name}` lists them.",
+        )
     _check_parts_present(store, row)
     verdict = store.manifest(target).body.get("verdict")
     event = store.move_alias(

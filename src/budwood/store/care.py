@@ -3,7 +3,7 @@
 Both run while the gate is held alone, so no writer is between two steps.
 """
 
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Collection, Container, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -23,12 +23,23 @@ from budwood.store.tombstones import Tombstone
 
 
 def doomed(
-    objects: Objects, attestations: Attestations, roots: set[Digest], now: datetime, older_than_s: float
+    objects: Objects,
+    attestations: Attestations,
+    roots: set[Digest],
+    now: datetime,
+    older_than_s: float,
+    retired: Collection[Digest] = (),
 ) -> list[Digest]:
-    """List what nothing refers to and what is old enough to go, children first."""
+    """List what nothing refers to and what is old enough to go, children first.
+
+    `retired` are releases that go with a tombstone, or are to: of them nothing is kept.
+    """
     parents: dict[Digest, tuple[Digest, ...]] = {}
-    buried: set[Digest] = set()
+    buried: set[Digest] = set(retired)
     for digest in objects.digests():
+        if digest in buried:
+            parents[digest] = ()
+            continue
         tombstone = objects.tombstone(digest)
         if tombstone is not None:
             buried.add(digest)
@@ -42,7 +53,12 @@ def doomed(
 
 
 def _kept_by(tombstone: Tombstone) -> tuple[Digest, ...]:
-    """What stands in the place of an object that releases were made from is as little litter as that was."""
+    """What stands in the place of an object that releases were made from is as little litter as that was.
+
+    A release that was deleted keeps nothing: that its parts can go is why one deletes it.
+    """
+    if tombstone.kind == "release" and tombstone.successor is None:
+        return ()
     return (*tombstone.parents, *([tombstone.successor] if tombstone.successor else []))
 
 

@@ -1,7 +1,8 @@
 """The face of a store for its care: checking everything, collecting what nothing needs, removing for good."""
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable, Sequence
 from contextlib import suppress
+from datetime import timedelta
 from pathlib import Path
 from shutil import rmtree
 
@@ -9,13 +10,13 @@ from budwood.errors import StoreError
 from budwood.events import Reporter, silent
 from budwood.identity import Digest
 from budwood.new_folder import sync
-from budwood.store.history import Head, HistoryEvent
+from budwood.store.history import Head, HistoryEvent, iso
 from budwood.store.leases import at_work, leased_digests
 from budwood.store.name_room import NameRoom
 from budwood.store.names import check_digest, check_key, check_paths
 from budwood.store.object_room import ObjectRoom
-from budwood.store.removals import BEGUN, ENDED, Removal, read_removal, unfinished
-from budwood.store.rows import AliasRow
+from budwood.store.removals import BEGUN, DELETED, ENDED, Removal, read_removal, unfinished
+from budwood.store.rows import AliasRow, ReleaseRow
 from budwood.store.tombstones import Tombstone
 from budwood.store.verify import VerifyReport, verify
 
@@ -32,23 +33,55 @@ class CareRoom(ObjectRoom, NameRoom):
         """
         return verify(self._objects, self._attestations, self._parts.read_state, self._at_rest, report, noted)
 
-    def collect(self, dry_run: bool, *, older_than_s: float = WEEK_S) -> list[Digest]:
+    def collect(
+        self,
+        dry_run: bool,
+        *,
+        older_than_s: float = WEEK_S,
+        keep_live: int | None = None,
+        who: str = "budwood gc",
+        reason: str = "not live any more",
+    ) -> list[Digest]:
         """Remove objects that no release was made from, and return them (with `dry_run`: what would go).
 
         Kept besides: what a live process holds or has just made, and what is younger than `older_than_s`. Removals for good
-        that were cut short are finished.
+        that were cut short are finished. With `keep_live`, releases go too: all but what is live, what servers answer from,
+        so many before the live one for each alias, and what these were made from.
         """
         from budwood.store.care import doomed, finish_removals, remove
 
         with self._at_gate("a collection", alone=True):
+            if not dry_run:
+                self._finish()
             held = {Digest(digest) for digest in leased_digests(self._tmp)}
-            roots = {row.digest for row in self.releases()} | held
-            found = doomed(self._objects, self._attestations, roots, self._clock(), older_than_s)
+            rows = [] if keep_live is None else self._idle(keep_live, older_than_s, held)
+            if rows and not dry_run:
+                self._delete(rows, who=who, reason=reason)
+            retired = {row.digest for row in rows}
+            roots = ({row.digest for row in self.releases()} - retired) | held
+            found = doomed(self._objects, self._attestations, roots, self._clock(), older_than_s, retired)
             if not dry_run:
                 remove(self._objects, self._attestations, self._parts.index, found, self._parts.scratch)
                 finish_removals(self._objects, self._attestations, self.history())
                 self._drop_caches()
-        return found
+        return [*dict.fromkeys(row.digest for row in rows), *found]
+
+    def delete(self, name: str, digest: Digest, *, who: str, reason: str) -> None:
+        """Remove a release for good; its number stays taken, its tombstone says why, its parts are collected later.
+
+        Raises:
+            StoreError: it is live, warm or referenced (which, is said), in use, or gone already; nothing was changed then.
+        """
+        from budwood.store.care import check_reason
+        from budwood.store.retire import WARM, check_may_go
+
+        check_reason(reason)
+        with self._at_gate("a deletion", alone=True):
+            rows = [row for row in self.releases() if row.digest == digest]
+            self._objects.manifest(digest)
+            check_may_go(sorted(rows, key=lambda row: row.name != name), self._keepers(WARM))
+            self._check_removable([digest])
+            self._delete(rows, who=who, reason=reason)
 
     def catalog_place(self) -> str:
         """Where the catalog is: the URL of a database, or the path of the file in this folder."""
@@ -115,15 +148,49 @@ class CareRoom(ObjectRoom, NameRoom):
     def finish_removals(self) -> int:
         """Carry out what is left of removals that were cut short; return how many there were."""
         with self._at_gate("a removal", alone=True):
-            found = self.unfinished_removals()
-            for begun in found:
-                self._carry_out(begun)
-        return len(found)
+            return self._finish()
 
     def held_elsewhere(self) -> set[Digest]:
         """The objects that other living processes work with at this moment."""
         with self._at_gate("a look at who is at work", alone=True):
             return self._held_elsewhere()
+
+    def _finish(self) -> int:
+        found = self.unfinished_removals()
+        for begun in found:
+            self._carry_out(begun)
+        return len(found)
+
+    def _keepers(self, warm: int) -> dict[Digest, str]:
+        from budwood.store.retire import keepers
+
+        def parents(digest: Digest) -> Sequence[Digest]:
+            return self._objects.manifest(digest).parents if self._objects.exists(digest) else ()
+
+        alive = {server.server_id for server in self.servers() if server.alive}
+        seen = [row for row in self.observed() if row.server_id in alive]
+        return keepers(self.history(), self.aliases(), seen, self.releases(), parents, self.current, warm=warm)
+
+    def _idle(self, warm: int, older_than_s: float, held: Container[Digest]) -> list[ReleaseRow]:
+        """Releases whose bytes are here and that nothing needs."""
+        kept = self._keepers(warm)
+        limit = iso(self._clock() - timedelta(seconds=older_than_s))
+        young = {row.digest for row in self.releases() if row.created_at > limit}
+        return [
+            row
+            for row in self.releases()
+            if self._objects.exists(row.digest) and row.digest not in {*kept, *young} and row.digest not in held
+        ]
+
+    def _delete(self, rows: Sequence[ReleaseRow], *, who: str, reason: str) -> None:
+        """Put on record under each name which releases go, and let them go."""
+        with self._parts.ledger.transaction() as entry:
+            for row in rows:
+                detail = {"version": row.version}
+                entry.append(HistoryEvent(0, "", DELETED, who, row.name, to=row.digest, reason=reason, detail=detail))
+            removal = Removal(dict.fromkeys(row.digest for row in rows))
+            begun = entry.append(HistoryEvent(0, "", BEGUN, who, reason=reason, detail=removal.as_detail()))
+        self._carry_out(begun)
 
     def _held_elsewhere(self) -> set[Digest]:
         return {Digest(digest) for digest in leased_digests(self._tmp, but=self._parts.lease.folder)}

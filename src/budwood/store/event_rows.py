@@ -5,7 +5,7 @@ replaced by something harmless and told in `detail`, so that the chain check can
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -45,11 +45,13 @@ def from_row(row: Row[*tuple[Any, ...]]) -> HistoryEvent:
     return HistoryEvent(**values)
 
 
-def read_events(connection: Connection, name: str | None = None) -> list[HistoryEvent]:
-    """Read all events, or those of one release name, in the order of their numbers."""
+def read_events(connection: Connection, name: str | None = None, *, kinds: Sequence[str] = ()) -> list[HistoryEvent]:
+    """Read all events, or those of one release name or of some kinds, in the order of their numbers."""
     query = select(history).order_by(history.c.seq)
     if name is not None:
         query = query.where(history.c.name == name)
+    if kinds:
+        query = query.where(history.c.kind.in_(kinds))
     return [from_row(row) for row in connection.execute(query)]
 
 

@@ -8,7 +8,7 @@ from budwood.errors import StoreError
 from budwood.identity import Digest
 from budwood.store.history import TOKEN_EVENTS, Head, HistoryEvent, move_at
 from budwood.store.names import check_digest
-from budwood.store.removals import BEGUN, ENDED
+from budwood.store.removals import BEGUN, DELETED, ENDED
 from budwood.store.room import Room
 from budwood.store.rows import ANY, AliasRow, Anything, ObservedRow, ReleaseRow, ServerRow
 
@@ -125,7 +125,7 @@ class NameRoom(Room):
 
     def add_event(self, event: HistoryEvent) -> HistoryEvent:
         """Put something on record that moves no alias, e.g. that a gate judged."""
-        if event.kind in {"promoted", "rolled_back", "released", "forgotten", "repaired", BEGUN, ENDED, *TOKEN_EVENTS}:
+        if event.kind in {"promoted", "rolled_back", "released", "forgotten", "repaired", BEGUN, DELETED, ENDED, *TOKEN_EVENTS}:
             raise StoreError(f'"{event.kind}" events are written by the move itself.', mend="Call that instead.")
         with self._parts.ledger.transaction() as entry:
             return entry.append(event)

@@ -18,6 +18,7 @@ from budwood.store.history import HistoryEvent
 from budwood.store.index import upsert
 from budwood.store.ledger import Clock, Ledger
 from budwood.store.names import SHORTEST_PREFIX, check_alias, check_digest, check_name, check_prefix
+from budwood.store.removals import BEGUN, ENDED, read_removal, unfinished
 from budwood.store.rows import AliasRow, Anything, ReleaseRow
 from budwood.store.schema import aliases, history, releases
 
@@ -111,6 +112,7 @@ class Registry:
             now = self._checked_place(connection, name, alias, expect)
             if now is not None and now.digest == to:
                 return entry.event(now.seq)
+            _check_stays(connection, check_digest(to))
             permitted = permit(read_events(connection, name)) if permit is not None else {}
             event = entry.append(
                 HistoryEvent(
@@ -202,6 +204,16 @@ def alias_rows(connection: Connection, name: str | None = None) -> list[AliasRow
     if name is not None:
         query = query.where(aliases.c.name == name)
     return [_alias(row) for row in connection.execute(query)]
+
+
+def _check_stays(connection: Connection, to: Digest) -> None:
+    """Refuse what a removal that was cut short is about to take away: whoever finishes it would take it from under servers."""
+    for begun in unfinished(read_events(connection, kinds=(BEGUN, ENDED))):
+        if to in read_removal(begun).objects:
+            raise StoreError(
+                f"Release {short(to)}… is being removed, since event {begun.seq} by {begun.who}: {begun.reason}",
+                mend="Nothing was changed. Choose another release; `budwood gc` finishes that removal.",
+            )
 
 
 def _release(row: Row[*tuple[Any, ...]]) -> ReleaseRow:

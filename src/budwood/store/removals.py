@@ -14,6 +14,8 @@ from budwood.store.history import HistoryEvent
 from budwood.store.names import check_digest
 
 BEGUN, ENDED = "removal_begun", "removal_ended"
+DELETED = "deleted"
+"""Kind of the event that names the release which a removal takes away."""
 
 
 @dataclass(frozen=True)

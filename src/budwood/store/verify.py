@@ -125,7 +125,7 @@ def compare(state: "CatalogState", found: Found) -> list[str]:
         _removal_problems(state, found),
         (
             f"the removal that event {event.seq} began, by {event.who}, has not ended; finish it with "
-            "`budwood data forget --finish`"
+            "`budwood data forget --finish` or `budwood gc`"
             for event in unfinished(state.events)
         ),
         (
