@@ -55,7 +55,6 @@ class FakeVllm:
         self.adapters: dict[str, str] = {}
         self.calls: list[str] = []
         self.bodies: list[dict[str, Any]] = []
-        self.answered: list[str] = []
         self.dropped = threading.Event()
         self._server: uvicorn.Server | None = None
         self._thread: threading.Thread | None = None
@@ -163,7 +162,6 @@ class FakeVllm:
                 yield f"data: {json.dumps({'choices': [choice]})}\n\n"
                 if choice["finish_reason"]:
                     break
-            self.answered.append(body["model"])
             yield "data: [DONE]\n\n"
         except BaseException:
             self.dropped.set()

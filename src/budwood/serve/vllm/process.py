@@ -65,6 +65,8 @@ class Launch:
             "--max-num-seqs", str(self.max_requests),
             # A model's own ideas of temperature and top_p are no part of a release.
             "--generation-config", "vllm", "--logprobs-mode", "raw_logprobs",
+            # Blanks between the parts of JSON are free otherwise, and a weak model fills its whole answer with them.
+            "--structured-outputs-config", '{"backend": "xgrammar", "disable_any_whitespace": true}',
             "--uvicorn-log-level", "warning",
             *self.arguments,
         ]
