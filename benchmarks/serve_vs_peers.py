@@ -1,7 +1,7 @@
 """Serving against vLLM on a CPU and against transformers' generate with PEFT.
 
     python benchmarks/serve_vs_peers.py [--vllm VENV] [--shapes 135m 0.5b] [--in-flight 1 16 64] [--adapters 0 1 4 16]
-        [--skew even zipf] [--sides ...] [--rounds 1] [--json FILE] [--page docs/performance.md]
+        [--skew even zipf] [--sides ...] [--rounds 1] [--folder DIR] [--json FILE] [--page docs/performance.md]
 
 Same base (random weights, bfloat16), same rank-16 adapters on all linear layers, same prompts of 100 tokens that are all
 different, 64 new tokens, nothing ends an answer early; every server a process of its own, the sides in turn, each warmed up
@@ -25,10 +25,11 @@ import sys
 import tempfile
 import time
 import urllib.request
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from itertools import product
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import IO, Any, Literal, get_args
 
 from peers.garden import make_garden
 from peers.load import Served, send_all, summary
@@ -74,16 +75,17 @@ def main() -> None:
     if options.serve:
         _child(json.loads(options.serve))
         return
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # servers are ended on the way out
     cells = _kept(options.json)
-    with tempfile.TemporaryDirectory() as folder:
+    with nullcontext(options.folder) if options.folder else tempfile.TemporaryDirectory() as folder:
         for number, shape, adapters, side in product(range(options.rounds), options.shapes, options.adapters, options.sides):
             skews = options.skew if adapters > 1 else ["even"]
             trials = [Trial(side, shape, flight, adapters, skew, number) for skew in skews for flight in options.in_flight]
             trials = [trial for trial in trials if not any(cell.trial == trial and cell.found for cell in cells)]
             if not trials:
                 continue
-            garden = Path(folder) / shape
-            if not garden.exists():
+            garden = Path(folder) / f"{shape}-{max(16, *options.adapters)}"
+            if not (garden / "store").exists():
                 _in_child({"garden": shape, "adapters": max(options.adapters), "folder": str(garden)})
             for cell in _measure(trials, garden, options):
                 cells = [*(other for other in cells if other.trial != cell.trial), cell]
@@ -110,8 +112,7 @@ def _measure(trials: list[Trial], garden: Path, options: argparse.Namespace) -> 
             except (RuntimeError, OSError, IndexError) as error:
                 cells.append(Cell(trial, None, f"{type(error).__name__}: {error}"[:300]))
     finally:
-        os.killpg(server.pid, signal.SIGKILL)
-        server.wait()
+        _end(server)
     return cells
 
 
@@ -165,19 +166,31 @@ def _start(trial: Trial, garden: Path, options: argparse.Namespace) -> tuple["su
         }
         command = [sys.executable, __file__, "--serve", json.dumps(task)]
     log = tempfile.TemporaryFile()  # noqa: SIM115  # read if the server does not come up, gone with the process
-    server = subprocess.Popen(command, stdout=log, stderr=log, env=environment, start_new_session=True)
+    server = subprocess.Popen(command, stdout=log, stderr=log, env=environment, process_group=0)
+    try:
+        return _when_ready(server, ready, log), f"http://127.0.0.1:{port}/v1", "plain"
+    except BaseException:
+        _end(server)
+        raise
+
+
+def _when_ready(server: "subprocess.Popen[bytes]", ready: str, log: IO[bytes]) -> "subprocess.Popen[bytes]":
     deadline = time.monotonic() + START_S
     while time.monotonic() < deadline and server.poll() is None:
         try:
             with urllib.request.urlopen(ready, timeout=5):
-                return server, f"http://127.0.0.1:{port}/v1", "plain"
+                return server
         except OSError:
             time.sleep(0.5)
-    if server.poll() is None:
-        os.killpg(server.pid, signal.SIGKILL)
     log.seek(0)
     last = (log.read().decode(errors="replace").strip().splitlines() or ["no message"])[-1]
     raise RuntimeError(f"the server did not come up: {last[:200]}")
+
+
+def _end(server: "subprocess.Popen[bytes]") -> None:
+    if server.poll() is None:
+        os.killpg(server.pid, signal.SIGKILL)
+    server.wait()
 
 
 def _vllm_command(venv: Path, garden: Path, trial: Trial, port: int) -> list[str]:
@@ -286,6 +299,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--sides", nargs="+", default=list(get_args(Side)), choices=get_args(Side))
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--folder", type=Path, help="keep bases and adapters here for later calls")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--page", type=Path)
     parser.add_argument("--serve", help=argparse.SUPPRESS)

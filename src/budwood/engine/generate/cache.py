@@ -83,7 +83,7 @@ class SlotCache:
         All layers of a model have one shape of keys; bases where they differ are not copied from.
         """
         sides = [side[slot, :, start:end] for _, layer in sorted(self._layers.items()) for side in (layer.keys, layer.values)]
-        return torch.stack(sides).unflatten(0, (-1, 2))
+        return torch.stack(sides).view(-1, 2, *sides[0].shape)
 
     def put(self, slot: int, start: int, block: Tensor) -> None:
         """Write what `copy` gave into a slot, from position `start` on."""

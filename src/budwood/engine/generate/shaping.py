@@ -10,6 +10,7 @@ In this order, as a token's logit l goes through them:
 Source: OpenAI's API reference for the last three, arXiv:1909.05858 (section 4.1) for the first. Held to `reference_shape`.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 
 import torch
@@ -44,8 +45,9 @@ def _shape_row(row: Tensor, request: Request, made: Sequence[int]) -> None:
         values = row[seen]
         row[seen] = torch.where(values > 0, values / request.repetition_penalty, values * request.repetition_penalty)
     if made and (request.frequency_penalty or request.presence_penalty):
-        tokens, counts = torch.tensor(list(made), device=row.device).unique(return_counts=True)
-        row[tokens] -= request.frequency_penalty * counts + request.presence_penalty
+        counts = Counter(made)
+        tokens, times = torch.tensor(list(counts), device=row.device), torch.tensor(list(counts.values()), device=row.device)
+        row[tokens] -= request.frequency_penalty * times + request.presence_penalty
     if request.logit_bias:
         tokens = torch.tensor(list(request.logit_bias), device=row.device)
         row[tokens] += torch.tensor(list(request.logit_bias.values()), device=row.device)

@@ -73,10 +73,10 @@ static void few_lanes(long steps, const bf16 *a, long lda, long next, const bf16
 }
 
 #ifdef HAS_TILES
-// c[row tile][block]: sums of one or two row tiles with one or two blocks of tokens, then of the items of each. `ahead`: what is read next.
+// c[row tile][block]: sums of one or two row tiles with one or two blocks of tokens, then of the items of each. `ahead`: the two row tiles that come next.
 #define MULTIPLY(NAME, NR, NB) \
 TILED static void NAME(long steps, const bf16 *a0, const bf16 *a1, long lda, long next, const bf16 *b0, const bf16 *b1, \
-                       const Item *items, const long *counts, float *c, const char *ahead, long lines) { \
+                       const Item *items, const long *counts, float *c, const char *const *ahead) { \
     SETTLE(); \
     _tile_zero(0); if (NB > 1) _tile_zero(1); if (NR > 1) { _tile_zero(2); if (NB > 1) _tile_zero(3); } \
     for (long k = 0; k < steps; k++) { \
@@ -85,7 +85,10 @@ TILED static void NAME(long steps, const bf16 *a0, const bf16 *a1, long lda, lon
         _tile_dpbf16ps(0, 4, 6); \
         if (NB > 1) { _tile_loadd(7, b1 + k * TILE, 64); _tile_dpbf16ps(1, 4, 7); } \
         if (NR > 1) { _tile_loadd(5, a1 + k * next, 2 * lda); _tile_dpbf16ps(2, 5, 6); if (NB > 1) _tile_dpbf16ps(3, 5, 7); } \
-        for (long i = 0; i < lines; i++, ahead += 64) _mm_prefetch(ahead, _MM_HINT_T0); \
+        if (ahead) for (long i = 0; i < 16; i++) { \
+            _mm_prefetch(ahead[0] + (16 * k + i) * 64, _MM_HINT_T1); \
+            _mm_prefetch(ahead[1] + (16 * k + i) * 64, _MM_HINT_T1); \
+        } \
     } \
     const Item *item = items; \
     for (long i = 0; i < counts[0]; i++, item++) { _tile_loadd(4, item->a, 2 * item->lda); _tile_loadd(6, item->b, 64); _tile_dpbf16ps(0, 4, 6); } \
@@ -103,13 +106,13 @@ MULTIPLY(multiply_1_1, 1, 1) MULTIPLY(multiply_1_2, 1, 2) MULTIPLY(multiply_2_1,
 #endif
 
 static void multiply_rows(const Step *s, long steps, const bf16 *a0, const bf16 *a1, long lda, long next, const bf16 *b0, const bf16 *b1,
-                          const Item *items, const long *counts, float *c, const char *ahead, long lines) {
+                          const Item *items, const long *counts, float *c, const char *const *ahead) {
 #ifdef HAS_TILES
     if (s->tiles) {
-        if (a1 && b1) multiply_2_2(steps, a0, a1, lda, next, b0, b1, items, counts, c, ahead, lines);
-        else if (a1) multiply_2_1(steps, a0, a1, lda, next, b0, b1, items, counts, c, ahead, lines);
-        else if (b1) multiply_1_2(steps, a0, a1, lda, next, b0, b1, items, counts, c, ahead, lines);
-        else multiply_1_1(steps, a0, a1, lda, next, b0, b1, items, counts, c, ahead, lines);
+        if (a1 && b1) multiply_2_2(steps, a0, a1, lda, next, b0, b1, items, counts, c, ahead);
+        else if (a1) multiply_2_1(steps, a0, a1, lda, next, b0, b1, items, counts, c, ahead);
+        else if (b1) multiply_1_2(steps, a0, a1, lda, next, b0, b1, items, counts, c, ahead);
+        else multiply_1_1(steps, a0, a1, lda, next, b0, b1, items, counts, c, ahead);
         return;
     }
 #endif
@@ -159,14 +162,18 @@ static void lay_rows(const Step *s, const Linear *w, long n, long K, bf16 *out) 
         }
 }
 
-static long find_entries(const Step *s, Entry *out) {
-    long count = 0;
+// In the order of blocks; those of block n are first[n] to first[n + 1].
+static long find_entries(const Step *s, Entry *out, long *first) {
+    long count = 0, blocks = parts(s->tokens, 16);
+    for (long n = 0; n <= blocks; n++) first[n] = 0;
     for (long e = 0; e < s->adapters; e++)
         for (long t = s->starts[2 * e]; t < s->starts[2 * e + 1];) {
             long block = t / 16, end = least(s->starts[2 * e + 1], 16 * block + 16);
             out[count++] = (Entry){e, block, t - 16 * block, end - 16 * block};
+            first[block + 1]++;
             t = end;
         }
+    for (long n = 0; n < blocks; n++) first[n + 1] += first[n];
     return count;
 }
 
@@ -181,7 +188,7 @@ static void make_thin(const Job *j, const Entry *entry, long index, long linear,
     const bf16 *b = j->s->packed + entry->block * (j->K / 32) * TILE;
     for (long r = 0; r < pair->rank; r += 16) {
         const bf16 *a = pair->a + r * j->K;
-        multiply_rows(j->s, j->K / 32, a, 0, j->K, 32, b, 0, 0, none, own->c, 0, 0);
+        multiply_rows(j->s, j->K / 32, a, 0, j->K, 32, b, 0, 0, none, own->c, 0);
         for (long i = 0; i < 16; i += 2) {
             __m512 r0 = _mm512_maskz_loadu_ps(lanes, own->c + i * 16), r1 = _mm512_maskz_loadu_ps(lanes, own->c + i * 16 + 16);
             __m512i low = _mm512_cvtepu16_epi32((__m256i)_mm512_cvtneps_pbh(r0)), high = _mm512_cvtepu16_epi32((__m256i)_mm512_cvtneps_pbh(r1));
@@ -192,10 +199,9 @@ static void make_thin(const Job *j, const Entry *entry, long index, long linear,
 }
 
 // A row tile's items: for all entries of a block, rows n.. of B
-static long list_items(const Job *j, const Entry *entries, long count, long block, long linear, long n, Item *out) {
+static long list_items(const Job *j, const Entry *entries, const long *first, long block, long linear, long n, Item *out) {
     long found = 0;
-    for (long e = 0; e < count; e++) {
-        if (entries[e].block != block) continue;
+    for (long e = first[block]; e < first[block + 1]; e++) {
         const Pair *pair = j->pairs + entries[e].adapter * j->stride + linear;
         for (long r = 0; r < pair->rank; r += 32)
             out[found++] = (Item){pair->b + n * pair->rank + r, pair->rank, thin_of(j, e, linear) + r / 32 * TILE};
@@ -251,33 +257,35 @@ static Unit unit_of(const Product *p, Finish how, long index) {
 
 static const bf16 *where(const Linear *w, long row, long K) { return (const bf16 *)w->at[0] + row * K; }
 
-static void run_unit(const Job *j, Finish how, long index, long last, const Entry *entries, long count, bf16 *y, long sy, Own *own) {
+static void run_unit(const Job *j, Finish how, long index, long last, const Entry *entries, const long *begin, bf16 *y, long sy, Own *own) {
     const Step *s = j->s;
     const Product *p = j->product;
     Unit unit = unit_of(p, how, index);
-    long K = j->K, steps = K / 32, blocks = parts(s->tokens, 16), lines = 0;
+    long K = j->K, steps = K / 32, blocks = parts(s->tokens, 16);
     const Linear *w[2] = {p->linear + unit.linear[0], p->linear + unit.linear[1]};
     const bf16 *a[2] = {0, 0};
-    const char *ahead = 0;
+    const char *ahead[2] = {0, 0};
     int lies = w[0]->kind == 0 && s->tokens <= FEW;
     for (long r = 0; r < 2 && unit.row[r] >= 0; r++) {
         a[r] = lies ? where(w[r], unit.row[r], K) : own->panel + r * steps * TILE;
         if (!lies) lay_rows(s, w[r], unit.row[r], K, own->panel + r * steps * TILE);
     }
-    if (lies && index + 1 < last && how != GATED) {
+    if (lies && index + 1 < last) {
         Unit next = unit_of(p, how, index + 1);
-        ahead = (const char *)where(p->linear + next.linear[0], next.row[0], K);
-        lines = next.row[1] >= 0 ? 32 : 16;
+        for (long r = 0; r < 2; r++) {
+            long e = next.row[r] < 0 ? 0 : r;
+            ahead[r] = (const char *)where(p->linear + next.linear[e], next.row[e], K);
+        }
     }
     for (long n = 0; n < blocks; n += 2) {
         int two = n + 1 < blocks;
         const bf16 *b = s->packed + n * steps * TILE;
         long counts[4] = {0}, items = 0;
         for (long r = 0; r < 2; r++)
-            for (long e = 0; e < 1 + two && a[r] && count; e++)
-                items += counts[2 * r + e] = list_items(j, entries, count, n + e, unit.linear[r], unit.row[r], own->items + items);
-        multiply_rows(s, steps, a[0], a[1], lies ? K : 32, lies ? 32 : TILE, b, two ? b + steps * TILE : 0, own->items, counts, own->c, ahead,
-                      n ? 0 : lines);
+            for (long e = 0; e < 1 + two && a[r]; e++)
+                items += counts[2 * r + e] = list_items(j, entries, begin, n + e, unit.linear[r], unit.row[r], own->items + items);
+        multiply_rows(s, steps, a[0], a[1], lies ? K : 32, lies ? 32 : TILE, b, two ? b + steps * TILE : 0, own->items, counts, own->c,
+                      n || !ahead[0] ? 0 : ahead);
         for (long e = 0; e < 1 + two; e++) {
             const float *c = own->c + e * SUMS;
             finish(s, how, c, c + 2 * SUMS, w[0], w[1], unit.row[0], unit.column, 16 * (n + e), y, sy);
@@ -287,7 +295,7 @@ static void run_unit(const Job *j, Finish how, long index, long last, const Entr
 }
 
 // One product with its pairs, by all threads of the region that calls it.
-static void run_product(const Job *j, Finish how, const Entry *entries, long count, bf16 *y, long sy, Own *own) {
+static void run_product(const Job *j, Finish how, const Entry *entries, long count, const long *begin, bf16 *y, long sy, Own *own) {
     const Step *s = j->s;
     long blocks = parts(s->tokens, 16), steps = j->K / 32, units = units_of(j->product, how);
 #pragma omp for schedule(static)
@@ -307,7 +315,7 @@ static void run_product(const Job *j, Finish how, const Entry *entries, long cou
     }
     long threads = omp_get_num_threads(), me = omp_get_thread_num();
     long first = units * me / threads, last = units * (me + 1) / threads;
-    for (long u = first; u < last; u++) run_unit(j, how, u, last, entries, count, y, sy, own);
+    for (long u = first; u < last; u++) run_unit(j, how, u, last, entries, begin, y, sy, own);
 #pragma omp barrier
 }
 
@@ -426,22 +434,22 @@ int budwood_step_layer(const Step *s, long index, long from, long to) {
     Job gate_up = {s, &layer->gate_up, pairs + 4, 7, d, deep, layer->between, s->x, d};
     Job down = {s, &layer->down, pairs + 6, 7, s->ffn, deep, 0, s->gated, s->ffn};
     Entry entries[entries_at_most(s) + 1];
-    long count = find_entries(s, entries);
+    long begin[parts(s->tokens, 16) + 1], count = find_entries(s, entries, begin);
 #pragma omp parallel
     {
         Own own;
         own_room(&own, s->own + s->own_bytes * omp_get_thread_num(), s, deep);
         if (s->tiles) begin_tiles();
         if (from == 0) {
-            run_product(&qkv, STORED, entries, count, s->qkv, joint, &own);
+            run_product(&qkv, STORED, entries, count, begin, s->qkv, joint, &own);
 #pragma omp for schedule(static)
             for (long t = 0; t < s->tokens; t++) place_token(s, layer, cache, t);
         }
         if (from <= 1 && to > 1) attend_all(s, layer->window, cache, &own);
         if (to > 2) {
-            run_product(&output, ADDED, entries, count, s->x, d, &own);
-            run_product(&gate_up, GATED, entries, count, s->gated, s->ffn, &own);
-            run_product(&down, ADDED, entries, count, s->x, d, &own);
+            run_product(&output, ADDED, entries, count, begin, s->x, d, &own);
+            run_product(&gate_up, GATED, entries, count, begin, s->gated, s->ffn, &own);
+            run_product(&down, ADDED, entries, count, begin, s->x, d, &own);
         }
         if (s->tiles) end_tiles();
     }
