@@ -9,7 +9,7 @@ the history. What servers count about them lies beside, newest word only.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, Literal
@@ -256,6 +256,23 @@ def trial_rows(connection: Connection, name: str | None = None, alias: str | Non
     if alias is not None:
         query = query.where(trials.c.alias == alias)
     return [_trial(row) for row in connection.execute(query)]
+
+
+def trial_problems(rows: Sequence[Trial], events: Sequence[HistoryEvent]) -> Iterator[str]:
+    """Name the trials that are not what the history says: those that somebody wrote into the table, changed or took out."""
+    last = {
+        (str(event.name), str(event.alias), event.kind.partition("_")[0]): event
+        for event in events
+        if event.kind.partition("_")[0] in KINDS and event.kind.partition("_")[2] in ("started", "changed", "ended")
+    }
+    found = {(row.name, row.alias, str(row.kind)): row for row in rows}
+    for key in sorted(last.keys() | found.keys(), key=str):
+        row, event = found.get(key), last.get(key)
+        told = event if event is not None and not event.kind.endswith("_ended") else None
+        here = (row.digest, row.seq, row.share, row.against, row.until, row.policy) if row else None
+        there = (told.to, told.seq, *map(told.detail.get, ("share", "against", "until", "policy"))) if told else None
+        if here != there:
+            yield f"{key[2]} of {key[0]}@{key[1]}: is not what the history says"
 
 
 def _trial(row: Row[*tuple[Any, ...]]) -> Trial:

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from budwood.identity import Digest
+from budwood.store.canaries import Trial, trial_rows
 from budwood.store.catalog import Catalog
 from budwood.store.event_rows import read_events
 from budwood.store.history import Head, HistoryEvent
@@ -22,6 +23,7 @@ class CatalogState:
     file: Head | None
     releases: Sequence[ReleaseRow]
     aliases: Sequence[AliasRow]
+    trials: Sequence[Trial]
     actions: Mapping[str, Digest]
     objects: Mapping[Digest, str]
 
@@ -35,6 +37,7 @@ def read_state(catalog: Catalog, ledger: Ledger) -> CatalogState:
             file=file,
             releases=release_rows(connection),
             aliases=alias_rows(connection),
+            trials=trial_rows(connection),
             actions=action_rows(connection),
             objects=object_rows(connection),
         )

@@ -16,6 +16,7 @@ from budwood.errors import StoreError
 from budwood.events import Event, Reporter
 from budwood.identity import Digest, short
 from budwood.store.attestations import Attestations
+from budwood.store.canaries import trial_problems
 from budwood.store.history import chain_faults, last_moves, sort_accepted
 from budwood.store.manifest import Manifest
 from budwood.store.objects import Objects
@@ -131,6 +132,7 @@ def compare(state: "CatalogState", found: Found) -> list[str]:
         ),
         _release_problems(state, manifests, tombstones),
         _alias_problems(state, manifests),
+        trial_problems(state.trials, state.events),
         (
             f"action {short(key)}…: its result {short(digest)}… is missing or damaged"
             for key, digest in sorted(state.actions.items(), key=str)
