@@ -13,7 +13,7 @@ from budwood.release.canary import change, end, guard, promote_canary, start, st
 from budwood.release.promote import promote, rollback
 from budwood.stats.outcomes import Outcomes
 from budwood.store import Store, open_store
-from budwood.store.canaries import Trial, TrialReport
+from budwood.store.trials import Trial, TrialReport
 
 from .conftest import Clock, put
 

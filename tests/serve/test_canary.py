@@ -21,7 +21,7 @@ from budwood.serve.metrics import Metrics
 from budwood.serve.routing import place
 from budwood.serve.run import Server
 from budwood.store import ReleaseRow, traffic
-from budwood.store.canaries import Trial
+from budwood.store.trials import Trial
 
 from .test_promotion import PATIENCE_S, wait_for
 from .test_sampling import exchange

@@ -18,7 +18,7 @@ from budwood.release.policy import Judgement, judge
 from budwood.release.promote import Moved, promote, rollback
 from budwood.stats.outcomes import Outcomes, read_outcomes
 from budwood.store import ANY, Store
-from budwood.store.canaries import Trial, TrialKind, TrialReport
+from budwood.store.trials import Trial, TrialKind, TrialReport
 
 
 @dataclass(frozen=True)

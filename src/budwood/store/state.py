@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from budwood.identity import Digest
-from budwood.store.canaries import Trial, trial_rows
+from budwood.store.canaries import trial_rows
 from budwood.store.catalog import Catalog
 from budwood.store.event_rows import read_events
 from budwood.store.history import Head, HistoryEvent
@@ -12,6 +12,7 @@ from budwood.store.index import action_rows, object_rows
 from budwood.store.ledger import Ledger, head_row
 from budwood.store.registry import alias_rows, release_rows
 from budwood.store.rows import AliasRow, ReleaseRow
+from budwood.store.trials import Trial
 
 
 @dataclass(frozen=True)

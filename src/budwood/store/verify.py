@@ -16,12 +16,12 @@ from budwood.errors import StoreError
 from budwood.events import Event, Reporter
 from budwood.identity import Digest, short
 from budwood.store.attestations import Attestations
-from budwood.store.canaries import trial_problems
 from budwood.store.history import chain_faults, last_moves, sort_accepted
 from budwood.store.manifest import Manifest
 from budwood.store.objects import Objects
 from budwood.store.removals import unfinished
 from budwood.store.tombstones import Tombstone
+from budwood.store.trials import trial_problems
 
 if TYPE_CHECKING:
     from budwood.store.state import CatalogState
