@@ -11,6 +11,7 @@ import pytest
 
 from budwood.data.drift import measure_drift, record_drift
 from budwood.errors import DataError
+from budwood.events import Event
 from budwood.release.status import status
 from budwood.serve.directory import Directory
 from budwood.serve.drift import DriftWatch
@@ -119,7 +120,9 @@ def test_only_requests_of_the_alias_and_of_late_count_and_few_of_them_change_not
 
 def test_a_server_measures_when_it_is_time_and_shows_what_is_known(store: Store) -> None:
     live = judged_on(store, ["a"])
-    now, measured, told = [0.0], [], []
+    now = [0.0]
+    measured: list[tuple[str, str]] = []
+    told: list[Event] = []
 
     class Names(Directory):
         def aliases(self) -> Any:

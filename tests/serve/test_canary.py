@@ -9,6 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import httpx
+import pytest
 
 from budwood.identity import Digest
 from budwood.recipe import CanarySection, ServeSection
@@ -20,7 +21,7 @@ from budwood.serve.metrics import Metrics
 from budwood.serve.routing import place
 from budwood.serve.run import Server
 from budwood.store import ReleaseRow, traffic
-from budwood.store.canaries import Trial
+from budwood.store.trials import Trial
 
 from .test_promotion import PATIENCE_S, wait_for
 from .test_sampling import exchange
@@ -29,6 +30,12 @@ POLICY = CanarySection(max_error_rate=0.05, min_requests=8, max_latency_ratio=0.
 CLIENT = httpx.Client(timeout=PATIENCE_S)
 KEYS = [f"user {number}" for number in range(14)]
 """Five of them are in at 25 %, nine at 50 %, eleven at 75 %."""
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _closing() -> Iterator[None]:
+    with CLIENT:
+        yield
 
 
 @contextmanager
@@ -61,7 +68,7 @@ def two_releases(nursery: Any, **second: Any) -> tuple[ReleaseRow, ReleaseRow]:
 
 
 def begin(nursery: Any, row: ReleaseRow, share: float, **more: Any) -> Trial:
-    given = {"policy": POLICY, "who": "t", "reason": "t", "override": "test"} | more
+    given: dict[str, Any] = {"policy": POLICY, "who": "t", "reason": "t", "override": "test"} | more
     return start(nursery.store, f"support@{row.version}", share=share, **given)
 
 

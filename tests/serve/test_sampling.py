@@ -2,6 +2,7 @@
 
 import errno
 import json
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -171,3 +172,34 @@ def test_an_answer_is_held_against_the_schema_that_was_asked_for() -> None:
     found = outcome_of(exchange(schema=schema, answers=answers, choices=3))
     assert (found.requests, found.errors, found.schema_answers, found.schema_errors) == (1, 0, 3, 2)
     assert outcome_of(exchange(schema=schema, end="failed", answers=())).errors == 1
+
+
+def test_a_request_that_nobody_foresaw_costs_itself_alone_and_is_not_shown() -> None:
+    """Nested as deeply as a body may be, it is too deep for the redaction: the thread lives, and says which request."""
+    metrics = Metrics()
+    events: list[Event] = []
+    seen: list[str] = []
+
+    def consume(one: Exchange) -> None:
+        if one.id == "chatcmpl-0":
+            raise RecursionError(SECRETS[0])
+        seen.append(one.id)
+
+    queue = Aftermath([consume], metrics, tidy=lambda: None, report=events.append)
+    for number in range(2):
+        queue.put(exchange(number))
+    stop = threading.Event()
+    stop.set()
+    queue.run(stop)
+    assert seen == ["chatcmpl-1"]
+    assert [event.message for event in events] == ["Request chatcmpl-0 could not be counted or sampled: RecursionError"]
+    assert 'budwood_feedback_dropped_total{reason="failed"} 1.0' in metrics.text().decode()
+
+
+def test_what_waits_is_bounded_by_its_length_too() -> None:
+    metrics = Metrics()
+    queue = Aftermath([], metrics, tidy=lambda: None)
+    long = exchange(0, "x" * (1 << 20))
+    for _ in range(80):
+        queue.put(long)
+    assert 'budwood_feedback_dropped_total{reason="busy"} 15.0' in metrics.text().decode()

@@ -24,7 +24,7 @@ from budwood.identity import short
 if TYPE_CHECKING:
     from budwood.recipe import CanarySection
     from budwood.release.canary import TrialStatus
-    from budwood.store.canaries import Trial
+    from budwood.store.trials import Trial
 
 NameArgument = Annotated[str, typer.Argument(help="name of the releases", show_default=False)]
 AliasOption = Annotated[str, typer.Option("--alias", help="alias whose traffic it is")]

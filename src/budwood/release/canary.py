@@ -18,7 +18,7 @@ from budwood.release.policy import Judgement, judge
 from budwood.release.promote import Moved, promote, rollback
 from budwood.stats.outcomes import Outcomes, read_outcomes
 from budwood.store import ANY, Store
-from budwood.store.canaries import Trial, TrialKind, TrialReport
+from budwood.store.trials import Trial, TrialKind, TrialReport
 
 
 @dataclass(frozen=True)
@@ -247,7 +247,7 @@ def guard(store: Store, server_id: str) -> list[str]:
         try:
             said = _look_after(store, trial, places.get((trial.name, trial.alias)), f"server {server_id} (policy)")
         except StoreError:
-            if trial in store.canaries.rows(trial.name, trial.alias):
+            if _stands(store, trial):
                 raise
             continue  # another server, or a person, was quicker
         if said:
@@ -255,8 +255,19 @@ def guard(store: Store, server_id: str) -> list[str]:
     return done
 
 
+def _stands(store: Store, trial: Trial) -> bool:
+    """Whether trial and alias are as they were seen: if not, somebody else has moved, and will finish what he began."""
+    at = next((row.digest for row in store.aliases(trial.name) if row.alias == trial.alias), None)
+    return at == _place(trial) and trial in store.canaries.rows(trial.name, trial.alias)
+
+
+def _place(trial: Trial) -> Digest:
+    """Where the alias has to be for the trial to mean anything."""
+    return trial.digest if trial.kind == "watch" else trial.against
+
+
 def _look_after(store: Store, trial: Trial, at: Digest | None, who: str) -> str:
-    if at != (trial.digest if trial.kind == "watch" else trial.against):
+    if at != _place(trial):
         return _finish(store, trial, who, f"the alias has moved to {short(at)}…" if at else "the alias is gone", {})
     if store.canaries.is_over(trial):
         return _finish(store, trial, who, f"over at {trial.until[:19]}, no limit broken", _figures(status_of(store, trial)))

@@ -7,9 +7,14 @@ Parts: `run` (start and stop) · `follow` (aliases → loaded releases) · `load
 of golden probes) · `directory` (which name means which release now) · `worker` (the thread that owns an engine) · `texts`
 (text ↔ token ids) · `metrics` · `api/` (HTTP).
 
+What is tried beside an alias: `routing` (whose request goes where) · `trials` (catalog → routes; counts → catalog) · `traffic`
+(counts of the last minutes) · `api/shadow` (copies). Afterwards: `exchange` (a request that has ended) · `aftermath` (the
+thread that takes them) · `sampling` (into files, without personal data) · `drift`. See docs/canary.md.
+
 A release is loaded beside what is live, its files re-hashed, its base, tokenizer and template compared, its probes replayed
 here; only then does the name point to it, in one assignment. What fails stays out, with its reason in `/ready`, in the
 store's observations and in the events, and what was live stays live. A request finishes on the release on which it started.
 
-Errors: `ServeError`, and its child `ApiError`, which knows its HTTP status. No prompt or answer text is ever logged.
+Errors: `ServeError`, and its child `ApiError`, which knows its HTTP status. No prompt or answer text is ever logged; what is
+sampled goes into files of the store.
 """

@@ -9,12 +9,15 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache
 
 from budwood.errors import BudwoodError
+from budwood.events import Event, Reporter, silent
 from budwood.serve.exchange import Exchange
 from budwood.serve.metrics import Metrics
 from budwood.serve.traffic import Traffic
 from budwood.stats.outcomes import Outcomes, bucket
 
 MOST_WAITING = 2_000
+MOST_CHARACTERS = 64 << 20
+"""Of all that waits together: prompts may be long."""
 Consumer = Callable[[Exchange], None]
 
 
@@ -22,12 +25,18 @@ class Aftermath:
     """A bounded queue and the thread that empties it.
 
     Args:
-        consumers: called one after the other with each exchange; what they raise ends the thread, as it should.
+        consumers: called one after the other with each exchange. What they raise costs that exchange, is counted and told by
+            its kind: no request of a stranger's may end the thread, or be shown.
         tidy: called again and again, about once a second.
         metrics: counts what is dropped.
+        report: told of what was not foreseen.
     """
 
-    def __init__(self, consumers: Sequence[Consumer], metrics: Metrics, *, tidy: Callable[[], None]) -> None:
+    def __init__(
+        self, consumers: Sequence[Consumer], metrics: Metrics, *, tidy: Callable[[], None], report: Reporter = silent
+    ) -> None:
+        self._report = report
+        self._characters = 0
         self._tidy = tidy
         self._consumers = consumers
         self._metrics = metrics
@@ -37,10 +46,11 @@ class Aftermath:
     def put(self, exchange: Exchange) -> None:
         """Leave an exchange for the thread, or drop it; returns at once."""
         with self._ready:
-            if len(self._waiting) >= MOST_WAITING:
+            if len(self._waiting) >= MOST_WAITING or self._characters > MOST_CHARACTERS:
                 self._metrics.dropped.labels("busy").inc()
                 return
             self._waiting.append(exchange)
+            self._characters += exchange.characters
             self._ready.notify()
 
     def run(self, stop: threading.Event) -> None:
@@ -54,8 +64,17 @@ class Aftermath:
                         return
                     continue
                 exchange = self._waiting.popleft()
+                self._characters -= exchange.characters
+            self._take(exchange)
+
+    def _take(self, exchange: Exchange) -> None:
+        try:
             for consume in self._consumers:
                 consume(exchange)
+        except Exception as error:
+            self._metrics.dropped.labels("failed").inc()
+            kind = type(error).__name__
+            self._report(Event("serve", f"Request {exchange.id} could not be counted or sampled: {kind}"))
 
 
 def counting(traffic: Traffic) -> Consumer:

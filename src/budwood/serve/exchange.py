@@ -2,9 +2,11 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
 from budwood.serve.routing import alias_of
+from budwood.tool_calls import strings
 
 if TYPE_CHECKING:
     from budwood.serve.directory import Live
@@ -54,6 +56,12 @@ class Exchange:
     at: float
     seconds: float
     shadow_of: "Exchange | None" = None
+
+    @cached_property
+    def characters(self) -> int:
+        """How long it is, prompts and answers together."""
+        answers = [answer.text for answer in self.answers]
+        return sum(map(len, strings([self.messages, self.prompts, self.tools, answers])))
 
     @property
     def alias(self) -> tuple[str, str]:

@@ -152,7 +152,7 @@ class Server:
         self._drift = DriftWatch(
             store, self._directory, metrics, measure=measure_drift, hours=settings.drift_hours, report=report
         )
-        self._aftermath = Aftermath([counting(traffic), sampler.take], metrics, tidy=sampler.tidy)
+        self._aftermath = Aftermath([counting(traffic), sampler.take], metrics, tidy=sampler.tidy, report=report)
         self._entrance = Entrance(self._book, own_hosts(settings.hosts), literals=not is_loopback(settings.host))
         context = Context(
             directory=self._directory,

@@ -16,7 +16,7 @@ from budwood.serve.traffic import Alias, Traffic
 
 if TYPE_CHECKING:
     from budwood.store import AliasRow, Store
-    from budwood.store.canaries import Trial
+    from budwood.store.trials import Trial
 
 REPORT_S = 1.0
 """Counts are reported again after so long, and held against the limits."""
@@ -98,7 +98,7 @@ class Trials:
             self._report(Event("serve", sentence))
 
     def _say(self, trial: "Trial", absent: Mapping[Digest, str]) -> None:
-        from budwood.store.canaries import TrialReport
+        from budwood.store.trials import TrialReport
 
         ok = trial.digest not in absent
         reason = absent.get(trial.digest) or "it is being loaded"

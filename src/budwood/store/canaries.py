@@ -10,9 +10,8 @@ the history. What servers count about them lies beside, newest word only.
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any, Literal
+from typing import Any
 
 from sqlalchemy import Connection, Row, delete, select
 
@@ -25,61 +24,7 @@ from budwood.store.ledger import Clock, Ledger
 from budwood.store.names import check_alias, check_digest, check_name
 from budwood.store.rows import SILENCE_S, Anything
 from budwood.store.schema import aliases, releases, trial_reports, trials
-
-TrialKind = Literal["canary", "shadow", "watch"]
-KINDS: tuple[TrialKind, ...] = ("canary", "shadow", "watch")
-
-
-@dataclass(frozen=True)
-class Trial:
-    """A release on trial.
-
-    Args:
-        name: of the releases.
-        alias: whose traffic it gets.
-        kind: "canary", "shadow" or "watch".
-        digest: the release.
-        version: its number.
-        against: of a canary or shadow, the release that the alias points to; of a watch, the one that it pointed to before.
-        share: of the alias's traffic, above 0, at most 1.
-        since: when it began.
-        until: when it ends by itself; "": never.
-        who: changed it last.
-        reason: of that change.
-        policy: under which it is ended.
-        baseline: counts of what `against` did before, for comparisons; empty: none.
-        seq: event of the last change; the expectation of a compare-and-swap.
-    """
-
-    name: str
-    alias: str
-    kind: TrialKind
-    digest: Digest
-    version: int
-    against: Digest
-    share: float
-    since: str
-    until: str
-    who: str
-    reason: str
-    policy: Mapping[str, Any]
-    baseline: Mapping[str, Any]
-    seq: int
-
-
-@dataclass(frozen=True)
-class TrialReport:
-    """What one server says of a trial: whether it can answer from that release, in what words, and what it has counted."""
-
-    server_id: str
-    name: str
-    alias: str
-    kind: TrialKind
-    digest: Digest
-    ok: bool
-    detail: str
-    counts: Mapping[str, Any] = field(default_factory=dict)
-    seen: str = ""
+from budwood.store.trials import Trial, TrialKind, TrialReport
 
 
 class Canaries:

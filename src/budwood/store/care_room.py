@@ -169,7 +169,7 @@ class CareRoom(ObjectRoom, NameRoom):
 
         alive = {server.server_id for server in self.servers() if server.alive}
         seen = [row for row in self.observed() if row.server_id in alive]
-        return keepers(self.history(), self.aliases(), seen, self.releases(), parents, self.current, warm=warm)
+        return keepers(self.history(), self._needed_by_names(), seen, self.releases(), parents, self.current, warm=warm)
 
     def _idle(self, warm: int, older_than_s: float, held: Container[Digest]) -> list[ReleaseRow]:
         """Releases whose bytes are here and that nothing needs."""
@@ -195,16 +195,20 @@ class CareRoom(ObjectRoom, NameRoom):
     def _held_elsewhere(self) -> set[Digest]:
         return {Digest(digest) for digest in leased_digests(self._tmp, but=self._parts.lease.folder)}
 
-    def _check_removable(self, digests: Iterable[Digest]) -> None:
-        from budwood.store.care import check_removable
-
+    def _needed_by_names(self) -> list[AliasRow]:
+        """Aliases, and what is on trial beside them as if it were one."""
         # A release on trial answers, and what a watch goes back to may have to: both are needed as a live one is.
         trials = [
             AliasRow(row.name, f"{row.alias} ({row.kind})", needed, row.version, row.seq)
             for row in self.canaries.rows()
             for needed in (row.digest, row.against)
         ]
-        held, aliases = self._held_elsewhere(), [*self.aliases(), *trials]
+        return [*self.aliases(), *trials]
+
+    def _check_removable(self, digests: Iterable[Digest]) -> None:
+        from budwood.store.care import check_removable
+
+        held, aliases = self._held_elsewhere(), self._needed_by_names()
         for digest in digests:
             check_removable(self._objects, aliases, held, digest)
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from budwood.identity import Digest
+from budwood.store.canaries import trial_rows
 from budwood.store.catalog import Catalog
 from budwood.store.event_rows import read_events
 from budwood.store.history import Head, HistoryEvent
@@ -11,6 +12,7 @@ from budwood.store.index import action_rows, object_rows
 from budwood.store.ledger import Ledger, head_row
 from budwood.store.registry import alias_rows, release_rows
 from budwood.store.rows import AliasRow, ReleaseRow
+from budwood.store.trials import Trial
 
 
 @dataclass(frozen=True)
@@ -22,6 +24,7 @@ class CatalogState:
     file: Head | None
     releases: Sequence[ReleaseRow]
     aliases: Sequence[AliasRow]
+    trials: Sequence[Trial]
     actions: Mapping[str, Digest]
     objects: Mapping[Digest, str]
 
@@ -35,6 +38,7 @@ def read_state(catalog: Catalog, ledger: Ledger) -> CatalogState:
             file=file,
             releases=release_rows(connection),
             aliases=alias_rows(connection),
+            trials=trial_rows(connection),
             actions=action_rows(connection),
             objects=object_rows(connection),
         )

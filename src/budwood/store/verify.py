@@ -21,6 +21,7 @@ from budwood.store.manifest import Manifest
 from budwood.store.objects import Objects
 from budwood.store.removals import unfinished
 from budwood.store.tombstones import Tombstone
+from budwood.store.trials import trial_problems
 
 if TYPE_CHECKING:
     from budwood.store.state import CatalogState
@@ -135,6 +136,7 @@ def compare(state: "CatalogState", found: Found) -> list[str]:
         ),
         _release_problems(state, manifests, tombstones),
         _alias_problems(state, manifests),
+        trial_problems(state.trials, state.events),
         (
             f"action {short(key)}…: its result {short(digest)}… is missing or damaged"
             for key, digest in sorted(state.actions.items(), key=str)

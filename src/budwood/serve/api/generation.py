@@ -212,7 +212,12 @@ def _enter(context: Context, hold: ExitStack, job: Job, release: str) -> None:
 def _exchange(
     context: Context, live: Live, asked: _Asked, end: End, schema: str | None = None, wholes: Sequence[Whole] = ()
 ) -> Exchange:
-    messages, prompts, tools = prompt_of(asked.wanted, live.texts)
+    messages, prompts, tools = prompt_of(
+        asked.wanted,
+        live.texts,
+        spelled=end == "answered"
+        and (context.settings.sample > 0 or context.directory.has_shadow(asked.wanted.model, asked.key)),
+    )
     return Exchange(
         id=asked.id,
         model=asked.wanted.model,

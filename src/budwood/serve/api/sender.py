@@ -23,10 +23,10 @@ def key_of(request: Request, wanted: GenerationRequest) -> str:
 
 
 def prompt_of(
-    wanted: GenerationRequest, texts: Texts
+    wanted: GenerationRequest, texts: Texts, *, spelled: bool
 ) -> tuple[Sequence[Mapping[str, Any]], Sequence[str], Sequence[Mapping[str, Any]]]:
-    """Messages, plain prompts and tools of a request; token ids are spelled as text."""
+    """Messages, plain prompts and tools of a request; token ids are text where that is needed (`spelled`), else ""."""
     if isinstance(wanted, ChatRequest):
         return [message.plain for message in wanted.messages], (), wanted.tools
     assert isinstance(wanted, CompletionRequest)
-    return (), [prompt if isinstance(prompt, str) else texts.decode(prompt) for prompt in wanted.prompts], ()
+    return (), [one if isinstance(one, str) else texts.decode(one) if spelled else "" for one in wanted.prompts], ()
