@@ -9,6 +9,7 @@ from budwood.identity import Digest, short
 from budwood.pipeline.job import Job, check_sources
 from budwood.pipeline.known import alias_line, earlier_snapshots, live_release, prepare_key, prepared, start_of
 from budwood.pipeline.probing import probes_of
+from budwood.pipeline.signing import sign_as_asked
 from budwood.pipeline.subjects import live_subject, plain_base, report_of, result_of
 
 if TYPE_CHECKING:
@@ -274,6 +275,7 @@ def release(job: Job) -> Released:
         parent=live,
     )
     digest, version = make_release(job.recipe, job.store, parts, who=job.who, reason=job.reason)
+    sign_as_asked(job, digest)
     return Released(
         name=job.recipe.name,
         version=version,

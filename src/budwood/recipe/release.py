@@ -15,3 +15,7 @@ class ReleaseSection(Section):
     probes: int = Field(default=4, ge=1, le=64, description="golden probes to keep")
     probe_tokens: int = Field(default=12, ge=1, le=256, description="tokens of each probe's answer")
     notes: str = Field(default="", description="for people who will read the history")
+    sign_key: str = Field(default="", description="PEM private key that signs each release; empty: not signed")
+    trusted_keys: tuple[str, ...] = Field(
+        default=(), description="PEM public keys: only releases that one of them signed go live; empty: any"
+    )

@@ -6,7 +6,7 @@
 import typer
 from typer.core import TyperGroup
 
-from budwood.cli.release import diff, make, show
+from budwood.cli.release import diff, export, make, show, sign, take_in
 from budwood.cli.release.make import next_commands, print_released, verdict_code
 
 __all__ = ["next_commands", "print_released", "register", "verdict_code"]
@@ -31,6 +31,6 @@ def register(app: typer.Typer) -> None:
         no_args_is_help=True,
         rich_markup_mode=None,
     )
-    for module in (make, show, diff):
+    for module in (make, show, diff, export, take_in, sign):
         module.register(group)
     app.add_typer(group)
