@@ -118,3 +118,16 @@ def test_what_gguf_cannot_carry_is_refused_by_name(nursery: Nursery, tmp_path: P
         with pytest.raises(AdapterError, match=words):
             write_gguf(changed, family, tmp_path / "out.gguf", facts={})
     assert not (tmp_path / "out.gguf").exists()
+
+
+def test_a_cut_to_plain_lora_says_what_it_costs(nursery: Nursery, tmp_path: Path) -> None:
+    row = nursery.release("support", 0)
+    same = export_release(nursery.store, row, tmp_path / "same", Wish("peft", max_rank=8), report=silent).converted
+    cut = export_release(nursery.store, row, tmp_path / "cut", Wish("peft", max_rank=1), report=silent).converted
+    assert same is not None
+    assert cut is not None
+    assert (same.most_lost, same.divergence.other_choice) == (0.0, 0.0)
+    assert same.divergence.mean_kl < 1e-6 < cut.divergence.mean_kl
+    assert 0 < cut.most_lost < 1
+    assert json.loads((tmp_path / "cut" / "adapter_config.json").read_bytes())["r"] == 1
+    assert json.loads((tmp_path / "cut" / "budwood.json").read_bytes())["converted"]["rank"] == 1

@@ -16,6 +16,7 @@ from budwood.release.archive import refuse_existing
 
 if TYPE_CHECKING:
     from budwood.engine.base import BaseRef
+    from budwood.engine.divergence import Divergence
     from budwood.pipeline.merging import Onto
     from budwood.serve.loader import ReleaseBody
     from budwood.store import ReleaseRow, Store
@@ -23,6 +24,15 @@ if TYPE_CHECKING:
 Form = Literal["peft", "merged", "gguf", "archive", "oci"]
 FACTS = "budwood.json"
 """Beside the files of others' formats: which release they are, on which base, and the sha256 of each."""
+
+
+@dataclass(frozen=True)
+class Converted:
+    """What a conversion to plain LoRA cost: the largest share of a layer's change that was lost, and how far answers moved."""
+
+    rank: int
+    most_lost: float
+    divergence: "Divergence"
 
 
 @dataclass(frozen=True)
@@ -34,6 +44,7 @@ class Exported:
     release: Digest
     digest: Digest
     size: int
+    converted: "Converted | None" = None
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -41,12 +52,21 @@ class Exported:
 
 @dataclass(frozen=True)
 class Wish:
-    """How an export is wanted: rows and base along with an archive or layout; onto which weights a merge."""
+    """How an export is wanted.
+
+    Args:
+        form: what is written.
+        with_data: rows along with an archive or layout.
+        with_base: the base's files along with it.
+        onto: which weights of a quantised base a merge goes onto.
+        max_rank: a PEFT folder of plain LoRA with this rank, for servers that read no other; 0: the adapter as it is.
+    """
 
     form: Form
     with_data: bool = False
     with_base: bool = False
     onto: "Onto" = "original"
+    max_rank: int = 0
 
 
 def export_release(store: "Store", row: "ReleaseRow", to: Path, wish: Wish, *, report: Reporter) -> Exported:
@@ -62,8 +82,11 @@ def export_release(store: "Store", row: "ReleaseRow", to: Path, wish: Wish, *, r
     refuse_existing(to)
     body = read_body(store.manifest(row.digest).body, where=f"release {short(row.digest)}…")
     _check_whole(store, row.digest, body)
+    converted = None
     with _writing(to):
-        if wish.form in ("archive", "oci"):
+        if wish.max_rank:
+            digest, converted = _plain(store, row, body, to, wish, report)
+        elif wish.form in ("archive", "oci"):
             digest = _portable(store, row, body, to, wish)
         elif wish.form == "gguf":
             digest = _gguf(store, row, body, to)
@@ -71,7 +94,7 @@ def export_release(store: "Store", row: "ReleaseRow", to: Path, wish: Wish, *, r
             digest = _folder(store, row, body, to, wish, report)
     size = to.stat().st_size if to.is_file() else sum(path.stat().st_size for path in to.rglob("*") if path.is_file())
     report(Event("release", f"Exported {row.name}@{row.version} as {wish.form}"))
-    return Exported(str(to), wish.form, row.digest, digest, size)
+    return Exported(str(to), wish.form, row.digest, digest, size, converted)
 
 
 def _check_whole(store: "Store", release: Digest, body: "ReleaseBody") -> None:
@@ -106,10 +129,43 @@ def _folder(store: "Store", row: "ReleaseRow", body: "ReleaseBody", to: Path, wi
                 target = folder / entry.path
                 target.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(source / entry.path, target)
-        files = {path.relative_to(folder).as_posix(): digest_file(path) for path in _files(folder)}
-        facts = {"release": row.digest, "name": row.name, "version": row.version, "files": files, "base": _bound(body)}
-        (folder / FACTS).write_bytes(canonical_json(facts) + b"\n")
-        return digest_file(folder / FACTS)
+        return _put_facts(folder, row, body)
+
+
+def _put_facts(folder: Path, row: "ReleaseRow", body: "ReleaseBody", **more: Any) -> Digest:
+    files = {path.relative_to(folder).as_posix(): digest_file(path) for path in _files(folder)}
+    facts = {"release": row.digest, "name": row.name, "version": row.version, "files": files, "base": _bound(body), **more}
+    (folder / FACTS).write_bytes(canonical_json(facts) + b"\n")
+    return digest_file(folder / FACTS)
+
+
+def _plain(
+    store: "Store", row: "ReleaseRow", body: "ReleaseBody", to: Path, wish: Wish, report: Reporter
+) -> tuple[Digest, Converted]:
+    """Write the adapter as plain LoRA of one rank, measured on the release's golden prompts against what is served."""
+    from tempfile import TemporaryDirectory
+
+    from budwood.engine.base import skeleton
+    from budwood.engine.divergence import divergence, recorded
+    from budwood.engine.lora import load_adapter, save_adapter
+    from budwood.engine.lora.plain_form import plain_form
+    from budwood.pipeline.merging import load_float32, probe_rows, served
+
+    result = _expect_adapter(body, row, "a PEFT folder")
+    if wish.form != "peft":
+        raise ReleaseError("--max-rank is for --as peft.", where="--max-rank", mend="Leave it out.")
+    ref = _base(store, body)
+    adapter = load_adapter(store.folder(result), skeleton(ref))
+    rows = probe_rows(store, row.digest)
+    plain, lost = plain_form(load_float32(ref, body.quantization).model, adapter, wish.max_rank)
+    with new_folder(to) as folder, TemporaryDirectory() as scratch:
+        report(Event("release", "Running the release as it is served"))
+        wanted = recorded(served(ref, body.quantization, adapter), rows, Path(scratch))
+        report(Event("release", "Running it as plain LoRA"))
+        found = divergence(wanted, served(ref, body.quantization, plain), rows)
+        save_adapter(plain, folder, base_id=body.base_id, revision=body.revision)
+        converted = Converted(wish.max_rank, max(lost.values()), found)
+        return _put_facts(folder, row, body, converted=asdict(converted)), converted
 
 
 def _merge(store: "Store", release: Digest, folder: Path, wish: Wish, report: Reporter) -> None:

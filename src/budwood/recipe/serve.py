@@ -15,3 +15,7 @@ class ServeSection(Section):
     max_new_tokens: int = Field(default=512, ge=1, description="ceiling of max_tokens")
     precision: Literal["float32", "bfloat16"] = Field(default="float32", description="compute dtype of the base")
     poll_s: float = Field(default=0.1, gt=0, description="seconds between looks at the aliases")
+    backend: Literal["embedded", "vllm"] = Field(default="embedded", description="what computes: our own engine, or vLLM")
+    vllm_max_lora_rank: Literal[1, 8, 16, 32, 64, 128, 256, 320, 512] = Field(
+        default=16, description="vLLM's --max-lora-rank; adapters above it are refused"
+    )

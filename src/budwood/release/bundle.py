@@ -239,6 +239,8 @@ def _check_belonging(index: _Index, manifests: Mapping[Digest, Manifest]) -> Non
         raise ReleaseError(f"{short(wrong)}… {told}.", mend=_MEND)
     body = release.body
     needed = [body.get("base", {}).get("object"), body.get("result", {}).get("digest")]
+    if index.base and needed[0] is None:
+        raise ReleaseError("A base is in it, and the release names no object of one.", mend=_MEND)
     lacking = [digest for digest in needed if digest is not None and digest not in manifests]
     if lacking:
         raise ReleaseError(f"What the release answers with is missing: {short(str(lacking[0]))}….", mend=_MEND)

@@ -70,6 +70,8 @@ def import_release(
     """
     body = offered.manifests[offered.release][0].body
     check_name(as_name or offered.name, str(body["base"]["id"]))
+    if as_name is None:
+        _check_number(store, offered)
     total, done = sum(member.size for member in offered.members.values()), 0
 
     def copied(count: int) -> None:
@@ -105,6 +107,17 @@ def import_release(
         offered.signature is not None,
         None if base is None else str(base),
     )
+
+
+def _check_number(store: Store, offered: Offered) -> None:
+    """Refuse before anything is copied what the registry would refuse at the end."""
+    rows = [row for row in store.releases(offered.name) if row.version == offered.version and row.digest != offered.release]
+    if rows:
+        raise ReleaseError(
+            f"{offered.name}@{offered.version} is release {short(rows[0].digest)}… here, not {short(offered.release)}…: "
+            "a number means one release.",
+            mend="Nothing was imported. Import it under another name: --as-name NAME.",
+        )
 
 
 def _copy(stack: ExitStack, store: Store, offered: Offered, digest: Digest, copied: Callable[[int], None]) -> Draft:

@@ -30,6 +30,9 @@ def register(app: typer.Typer) -> None:
             Literal["original", "dequantized"],
             typer.Option("--onto", help="merged: onto which weights of a quantised base"),
         ] = "original",
+        max_rank: Annotated[
+            int, typer.Option("--max-rank", min=0, help="peft: convert to plain LoRA of this rank, and say what that costs")
+        ] = 0,
         store: StoreOption = DEFAULT_STORE,
         as_json: JsonOption = False,
     ) -> None:
@@ -42,7 +45,7 @@ def register(app: typer.Typer) -> None:
         opened = open_here(store)
         row = opened.find_release(ref)
         with display() as report:
-            done = export_release(opened, row, to, Wish(form, with_data, with_base, onto), report=report)
+            done = export_release(opened, row, to, Wish(form, with_data, with_base, onto, max_rank), report=report)
         if as_json:
             print_json(done.as_dict())
             return
@@ -50,6 +53,12 @@ def register(app: typer.Typer) -> None:
         print_pairs(
             [("place", done.place), ("size", f"{done.size:,} bytes"), ("sha256", done.digest), ("release", done.release)]
         )
+        if done.converted is not None:
+            one = done.converted.divergence
+            typer.echo(
+                f"Converted to plain LoRA of rank {max_rank}: at most {done.converted.most_lost:.1%} of a layer's change was "
+                f"lost; on the golden prompts KL {one.mean_kl:.2g} nats a token, other first choice in {one.other_choice:.1%}."
+            )
         print_next(_next(form, to))
 
 
