@@ -3,6 +3,8 @@
 import gzip
 import io
 import json
+import subprocess
+import sys
 import tarfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -133,6 +135,28 @@ def test_a_number_means_one_release(nursery: Nursery, row: ReleaseRow, other: St
     other.add_release("support", second, who="ben", reason="")
     assert "support@2 is release" in refusal(other, tmp_path / "out.tar")
     assert take(other, tmp_path / "out.tar", "theirs").version == 1
+
+
+@pytest.mark.slow
+def test_a_killed_import_leaves_a_whole_store_and_is_finished_by_the_next(
+    nursery: Nursery, row: ReleaseRow, tmp_path: Path
+) -> None:
+    export(nursery, row, tmp_path / "out.tar")
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.serve.kill_import", str(tmp_path / "stores"), str(tmp_path / "out.tar")],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=Path(__file__).resolve().parents[2],
+    )
+    assert done.returncode == 0, done.stderr
+    runs = json.loads(done.stdout)
+    assert len(runs) > 5
+    assert runs[-1]["killed"] is False
+    for run in runs:
+        assert run["after"]["problems"] == []
+        assert run["after"]["releases"] in ([], [row.digest])
+        assert run["again"] == {"problems": [], "releases": [row.digest]}
 
 
 Edit = Callable[[dict[str, bytes]], None]

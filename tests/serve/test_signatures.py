@@ -60,7 +60,8 @@ def test_a_signature_is_of_one_key_over_one_release(nursery: Nursery, tmp_path: 
 
 def test_what_is_not_signed_as_asked_goes_nowhere(nursery: Nursery, tmp_path: Path) -> None:
     store = nursery.store
-    first, second = nursery.release("support", 0), nursery.release("support", 1)
+    base = {"object": nursery.base_object()}
+    first, second = (nursery.release("support", number, changes=base) for number in (0, 1))
     key, public = make_key(tmp_path, "mine")
     promote(store, "support@1", who="anna", reason="before there was a rule", override="a test")
     require(store, "support", [public], who="anna", reason="signed in the build")

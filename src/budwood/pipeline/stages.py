@@ -252,7 +252,7 @@ def release(job: Job) -> Released:
     """Bind everything into a release with golden probes, and let the gate judge it."""
     from budwood.release.make import Decoding, Parts, ResultRef, make_release
 
-    if not job.run:
+    if not job.run and job.recipe.serve.backend != "embedded":
         # Before training is paid for.
         check_recipe(job.recipe, plan(job).method)
     evaluated = evaluate(job)

@@ -160,7 +160,7 @@ def _fault(store: "Store", release: str, signature: Path, key: str) -> str | Non
                 return "it leaves the manifest out"
         except InvalidSignature:
             return f"it is not key {short(key_digest(key))}…'s, or was altered"
-        except (ValueError, KeyError, TypeError, AttributeError, IndexError, OSError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, IndexError, OSError, RecursionError) as error:
             return " ".join(str(error).split())[:200] or type(error).__name__
     return None
 

@@ -50,7 +50,12 @@ class GgufBase:
     def of(cls, config: Any) -> "GgufBase":
         """Read a transformers configuration."""
         heads = int(config.num_attention_heads)
-        return cls(str(config.model_type), int(config.num_hidden_layers), heads, int(config.num_key_value_heads or heads))
+        return cls(
+            str(config.model_type),
+            int(config.num_hidden_layers),
+            heads,
+            int(getattr(config, "num_key_value_heads", None) or heads),
+        )
 
 
 def gguf_problems(adapter: Adapter, model_type: str) -> list[str]:
