@@ -59,7 +59,6 @@ def merge_release(store: "Store", release: Digest, out: Path, onto: Onto, *, rep
     from budwood.engine.base import BaseRef, skeleton
     from budwood.engine.lora import load_adapter
     from budwood.engine.lora.merge_files import merged_folder, write_merged
-    from budwood.engine.probes import read_probes
     from budwood.serve.loader import find_base, read_body
 
     where = f"release {short(release)}…"
@@ -72,24 +71,32 @@ def merge_release(store: "Store", release: Digest, out: Path, onto: Onto, *, rep
         )
     ref = find_base(store, body, (), where)
     adapter = load_adapter(store.folder(body.result), skeleton(ref))
-    probes = read_probes(store.file(release, "probes.json")).probes
-    rows = [((*probe.prompt_ids, *probe.token_ids[:-1]), len(probe.token_ids)) for probe in probes]
+    rows = probe_rows(store, release)
     choices: tuple[Onto, ...] = ("original",) if body.quantization == "none" else ("original", "dequantized")
     found: dict[Onto, Divergence] = {}
     with merged_folder(out, ref.folder) as made, TemporaryDirectory(dir=made) as scratch:
         report(Event("release", "Running the release as it is served"))
-        wanted = recorded(_served(ref, body.quantization, adapter), rows, Path(scratch))
+        wanted = recorded(served(ref, body.quantization, adapter), rows, Path(scratch))
         for choice in choices:
             report(Event("release", f"Merging onto the {choice} weights"))
             target = made if choice == onto else Path(scratch) / "merged"
             target.mkdir(exist_ok=True)
             form = body.quantization if choice == "dequantized" and body.quantization != "none" else None
             write_merged(ref.folder, adapter, target, onto=form)
-            found[choice] = divergence(wanted, _logits(_load(BaseRef(ref.id, target, None), "none")), rows)
+            found[choice] = divergence(wanted, _logits(load_float32(BaseRef(ref.id, target, None), "none")), rows)
     return Merged(out, release, onto, found)
 
 
-def _load(ref: "BaseRef", quantization: "Quantization") -> "LoadedBase":
+def probe_rows(store: "Store", release: Digest) -> list[tuple[tuple[int, ...], int]]:
+    """The golden prompts with their answers, and how many last positions are the answers'."""
+    from budwood.engine.probes import read_probes
+
+    probes = read_probes(store.file(release, "probes.json")).probes
+    return [((*probe.prompt_ids, *probe.token_ids[:-1]), len(probe.token_ids)) for probe in probes]
+
+
+def load_float32(ref: "BaseRef", quantization: "Quantization") -> "LoadedBase":
+    """Load a base in the precision that distances are measured in."""
     import torch
 
     from budwood.engine.base import load_base
@@ -97,10 +104,11 @@ def _load(ref: "BaseRef", quantization: "Quantization") -> "LoadedBase":
     return load_base(ref, dtype=torch.float32, quantization=quantization)
 
 
-def _served(ref: "BaseRef", quantization: "Quantization", adapter: "Adapter") -> Logits:
+def served(ref: "BaseRef", quantization: "Quantization", adapter: "Adapter") -> Logits:
+    """Logits of an adapter on its base, as the embedded server computes them."""
     from budwood.engine.lora import AdapterBank
 
-    base = _load(ref, quantization)
+    base = load_float32(ref, quantization)
     bank = AdapterBank.attach(base.model)
     slot = bank.add("release", adapter)
     plain = _logits(base)

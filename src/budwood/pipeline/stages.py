@@ -10,6 +10,8 @@ from budwood.pipeline.approving import keep_rule, rule_in_force
 from budwood.pipeline.job import Job, check_sources
 from budwood.pipeline.known import alias_line, earlier_snapshots, live_release, prepare_key, prepared, start_of
 from budwood.pipeline.probing import probes_of
+from budwood.pipeline.servability import check_recipe, check_result, problems_of
+from budwood.pipeline.signing import sign_as_asked
 from budwood.pipeline.subjects import live_subject, plain_base, report_of, result_of
 
 if TYPE_CHECKING:
@@ -89,7 +91,9 @@ def plan(job: Job) -> "Plan":
     snapshot = prepared(job)
     lengths = None if snapshot is None else read_lengths(job.store.folder(snapshot), job.base.template.encode_row)
     made = make_plan(job.recipe, read_shape(job.base.ref.folder), lengths, read_machine())
-    return made if lengths is not None else replace(made, warnings=(_without_data(job), *made.warnings))
+    unserved = tuple(str(problem) for problem in problems_of(job.recipe, made.method))
+    first = () if lengths is not None else (_without_data(job),)
+    return replace(made, warnings=(*first, *made.warnings, *unserved))
 
 
 def _without_data(job: Job) -> str:
@@ -250,10 +254,14 @@ def release(job: Job) -> Released:
     """Bind everything into a release with golden probes, and let the gate judge it."""
     from budwood.release.make import Decoding, Parts, ResultRef, make_release
 
+    if not job.run and job.recipe.serve.backend != "embedded":
+        # Before training is paid for.
+        check_recipe(job.recipe, plan(job).method)
     evaluated = evaluate(job)
     verdict = _judge(job, evaluated)
     page = _write_page(job, evaluated.candidate, evaluated.baseline, evaluated.champion, evaluated.comparison, verdict)
     result = result_of(job, evaluated.run)
+    check_result(job, result)
     live = live_release(job)
     parts = Parts(
         base_identity=job.base.identity.as_body(),
@@ -277,6 +285,7 @@ def release(job: Job) -> Released:
     )
     digest, version = make_release(job.recipe, job.store, parts, who=job.who, reason=job.reason)
     keep_rule(job)
+    sign_as_asked(job, digest)
     return Released(
         name=job.recipe.name,
         version=version,

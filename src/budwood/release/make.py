@@ -96,7 +96,7 @@ def make_release(recipe: Recipe, store: Store, parts: Parts, *, who: str, reason
         ReleaseError: parts that do not belong together, or a name that is the base model's.
         StoreError: a part is not in the store.
     """
-    _check_name(recipe.name, str(parts.base_identity["id"]))
+    check_name(recipe.name, str(parts.base_identity["id"]))
     _check_parts(store, parts)
     body = _body(recipe, parts)
     if parts.parent is not None and _is_same(store.manifest(parts.parent).body, body):
@@ -154,7 +154,8 @@ def _is_same(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     return rules[0] == rules[1] and all(one.get(key) == other.get(key) for key in _PARTS)
 
 
-def _check_name(name: str, base_id: str) -> None:
+def check_name(name: str, base_id: str) -> None:
+    """Refuse a release name that is the base model's own."""
     plain = base_id.partition("@")[0].rstrip("/").rpartition("/")[2].lower()
     if name == plain:
         raise ReleaseError(

@@ -16,6 +16,7 @@ from budwood.release.permission import refusal
 from budwood.store import HistoryEvent, ObservedRow, ReleaseRow, ServerRow, Store
 from budwood.store.history import MOVES, line_of
 from budwood.store.rows import SILENCE_S
+from budwood.store.signatures import check_rule
 
 POLL_S = 0.05
 Hearing = Literal["here", "silent", "lost"]
@@ -324,11 +325,12 @@ def _expected(store: Store, name: str, expect: str) -> Digest | None:
 
 
 def _check_parts_present(store: Store, row: ReleaseRow) -> None:
-    """A release whose adapter or base object is gone must not go live; the store's own errors say why it is gone."""
+    """A release whose adapter or base object is gone must not go live, nor one that is not signed as it has to be."""
     body = store.manifest(row.digest).body
     for digest in (body["base"]["object"], body["result"]["digest"]):
         if digest is not None:
             store.manifest(digest)
+    check_rule(store, row.name, row.digest)
 
 
 def _before(line: Sequence[Digest]) -> Digest | None:

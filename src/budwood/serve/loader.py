@@ -16,6 +16,7 @@ from budwood.serve.directory import Decoding, Live
 from budwood.serve.probe import check_probes
 from budwood.serve.texts import Texts
 from budwood.serve.worker import Worker
+from budwood.store.signatures import check_rule
 
 if TYPE_CHECKING:
     from budwood.engine.base import BaseIdentity, BaseRef, LoadedBase, Quantization
@@ -119,6 +120,7 @@ class Loader:
         """
         where = f"release {row.name}@{row.version}-{short(row.digest)}"
         check_files(self._store, row.digest)
+        check_rule(self._store, row.name, row.digest)
         body = read_body(self._store.manifest(row.digest).body, where=where)
         if body.result is not None:
             check_files(self._store, Digest(body.result))
@@ -308,12 +310,15 @@ def find_base(store: "Store", body: ReleaseBody, bases: "Sequence[BaseRef]", whe
 
 def _place(store: "Store", body: ReleaseBody, where: str) -> str:
     """Where the base of a release is to be found: by the name it is known under everywhere, or in a folder of its own."""
+    said = store.attestations(body.base_object) if body.base_object else []
+    brought = next((str(one["folder"]) for one in reversed(said) if one.get("imported") and "folder" in one), None)
+    if brought is not None and Path(brought).is_dir():
+        return brought
     if body.revision:
         return f"{body.base_id.partition('@')[0]}@{body.revision}"
     if body.base_id == EMBEDDED:
         return body.base_id
     # A folder's name may start at a recipe that is elsewhere: where it was found is beside the base's object.
-    said = store.attestations(body.base_object) if body.base_object else []
     places = [str(one["folder"]) for one in reversed(said) if "folder" in one] + [body.base_id]
     found = next((place for place in places if Path(place).is_dir()), None)
     if found is None:

@@ -171,7 +171,7 @@ class Objects:
         target = self.folder(digest)
         target.parent.mkdir(exist_ok=True)
         tombstone = self.tombstone(digest)
-        if tombstone is not None:
+        if tombstone is not None and not tombstone.absent:
             raise tombstone.refusal()
         if target.exists():
             if not self.faults(digest):
@@ -183,6 +183,21 @@ class Objects:
             # Another process placed the same content between our look and our rename; either folder would do.
             if not self.exists(digest):
                 raise
+        sync(target.parent)
+        sync(self.root)
+
+    def place_mark(self, ready: Path, digest: Digest) -> None:
+        """Rename a folder that holds nothing but a tombstone into the place of an object that is not here."""
+        target = self.folder(digest)
+        target.parent.mkdir(exist_ok=True)
+        sync(ready)
+        try:
+            os.rename(ready, target)
+        except OSError:
+            # Another process marked or placed it between our look and our rename; either will do.
+            if not target.exists():
+                raise
+            shutil.rmtree(ready)
         sync(target.parent)
         sync(self.root)
 

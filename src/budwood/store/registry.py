@@ -35,8 +35,8 @@ class Registry:
         self._clock = clock
         self._check_release = check_release
 
-    def add(self, name: str, digest: str, *, who: str, reason: str) -> int:
-        """Register a release under the next number of its name; the same one again keeps its number."""
+    def add(self, name: str, digest: str, *, who: str, reason: str, version: int | None = None) -> int:
+        """Register a release under the next number of its name, or one that it brings; the same one again keeps its number."""
         check_name(name)
         self._check_release(digest)
         with self._ledger.transaction() as entry:
@@ -46,7 +46,14 @@ class Registry:
             if known is not None:
                 return int(known)
             highest = connection.execute(select(func.max(releases.c.version)).where(mine)).scalar() or 0
-            version = int(highest) + 1
+            if version is None:
+                version = int(highest) + 1
+            taken = connection.execute(select(releases.c.digest).where(mine, releases.c.version == version)).scalar()
+            if taken is not None:
+                raise StoreError(
+                    f"{name}@{version} is release {short(taken)}… here, not {short(digest)}…: a number means one release.",
+                    mend="Nothing was registered. Import it under another name: --as-name NAME.",
+                )
             event = entry.append(
                 HistoryEvent(0, "", "released", who, name, to=Digest(digest), reason=reason, detail={"version": version})
             )

@@ -3,6 +3,9 @@
 A tombstone keeps the kind and the parents, so that lineage can still be walked, and says why and when. It keeps no file
 digest and no body: the digest of a short file can be guessed back. Where another object took its place, without what had to
 go, it names that one.
+
+Of an object that was never here, because an import left it out, there is one too, marked `absent`: it stands for the parent
+that lineage names, and gives way when the object itself comes.
 """
 
 import json
@@ -25,12 +28,15 @@ class Tombstone:
     who: str
     at: str
     successor: Digest | None = None
+    absent: bool = False
 
     def encode(self) -> bytes:
         values = asdict(self)
         if self.successor is None:
-            # It came later: tombstones without one keep the bytes that the history has on record.
+            # Both fields came later: tombstones without them keep the bytes that the history has on record.
             del values["successor"]
+        if not self.absent:
+            del values["absent"]
         return canonical_json(values)
 
     @property
@@ -49,6 +55,11 @@ class Tombstone:
 
     def refusal(self) -> StoreError:
         """Say why the object cannot be read."""
+        if self.absent:
+            return StoreError(
+                f"The {self.kind} {short(self.digest)}… is not here: {self.reason}",
+                mend="Import it with its data (`budwood release export --with-data`), or ask the store that it came from.",
+            )
         instead = f" In its place stands {short(self.successor)}…." if self.successor else ""
         return StoreError(
             f"The bytes of {self.kind} {short(self.digest)}… were removed on {self.at[:10]} by {self.who}: {self.reason}",
@@ -67,6 +78,8 @@ def read_tombstone(data: bytes, digest: Digest) -> Tombstone:
         stone = Tombstone(**{**value, "parents": tuple(check_digest(parent) for parent in value["parents"])})
         if stone.successor is not None:
             check_digest(stone.successor)
+        if type(stone.absent) is not bool:
+            raise ValueError(f"absent is {stone.absent!r}")
     except (KeyError, TypeError, ValueError, RecursionError, StoreError) as error:
         raise _unreadable(digest, repr(error)) from None
     if stone.digest != digest:

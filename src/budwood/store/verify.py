@@ -17,6 +17,7 @@ from budwood.events import Event, Reporter
 from budwood.identity import Digest, short
 from budwood.store.attestations import Attestations
 from budwood.store.history import Head, chain_faults, last_moves, noted_fault, sort_accepted
+from budwood.store.imports import IMPORTED
 from budwood.store.manifest import Manifest
 from budwood.store.objects import Objects
 from budwood.store.removals import unfinished
@@ -182,8 +183,11 @@ def _parent_problems(found: Found) -> Iterator[str]:
 def _removal_problems(state: "CatalogState", found: Found) -> Iterator[str]:
     """A tombstone without its event would be a way to make objects vanish unseen; the other way round, bytes came back."""
     recorded = {event.to: event for event in state.events if event.kind == "forgotten" and event.to}
+    imported = {digest for event in state.events if event.kind == IMPORTED for digest in event.detail.get("left_out", ())}
     for digest, stone in found.tombstones.items():
         event = recorded.get(digest)
+        if event is None and stone.absent and digest in imported:
+            continue
         if event is None:
             yield f"object {short(digest)}…: has a tombstone, but no event says so; run `budwood data forget --finish`"
         elif not stone.fits(event.detail):

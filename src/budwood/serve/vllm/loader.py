@@ -29,6 +29,7 @@ from budwood.serve.vllm.pool import CHECK_S, Pool
 from budwood.serve.vllm.process import Launch, Process
 from budwood.serve.vllm.prove import prove
 from budwood.serve.vllm.replica import Placement, Replica
+from budwood.store.signatures import check_rule
 
 if TYPE_CHECKING:
     from budwood.engine.base import BaseIdentity, BaseRef
@@ -119,6 +120,7 @@ class VllmLoader:
         """
         where = f"release {row.name}@{row.version}-{short(row.digest)}"
         check_files(self._store, row.digest)
+        check_rule(self._store, row.name, row.digest)
         body = read_body(self._store.manifest(row.digest).body, where=where)
         if body.result is not None:
             check_files(self._store, Digest(body.result))

@@ -1,4 +1,4 @@
-"""`budwood release`: bind result, base, report and probes into a deploy unit, and judge it."""
+"""`budwood release make`: bind result, base, report and probes into a deploy unit, and judge it."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -27,9 +27,9 @@ CODES: dict[str, int] = {"PROMOTE": 0, "REJECT": 1, "INCONCLUSIVE": 2}
 
 def register(app: typer.Typer) -> None:
     @app.command(
-        name="release", short_help="Make the release and let the gate judge it.", epilog="Example: budwood release support.toml"
+        name="make", short_help="Make the release and let the gate judge it.", epilog="Example: budwood release support.toml"
     )
-    def release(
+    def make(
         recipe: RecipeArgument,
         store: StoreOption = DEFAULT_STORE,
         run: RunOption = "",
