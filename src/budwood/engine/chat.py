@@ -20,6 +20,7 @@ from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
+from budwood.engine.chat_sandbox import render_template
 from budwood.engine.chat_shown import check_shown
 from budwood.engine.chat_source import TOKENIZER, source_digest, template_source
 from budwood.engine.chat_tokens import ChatTokens
@@ -56,7 +57,7 @@ class ChatTemplate:
 
     Args:
         tokenizer: the base's.
-        source: Jinja text; rendered in transformers' sandbox.
+        source: Jinja text; rendered within bounds, see `chat_sandbox`.
         stop_ids: tokens that end an answer: what the template closes a turn with, one that calls a tool included, and the
             tokenizer's end token.
         digest: sha256 of `source`.
@@ -178,19 +179,21 @@ class ChatTemplate:
             DataError: the template refuses the conversation.
         """
         try:
-            text = self.tokenizer.apply_chat_template(
-                [dict(message) for message in messages],
-                tools=[dict(tool) for tool in tools] or None,
-                chat_template=self.source,
-                tokenize=False,
-                add_generation_prompt=generation,
+            return render_template(
+                self.source,
+                {
+                    **self.tokenizer.special_tokens_map,
+                    "messages": [_with_reasoning(message) for message in messages],
+                    "tools": [dict(tool) for tool in tools] or None,
+                    "documents": None,
+                    "add_generation_prompt": generation,
+                },
             )
         except Exception as error:  # a template is a stranger's program, and fails in any way that a program can
             raise DataError(
                 f"The chat template refuses this conversation: {str(error).rstrip('.') or type(error).__name__}.",
                 mend="Correct the roles and their order, or the base's template.",
             ) from error
-        return str(text)
 
     def _hide(self, talk: Conversation) -> tuple[str, Conversation]:
         mark = self.tokens.mark([self.source, *talk.texts])
@@ -255,6 +258,13 @@ class ChatTemplate:
         if tuple(id for _, id in ends[: len(self.leading)]) == self.leading:
             ends = ends[len(self.leading) :]
         return next((end for end, id in ends if id in self.stop_ids), 0)
+
+
+def _with_reasoning(message: Message) -> dict[str, Any]:
+    """Give a message's reasoning under each name that templates read it under, as transformers does."""
+    names = ("reasoning_content", "thinking", "reasoning")
+    found = next((message[name] for name in names if message.get(name) is not None), None)
+    return dict(message) if found is None else {"thinking": found, **message, "reasoning_content": found}
 
 
 def chat_template(tokenizer: "PreTrainedTokenizerBase", source: str | None = None, *, where: str = TOKENIZER) -> ChatTemplate:
