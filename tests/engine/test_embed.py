@@ -110,5 +110,5 @@ def test_weights_that_are_missing_are_refused_when_the_model_is_loaded(tmp_path:
 
 def test_a_tokenizer_with_more_tokens_than_the_model_is_refused(tmp_path: Path) -> None:
     folder = save_tiny(tmp_path, Case("llama", "llama", {"vocab_size": 96}))
-    with pytest.raises(BaseError, match=r"gives token 1.., and the model has 96 of them"):
+    with pytest.raises(BaseError, match=r"gives token 1\d\d, and the model has 96 of them"):
         open_embedder(str(folder), start=tmp_path)(["hello a"])

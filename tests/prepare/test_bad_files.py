@@ -169,9 +169,17 @@ def test_an_archive_made_to_fill_a_disk(bench: Any, monkeypatch: pytest.MonkeyPa
 
 
 def test_a_document_that_would_fill_the_memory(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(records, "LARGEST_DOCUMENT_BYTES", 1000)
-    (bench.folder / "a.json").write_text(json.dumps(ROWS))
-    assert "a.json is one JSON document of more than 1,000 bytes" in refused(bench, "a.json")
+    monkeypatch.setattr(records, "LARGEST_DOCUMENT", 1000)
+    (bench.folder / "a.json").write_text(json.dumps({"rows": ROWS}))
+    assert "a.json is one JSON object of more than 1,000 characters" in refused(bench, "a.json")
+
+
+def test_a_list_of_any_size_is_read_item_by_item(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(records, "LARGEST_DOCUMENT", 1000)
+    (bench.folder / "a.json").write_text(json.dumps(ROWS, indent=1))
+    (bench.folder / "a.jsonl").write_text(TEXT)
+    prompts = [{row["messages"][0]["content"] for row in bench.prepare(name).kept} for name in ("a.json", "a.jsonl")]
+    assert prompts[0] == prompts[1]
 
 
 def make_folder(path: Path) -> None:

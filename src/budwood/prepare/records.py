@@ -6,19 +6,22 @@
                 case Record(line, value): ...          # value: column or key → what it holds
                 case Malformed(line, reason, raw): ...
 
-A JSON document is read whole; all else is streamed, pairs (one a line, parted by the recipe's separator) too. In CSV a record
-may span lines (breaks in quotes): its line is the one that it begins on. One that is broken counts as all of them, each a
-`Malformed`. In JSON and Parquet, which have no lines to speak of, it is the record's number.
+A JSON object that holds the list of rows is read whole; all else is streamed, a JSON list item by item, pairs (one a line,
+parted by the recipe's separator) too. In CSV a record may span lines (breaks in quotes): its line is the one that it begins on.
+One that is broken counts as all of them, each a `Malformed`. In JSON and Parquet, which have no lines to speak of, it is the
+record's number.
 """
 
+import codecs
 import csv
 import io
+import itertools
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Literal, NamedTuple, cast
 
 from budwood.errors import DataError
-from budwood.json_text import decode, kind
+from budwood.json_text import SPACE, decode, decode_list, kind
 from budwood.prepare.files import BLOCK_BYTES, LONGEST_LINE_BYTES, SourceFile
 
 
@@ -36,7 +39,8 @@ class Malformed(NamedTuple):
 Content = bytes | tuple[Record | Malformed, ...]
 TOGETHER = 2000
 """Records of a piece, where it does not consist of lines."""
-LARGEST_DOCUMENT_BYTES = 1 << 29
+LARGEST_DOCUMENT = 1 << 29
+"""Characters of a document that is an object with a list in it."""
 TABLE_ROWS = 1 << 15
 """Rows of a Parquet file that are held at a time."""
 
@@ -192,27 +196,42 @@ def _last_opening(lines: Sequence[str], delimiter: str) -> int:
 
 def _json(file: SourceFile) -> Iterator[Record | Malformed]:
     try:
-        document = decode(_document(file))
+        for number, value in enumerate(_values(file), start=1):
+            if isinstance(value, dict):
+                yield Record(number, value)
+            else:
+                raw = json.dumps(value, ensure_ascii=False)
+                yield Malformed(number, f"{kind(value)} where an object is expected", raw)
     except ValueError as error:
         raise DataError(f"{file.shown} is not JSON: {error}.", mend="Correct that place.") from None
-    for number, value in enumerate(_rows_of(document, file.shown), start=1):
-        if isinstance(value, dict):
-            yield Record(number, value)
-        else:
-            raw = json.dumps(value, ensure_ascii=False)
-            yield Malformed(number, f"{kind(value)} where an object is expected", raw)
 
 
-def _document(file: SourceFile) -> str:
-    held = bytearray()
-    for block in file.blocks():
-        held += block
-        if len(held) > LARGEST_DOCUMENT_BYTES:
+def _values(file: SourceFile) -> Iterator[Any]:
+    """The rows of a document: a list's one after the other, an object's once it has been read."""
+    texts = codecs.iterdecode(file.blocks(), "utf-8")
+    start = ""
+    for text in texts:
+        start += text
+        if not start.isspace():
+            break
+    whole = itertools.chain([start], texts)
+    if start.lstrip(SPACE).startswith("["):
+        return decode_list(whole)
+    return iter(_rows_of(decode(_document(whole, file.shown)), file.shown))
+
+
+def _document(texts: Iterable[str], shown: str) -> str:
+    held: list[str] = []
+    size = 0
+    for text in texts:
+        held.append(text)
+        size += len(text)
+        if size > LARGEST_DOCUMENT:
             raise DataError(
-                f"{file.shown} is one JSON document of more than {LARGEST_DOCUMENT_BYTES:,} bytes, which is read as a whole.",
-                mend="Write its rows one a line, e.g. with `jq -c '.[]'`, and call it .jsonl.",
+                f"{shown} is one JSON object of more than {LARGEST_DOCUMENT:,} characters, which is read as a whole.",
+                mend="Write its rows one a line, e.g. with `jq -c '.[][]'`, and call it .jsonl.",
             )
-    return held.decode("utf-8")
+    return "".join(held)
 
 
 def _parquet(file: SourceFile) -> Iterator[Record | Malformed]:
@@ -264,8 +283,6 @@ def _parse(line: int, text: str) -> Record | Malformed:
 
 
 def _rows_of(values: Any, shown: str) -> list[Any]:
-    if isinstance(values, list):
-        return values
     lists = [name for name, value in values.items() if isinstance(value, list)] if isinstance(values, dict) else []
     if len(lists) == 1:
         return cast("list[Any]", values[lists[0]])

@@ -37,6 +37,8 @@ from budwood.prepare.separate import Separated, Sources, separate
 from budwood.prepare.snapshot import CONFLICTS, Tally, count_lengths, list_conflicts, make_body, tally
 from budwood.prepare.spool import Shelf
 from budwood.prepare.stated import warning
+from budwood.prepare.told import keep as keep_languages
+from budwood.prepare.told import kept_files
 from budwood.prepare.vectors import Embed, open_vectors
 from budwood.prepare.verdicts import RULES, Fault
 from budwood.prepare.work import Order, Work
@@ -88,7 +90,8 @@ def prepare(
     check_declared(recipe.source, section)
     check_onto(store, onto)
     with store.draft("snapshot") as draft, ExitStack() as opened:
-        order = Order(section, recipe.source, recipe.folder, token_length, context, draft.scratch, draft.folder)
+        told = kept_files(store) if section.language != "off" else ()
+        order = Order(section, recipe.source, recipe.folder, token_length, context, draft.scratch, draft.folder, told)
         for name in (*SPLITS, "rejected"):
             (draft.folder / f"{name}.jsonl").touch()
         # Compiled once, before several processes would do it side by side.
@@ -117,6 +120,8 @@ def prepare(
         if meaning is not None:
             attestation["semantic"] = meaning.figures()
         digest = draft.commit(parents=[], body=body, attestation=attestation)
+        if section.language != "off":
+            keep_languages(store, digest, draft.scratch)
         if meaning is not None:
             meaning.vectors.keep(digest)
             report(Event("prepare", meaning.said()))

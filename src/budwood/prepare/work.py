@@ -9,7 +9,7 @@ Nothing that it gives depends on which process did it, but the names of the spoo
 
 import json
 from collections import Counter
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,6 +29,7 @@ from budwood.prepare.said import Says, key, says
 from budwood.prepare.shapes import left_out_keys
 from budwood.prepare.split import name_of, spot_of
 from budwood.prepare.spool import Place, Spool
+from budwood.prepare.told import SPOOL, Told
 from budwood.recipe import PrepareSection, SourceSection
 from budwood.text.near.pack import pack_texts
 from budwood.text.near.scheme import make_scheme
@@ -56,6 +57,7 @@ class Order:
         context: see `prepare`.
         scratch: where spools lie.
         result: where the snapshot's files lie.
+        told: files of languages told before; see `prepare.told`.
     """
 
     section: PrepareSection
@@ -65,6 +67,7 @@ class Order:
     context: int
     scratch: Path
     result: Path
+    told: tuple[Path, ...] = ()
 
 
 class Work:
@@ -72,12 +75,15 @@ class Work:
 
     def __init__(self, order: Order, name: str) -> None:
         self._section = order.section
+        self._languages = Spool(order.scratch, f"{SPOOL}{name}")
+        self._told = Told(order.told, self._languages)
         self._rules = build_rules(
             order.section,
             folder=order.folder,
             token_length=order.token_length,
             context=order.context,
             sources=order.sources,
+            tell=self._told,
         )
         self._scheme = make_scheme(order.section.near_duplicate)
         self._lines = Spool(order.scratch, f"lines-{name}")
@@ -86,7 +92,7 @@ class Work:
         self._finisher = Finisher(order.scratch, order.result)
 
     def close(self) -> None:
-        for spool in (self._lines, self._texts, self._bands):
+        for spool in (self._lines, self._texts, self._bands, self._languages):
             spool.close()
         self._finisher.close()
 
@@ -104,6 +110,8 @@ class Work:
         read = [row_of(record, piece.source, self._section) for record in records]
         outcomes = clean(read, self._rules)
         rows = [row for row in outcomes if isinstance(row, Row)]
+        if self._section.language != "off":
+            self._told.confirm(_contents(rows), _contents(row for row in outcomes if isinstance(row, Rejected)), _redacted)
         said = [says(row) for row in rows]
         lines, lengths = _encoded(outcomes)
         batch = self._batch(rows, said, piece.source.number)
@@ -192,6 +200,12 @@ def _encoded(outcomes: Sequence[Row | Rejected]) -> "tuple[list[bytes], NDArray[
         else:
             lines += (encode_rejected(outcome, _redacted), b"")
     return lines, numpy.fromiter(map(len, lines), numpy.uint32, len(lines)).reshape(-1, 2)
+
+
+def _contents(rows: Iterable[Row | Rejected]) -> Iterator[str]:
+    for row in rows:
+        messages = row.messages if isinstance(row, Row) else row.content
+        yield from (message.content for message in messages if isinstance(message, Message))
 
 
 def _redacted(text: str) -> str:

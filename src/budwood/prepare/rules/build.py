@@ -27,6 +27,7 @@ from budwood.prepare.rules.unicode import Unicode
 from budwood.prepare.rules.user import user_rule
 from budwood.prepare.rules.whitespace import Whitespace
 from budwood.recipe import PrepareSection, SourceSection
+from budwood.text.languages import language
 from budwood.text.pii import KINDS
 
 OF_RULES = frozenset(
@@ -43,6 +44,7 @@ def build_rules(
     token_length: TokenLength | None,
     context: int,
     sources: Sequence[SourceSection] = (),
+    tell: Callable[[str], str] = language,
 ) -> tuple[Rule, ...]:
     """Make the rules in the recipe's order.
 
@@ -52,6 +54,7 @@ def build_rules(
         token_length: length of a row in tokens; None leaves lengths unmeasured.
         context: the base's context, which no limit may pass.
         sources: the recipe's; those that are published test files are guarded.
+        tell: text → its language's code.
 
     Raises:
         DataError: a benchmark that cannot be read.
@@ -63,7 +66,7 @@ def build_rules(
             where="[prepare]",
             mend=f"Set it to {context:,} or less, or 0 for the context itself.",
         )
-    makers = _makers(section, folder, token_length, section.max_tokens or context)
+    makers = _makers(section, folder, token_length, section.max_tokens or context, tell)
     names = list(section.rules)
     # Order comes before what is asked of answers, and after the rules that only mend texts.
     place = names.index("roles") + 1 if "roles" in names else 0
@@ -83,7 +86,7 @@ def build_rules(
 
 
 def _makers(
-    section: PrepareSection, folder: Path, token_length: TokenLength | None, limit: int
+    section: PrepareSection, folder: Path, token_length: TokenLength | None, limit: int, tell: Callable[[str], str]
 ) -> Mapping[str, Callable[[], Sequence[Rule]]]:
     """How the rules of each name are made; "user" stands for as many as the recipe has."""
 
@@ -114,7 +117,7 @@ def _makers(
         "truncated": lambda: Truncated(action=section.truncated),
         "false_access": lambda: FalseAccess(action=section.false_access),
         "refusal": lambda: Refusal(action=section.refusal),
-        "language": lambda: with_languages(section.languages, action=section.language),
+        "language": lambda: with_languages(section.languages, action=section.language, tell=tell),
         "forbidden": forbidden,
         "label": lambda: Label(labels=section.labels),
         "json_answer": json_answer,

@@ -5,12 +5,12 @@ each prompt and answer that can be told must be in one of them. An answer in ano
 unless the conversation speaks of a language or of translating. Languages too near to be told apart in a few words, and texts
 too short to tell, are let be: see `budwood.text.languages`.
 
-Each text is told anew in each run: a fifth of the cost would go on keeping and looking up what was found, and a model that
-changes would have to be told from one that did not.
+A text that an earlier snapshot holds is not told again: see `budwood.prepare.told`.
 """
 
 import difflib
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from budwood.errors import RecipeError
@@ -27,12 +27,14 @@ class Language:
     Args:
         action: "off", "flag" or "drop".
         allowed: codes (ISO 639-1); empty: any.
+        tell: text → its language's code.
     """
 
     name: ClassVar[str] = "language"
     version: ClassVar[int] = 1
     action: Action = "off"
     allowed: tuple[str, ...] = ()
+    tell: Callable[[str], str] = field(default=language, compare=False)
 
     def options(self) -> dict[str, Any]:
         return {"action": self.action, "allowed": list(self.allowed)}
@@ -44,7 +46,7 @@ class Language:
         for number, message in enumerate(row.messages, start=1):
             if message.role not in ("user", "assistant"):
                 continue
-            code = language(message.content)
+            code = self.tell(message.content)
             if code and self.allowed and not any(are_near(code, known) for known in self.allowed):
                 return judge(row, self.name, self.action, f"{message.role} message {number} is in {code!r}")
             if message.role == "user":
@@ -69,8 +71,8 @@ def _speaks_of_languages(row: Row) -> bool:
     return any(known.search(message.content) for message in row.messages if message.role != "assistant")
 
 
-def with_languages(allowed: tuple[str, ...], *, action: Action) -> Language:
-    """Make the rule from the recipe's codes.
+def with_languages(allowed: tuple[str, ...], *, action: Action, tell: Callable[[str], str] = language) -> Language:
+    """Make the rule from the recipe's codes; `tell` gives a text's language.
 
     Raises:
         RecipeError: a code that no language has, or that cannot be told.
@@ -84,4 +86,4 @@ def with_languages(allowed: tuple[str, ...], *, action: Action) -> Language:
                 where="[prepare] languages",
                 mend="Write two-letter codes (ISO 639-1), such as en, de, fr or zh.",
             )
-    return Language(action=action, allowed=allowed)
+    return Language(action=action, allowed=allowed, tell=tell)
