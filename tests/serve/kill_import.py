@@ -11,10 +11,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from tests.store.kill_points import die_at
+
 from budwood.events import silent
 from budwood.pipeline.importing import import_from
 from budwood.store import open_store
-from tests.store.kill_points import die_at
 
 
 def take(root: Path, archive: Path) -> None:
