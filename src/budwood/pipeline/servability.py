@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from budwood.engine.lora.servable import AdapterForm, Backend, Problem, servable
+from budwood.engine.servable import AdapterForm, Backend, Problem, servable
 from budwood.errors import ReleaseError
 from budwood.pipeline.job import Job
 

@@ -7,6 +7,7 @@
     rollback(store, "support", "production", to=None, who="anna", reason="refund answers too long")
 
 Modules: `make` · `gate` (with `verdict`, `report`, `checks`) · `probes` (choice) and `measure` (what needs the engine) ·
-`promote` · `canary` (with `policy`) · `lineage` · `status`. None of them imports torch when it is imported. Errors:
-`ReleaseError`; what the store refuses is a `StoreError`.
+`promote` · `canary` (with `policy`) · `lineage` · `status` · `show`, `diff` · `bundle`, `tar_file`, `archive`, `oci`,
+`importing`: releases that travel. None of them imports torch when it is imported. Errors: `ReleaseError`; what the store
+refuses is a `StoreError`.
 """

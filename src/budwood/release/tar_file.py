@@ -65,8 +65,10 @@ def add_member(file: BinaryIO, name: str, size: int, pieces: Iterator[bytes]) ->
     info = tarfile.TarInfo(name)
     info.size, info.mode, info.mtime = size, 0o644, 0
     try:
-        form = tarfile.USTAR_FORMAT if size < _LARGEST_USTAR else tarfile.GNU_FORMAT
-        header = info.tobuf(form, "utf-8", "strict")
+        if size < _LARGEST_USTAR:
+            header = info.tobuf(tarfile.USTAR_FORMAT, "utf-8", "strict")
+        else:
+            header = info.tobuf(tarfile.GNU_FORMAT, "utf-8", "strict")
     except ValueError as error:
         raise ReleaseError(f"{name!r} cannot be named in a tar file: {error}.", mend="Give the file a shorter name.") from None
     if len(header) != BLOCK:

@@ -14,7 +14,6 @@ import json
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -179,9 +178,11 @@ def _check_kind(store: "Store", release: str) -> None:
 
 
 def _library() -> Any:
-    if find_spec("model_signing") is None:
-        raise StoreError("Signatures need the extra `signing`.", mend="pip install 'budwood[signing]'")
-    import model_signing.signing
-    import model_signing.verifying
-
+    try:
+        import model_signing.signing
+        import model_signing.verifying
+    except ImportError as error:
+        raise StoreError(
+            f"Signatures need the extra `signing`: {error}.", mend="Nothing was changed. pip install 'budwood[signing]'"
+        ) from None
     return model_signing

@@ -8,7 +8,7 @@ from torch import nn
 
 from budwood.engine.lora import Adapter, LoraConfig, Pair
 from budwood.engine.lora.plain_form import plain_form
-from budwood.engine.lora.servable import AdapterForm, Backend, servable
+from budwood.engine.servable import AdapterForm, Backend, servable
 
 VLLM = Backend("vllm", 16)
 

@@ -11,7 +11,7 @@
 `frozen`: the forward pass and its gradient · `bank`: many adapters, one base · `pissa`, `dora`: variants ·
 `token_rows`, `token_layers`: single rows of embedding and head ·
 `checkpoint`, `peft_config`, `tensor_file`, `untrusted`: PEFT's files, read strictly · `merge`: the delta added to the weights ·
-`compose`: several adapters made into one.
+`compose`: several adapters made into one · `compare`: how far two are apart · `plain_form`, `gguf_file`: what others read.
 Every error is an AdapterError.
 """
 
