@@ -19,11 +19,12 @@ from typing import Any
 from budwood.store import HistoryEvent, open_store
 
 
-def work(root: Path) -> None:
-    """Move, approve, make, delete and collect."""
+def work(root: Path, told: int) -> None:
+    """Move, approve, make, delete and collect; a byte into the pipe before each round."""
     with open_store(root) as store:
         releases = [row.digest for row in store.releases("support")][:3]
         for number in count():
+            os.write(told, b".")
             target = releases[number % 3]
             store.add_event(HistoryEvent(0, "", "approved", "t", "support", "production", to=target))
             if number % 2:
@@ -57,14 +58,19 @@ def main() -> None:
     root, random = Path(sys.argv[1]), Random(5)
     found = []
     for _ in range(int(sys.argv[2])):
+        hear, tell = os.pipe()
         child = os.fork()
         if child == 0:
-            work(root)
+            work(root, tell)
             os._exit(1)
-        # How far it has come by then is left to chance; nothing depends on it.
-        time.sleep(random.random())
+        for _ in range(random.randint(1, 3)):
+            os.read(hear, 1)
+        # How far it has come in its round by then is left to chance; nothing depends on it.
+        time.sleep(random.random() * 0.2)
         os.kill(child, signal.SIGKILL)
         _, status = os.waitpid(child, 0)
+        os.close(hear)
+        os.close(tell)
         found.append(outcome(root) | {"killed": os.WIFSIGNALED(status)})
     print(json.dumps(found))
 
