@@ -91,7 +91,7 @@ def test_a_change_of_share_is_an_event_and_keeps_the_rest(store: Store, live: An
     second = change(store, "support", "production", "canary", share=0.5, who="ben", reason="going well")
     assert (second.share, second.since, second.policy, second.against) == (0.5, first.since, first.policy, first.against)
     assert [event.kind for event in store.history("support")][-2:] == ["canary_started", "canary_changed"]
-    with pytest.raises(StoreError, match=r"at 0\.5 of the traffic, by ben"):
+    with pytest.raises(StoreError, match=r"at 50% of the traffic, by ben"):
         store.canaries.end("support", "production", "canary", who="t", reason="", expect=first.seq)
     end(store, "support", "production", "canary", who="ben", reason="enough")
     with pytest.raises(ReleaseError, match="has no canary"):

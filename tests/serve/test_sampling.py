@@ -202,4 +202,4 @@ def test_what_waits_is_bounded_by_its_length_too() -> None:
     long = exchange(0, "x" * (1 << 20))
     for _ in range(80):
         queue.put(long)
-    assert 'budwood_feedback_dropped_total{reason="busy"} 15.0' in metrics.text().decode()
+    assert 'budwood_feedback_dropped_total{reason="busy"} 16.0' in metrics.text().decode()

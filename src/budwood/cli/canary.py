@@ -317,7 +317,7 @@ def _print_trial(trial: "Trial", *, as_json: bool) -> None:
         typer.echo(f"{trial.name}@{trial.alias} is watched at {title} until {trial.until[:19]} UTC.")
     else:
         what = "copies of " if trial.kind == "shadow" else ""
-        typer.echo(f"The {trial.kind} of {trial.name}@{trial.alias} is {title}: {what}{trial.share:.4g} of the traffic.")
+        typer.echo(f"The {trial.kind} of {trial.name}@{trial.alias} is {title}: {what}{100 * trial.share:.4g}% of the traffic.")
 
 
 def _print_status(found: "TrialStatus") -> None:
@@ -337,4 +337,6 @@ def _print_status(found: "TrialStatus") -> None:
     )
     if found.trial.kind != "shadow":
         words = {"broken": "a limit is broken", "kept": "kept", "open": "not settled yet"}
-        print_indented(f"limits: {words[found.judgement.outcome]}: {found.judgement.sentence}")
+        typer.echo(f"  limits: {words[found.judgement.outcome]}")
+        for finding in found.judgement.findings:
+            print_indented(f"  {finding.outcome}: {finding.says}")

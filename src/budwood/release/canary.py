@@ -35,7 +35,7 @@ class TrialStatus:
         """One line for people."""
         trial = self.trial
         place = f"{trial.name}@{trial.alias}: {trial.kind} version {trial.version} ({short(trial.digest)})"
-        share = "" if trial.kind == "watch" else f" gets {trial.share:.4g} of the traffic"
+        share = "" if trial.kind == "watch" else f" gets {100 * trial.share:.4g}% of the traffic"
         until = f" until {trial.until[:19]}" if trial.until else ""
         able = sum(report.ok for report in self.reports)
         servers = f"{able} of {len(self.reports)} servers have it" if self.reports else "no server has reported"

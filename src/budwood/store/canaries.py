@@ -221,7 +221,8 @@ def _checked(connection: Connection, key: Mapping[str, str], expect: int | Anyth
     if now is None:
         raise StoreError(f"{place} has ended meanwhile.", mend=mend)
     raise StoreError(
-        f"{place} is release {now.version} ({short(now.digest)}…) at {now.share:.4g} of the traffic, by {now.who}.", mend=mend
+        f"{place} is release {now.version} ({short(now.digest)}…) at {100 * now.share:.4g}% of the traffic, by {now.who}.",
+        mend=mend,
     )
 
 
