@@ -1,13 +1,13 @@
 """Requests as fast as they go while releases are promoted, rolled back, evicted and loaded again: is every answer right?
 
     python benchmarks/serve_soak.py [--requests 10000] [--moves 200] [--releases 8] [--in-flight 32] [--prompt 60] [--new 30]
-        [--precision float32]
+        [--precision bfloat16]
 
 On the built-in base `seedling`, with random adapters that are loud, in one process with a server on a loopback port. Requests
 name the alias, a version or a digest; every answer names the release that made it, and its tokens are compared with what that
 release gives alone: one request at a time, in a generator of its own, in the precision that is served. Where they differ, the
 first token that differs is looked at: if the two best lay closer than rounding there, it is a tie, counted and shown. Each move
-of the alias is timed until the server shows the new release. Memory for adapters holds about half of them, so they are evicted
+of the alias is timed until the server shows the new release. Memory for adapters does not hold all of them, so they are evicted
 and loaded again all the while. Asserts nothing; exits with 1 if a request failed or an answer was wrong.
 """
 
@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 
 from peers.garden import loud_adapter, make_releases
-from peers.load import post
+from peers.load import exchange
 
 if TYPE_CHECKING:
     from budwood.engine.lora import Adapter
@@ -47,7 +47,7 @@ class Soak:
     in_flight: int = 32
     prompt: int = 60
     new: int = 30
-    precision: str = "float32"
+    precision: str = "bfloat16"
 
 
 @dataclass(frozen=True)
@@ -102,8 +102,8 @@ def soak(settings: Soak, folder: Path) -> Outcome:
         adapters = [loud_adapter(base.model, number) for number in range(settings.releases)]
         rows = make_releases(store, base, [(NAME, adapter) for adapter in adapters], precision=settings.precision)
         store.move_alias(NAME, "production", rows[0].digest, who="soak", reason="start")
-        half = max(1, settings.releases * 2 * _file_bytes(store, rows[0]) // 2 >> 20)
-        section = ServeSection(port=0, precision=settings.precision, poll_s=0.005, adapter_memory_mb=half)
+        room_mb = max(1, settings.releases * 2 * _file_bytes(store, rows[0]) * 3 // 4 >> 20)
+        section = ServeSection(port=0, precision=settings.precision, poll_s=0.005, adapter_memory_mb=room_mb)
         with Server(store, section) as server:
             assert server.synced.wait(PATIENCE_S)
             began = time.perf_counter()
@@ -135,7 +135,7 @@ async def _run(settings: Soak, store: "Store", rows: "Sequence[ReleaseRow]", url
 async def _ask(url: str, model: str, prompt: tuple[int, ...], new: int, outcome: Outcome) -> None:
     body = {"model": model, "prompt": list(prompt), "max_tokens": new, "temperature": 0, "logprobs": 0}
     try:
-        status, reply = await post(f"{url}/v1/completions", body)
+        status, reply = await exchange("POST", f"{url}/v1/completions", body)
     except (OSError, ValueError, IndexError) as error:
         outcome.failed.append(f"{model}: {type(error).__name__}: {error}")
         return
@@ -170,9 +170,9 @@ async def _move(settings: Soak, store: "Store", rows: "Sequence[ReleaseRow]", ur
 
 
 async def _shown(url: str) -> str:
-    """The release that the server answers with now, by the name that a request without anything else means."""
-    status, reply = await post(f"{url}/v1/completions", {"model": NAME, "prompt": [5], "max_tokens": 1, "temperature": 0})
-    return str(reply["system_fingerprint"]) if status == 200 else ""
+    """The release that the next request for the name gets."""
+    _, reply = await exchange("GET", f"{url}/v1/models/{NAME}")
+    return str(reply.get("release", ""))
 
 
 def _judge(settings: Soak, adapters: "Sequence[Adapter]", rows: "Sequence[ReleaseRow]", outcome: Outcome) -> None:

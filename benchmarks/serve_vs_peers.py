@@ -95,7 +95,7 @@ def main() -> None:
     page = markdown(cells)
     print(page)
     if options.page:
-        put_into_page(options.page, page)
+        put_into_page(options.page, page, mark="served")
 
 
 def _measure(trials: list[Trial], garden: Path, options: argparse.Namespace) -> list[Cell]:

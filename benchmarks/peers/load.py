@@ -88,13 +88,13 @@ async def _send(url: str, body: dict[str, Any]) -> Timing:
         writer.close()
 
 
-async def post(url: str, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
-    """Post a body whole and give the reply's status and JSON."""
+async def exchange(method: str, url: str, body: dict[str, Any] | None = None) -> tuple[int, dict[str, Any]]:
+    """Send one request and give the reply's status and JSON."""
     parts = urlsplit(url)
     reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
     try:
-        data = json.dumps(body).encode()
-        head = f"POST {parts.path} HTTP/1.1\r\nhost: {parts.netloc}\r\nconnection: close\r\n"
+        data = b"" if body is None else json.dumps(body).encode()
+        head = f"{method} {parts.path} HTTP/1.1\r\nhost: {parts.netloc}\r\nconnection: close\r\n"
         writer.write(f"{head}content-type: application/json\r\ncontent-length: {len(data)}\r\n\r\n".encode() + data)
         reply = await reader.read()
     finally:

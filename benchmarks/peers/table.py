@@ -9,8 +9,6 @@ from typing import Any
 from peers.shapes import SHAPES
 from peers.trial import Found, Trial
 
-BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
-
 
 @dataclass(frozen=True)
 class Cell:
@@ -68,14 +66,15 @@ def markdown(cells: list[Cell], lengths: dict[str, float], longest: int) -> str:
     return "\n".join(parts)
 
 
-def put_into_page(path: Path, text: str) -> None:
+def put_into_page(path: Path, text: str, *, mark: str = "measured") -> None:
     """Replace what stands between the two marks of a page."""
+    begin, end = f"<!-- {mark}: begin -->", f"<!-- {mark}: end -->"
     page = path.read_text()
-    before, _, rest = page.partition(BEGIN)
-    _, found, after = rest.partition(END)
+    before, _, rest = page.partition(begin)
+    _, found, after = rest.partition(end)
     if not found:
-        raise SystemExit(f"{path} lacks the lines {BEGIN} and {END}.")
-    path.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}")
+        raise SystemExit(f"{path} lacks the lines {begin} and {end}.")
+    path.write_text(f"{before}{begin}\n{text}\n{end}{after}")
 
 
 def _table(cells: list[Cell]) -> str:

@@ -161,8 +161,10 @@ class Directory:
             return self._find(model)
 
     def put(self, live: Live) -> None:
-        """Make a release known by version and digest."""
+        """Make a release known by version and digest; it counts as used just now, or it would be the first to go."""
         with self._lock:
+            self._requests += 1
+            live.last_used = self._requests
             self._loaded[live.digest] = live
 
     def flip(self, name: str, alias: str, digest: Digest) -> Live | None:

@@ -30,6 +30,9 @@ RETRY_S = 30.0
 LONGEST_RETRY_S = 600.0
 SAY_AGAIN_S = 60.0
 """What this server serves is reported again after so long, should somebody have taken its report away."""
+ROOM_S = 30.0
+"""How long a release that a request names waits until others have given up enough memory."""
+ROOM_PAUSE_S = 0.01
 Alias = tuple[str, str]
 Rows = Mapping[Alias, "AliasRow"]
 Report = tuple[Digest, bool, str]
@@ -88,6 +91,7 @@ class Follower:
         self._previous: dict[Alias, Digest] = {}
         self._said: dict[Alias, tuple[Report, float]] = {}
         self._trouble = ""
+        self._pause = threading.Event()
         self.synced = threading.Event()
         """Set after the first look at the catalog after which everything wanted was loaded or had failed."""
 
@@ -120,32 +124,43 @@ class Follower:
         Raises:
             BudwoodError: it did not come up, or nothing else of its base is being served, or there is no room.
         """
+        deadline = self._clock() + ROOM_S
+        # Between two tries others may load: a promotion does not wait for room that it does not need.
+        while not self._try_bring_up(row, last=self._clock() >= deadline):
+            self._pause.wait(ROOM_PAUSE_S)
+
+    def _try_bring_up(self, row: "ReleaseRow", *, last: bool) -> bool:
         with self._loading:
             if row.digest in self._directory.loaded():
-                return
-            failure = self._failures.get(row.digest)
-            if failure is not None and not self._may_try(row.digest):
-                raise ServeError(f"It did not come up: {failure.reason}", where=f"{row.name}@{row.version}")
-            self._make_room(self._loader.size_bytes(row))
+                return True
+            if not self._may_try(row.digest):
+                raise self._not_up(row)
+            if not self._make_room(self._loader.size_bytes(row)):
+                if not last:
+                    return False
+                raise UnavailableError(
+                    "There is no room for another adapter: all that are loaded are being used.",
+                    where="[serve] adapter_memory_mb",
+                    mend="Try again soon, or raise the limit.",
+                )
             self._load(row.digest, row.digest)
             if row.digest not in self._directory.loaded():
-                raise ServeError(f"It did not come up: {self._failures[row.digest].reason}", where=f"{row.name}@{row.version}")
+                raise self._not_up(row)
             self._metrics.loaded.set(len(self._directory.loaded()))
+            return True
 
-    def _make_room(self, needed_bytes: int) -> None:
-        """Unload what nobody needs, as far as memory asks for it."""
+    def _not_up(self, row: "ReleaseRow") -> ServeError:
+        return ServeError(f"It did not come up: {self._failures[row.digest].reason}", where=f"{row.name}@{row.version}")
+
+    def _make_room(self, needed_bytes: int) -> bool:
+        """Unload what nobody needs, as far as memory asks for it; False if that is not enough."""
         idle = self._directory.take_idle(set(self._previous.values()), limit_bytes=self._limit_bytes, needed_bytes=needed_bytes)
         for live in idle:
             self._loader.unload(live)
             self._metrics.evictions.inc()
             self._report(Event("serve", f"{live.concrete} is unloaded"))
         self._metrics.loaded.set(len(self._directory.loaded()))
-        if needed_bytes and self._directory.held_bytes + needed_bytes > self._limit_bytes:
-            raise UnavailableError(
-                "There is no room for another adapter: all that are loaded are being used.",
-                where="[serve] adapter_memory_mb",
-                mend="Try again soon, or raise the limit.",
-            )
+        return not needed_bytes or self._directory.held_bytes + needed_bytes <= self._limit_bytes
 
     def look(self) -> Rows | None:
         """Point aliases to what the catalog wants, where that is loaded, and report how things stand.

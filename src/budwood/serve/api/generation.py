@@ -26,6 +26,8 @@ from budwood.serve.backend import UnavailableError
 from budwood.serve.directory import Live, NotUpError, UnknownModelError
 from budwood.serve.exchange import Answer, End, Exchange
 
+DEMAND_TRIES = 4
+"""Between a load and the request that asked for it, others' loads may have made room of it."""
 RELEASE_HEADER = "x-budwood-release"
 CLIENT_GONE = 499
 """Status for our own figures; the client that closed its connection never sees it."""
@@ -142,12 +144,13 @@ async def _answer(
 async def _acquire(context: Context, hold: ExitStack, asked: _Asked) -> Live:
     model, key = asked.wanted.model, asked.key
     try:
-        try:
-            return hold.enter_context(context.directory.acquire(model, key))
-        except UnknownModelError:
-            if context.demand is None or not await context.demand.load(model):
-                raise
-        return hold.enter_context(context.directory.acquire(model, key))
+        for _ in range(DEMAND_TRIES):
+            try:
+                return hold.enter_context(context.directory.acquire(model, key))
+            except UnknownModelError:
+                if context.demand is None or not await context.demand.load(model):
+                    raise
+        raise UnavailableError(f"The model {model!r} was unloaded again for others before it could answer.")
     except UnavailableError as error:
         raise engine_fault(error) from None
     except NotUpError as error:
