@@ -1,6 +1,7 @@
 """`budwood ask`: one question to a running server, and which release answered."""
 
 import json
+import os
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -14,7 +15,10 @@ if TYPE_CHECKING:
     from urllib.error import HTTPError
 
 TIMEOUT_S = 120
+TOKEN_VARIABLE = "BUDWOOD_TOKEN"
+"""Holds the access token for servers that ask for one."""
 LONGEST_REPLY_BYTES = 64 << 20
+UNAUTHORISED = 401
 
 
 def register(app: typer.Typer) -> None:
@@ -30,7 +34,7 @@ def register(app: typer.Typer) -> None:
         url: Annotated[str, typer.Option("--url", help="where the server listens")] = "http://127.0.0.1:8321",
         as_json: JsonOption = False,
     ) -> None:
-        """Ask a running server one question; says which release answered."""
+        """Ask a running server one question; says which release answered. A token for it is read from BUDWOOD_TOKEN."""
         messages = [{"role": "system", "content": system}] if system else []
         answer = _post(url, {"model": model, "messages": [*messages, {"role": "user", "content": message}]})
         text, release = _read(answer, url)
@@ -59,12 +63,16 @@ def _post(url: str, body: dict[str, object]) -> Any:
     data = json.dumps(body).encode()
     try:
         request = Request(f"{url}/v1/chat/completions", data=data, headers={"Content-Type": "application/json"})
+        if token := _token():
+            # Not as an option: other users of the machine see those. Nor to wherever a reply sends us on to.
+            request.add_unredirected_header("Authorization", f"Bearer {token}")
         with urlopen(request, timeout=TIMEOUT_S) as response:
             reply = response.read(LONGEST_REPLY_BYTES)
             if response.length:
                 raise IncompleteRead(reply, response.length)
     except HTTPError as error:
-        raise ServeError(f"The server answered {error.code}: {_message(error)}", mend="See GET /v1/models for names.") from None
+        mend = f"Put a token into {TOKEN_VARIABLE}." if error.code == UNAUTHORISED else "See GET /v1/models for names."
+        raise ServeError(f"The server answered {error.code}: {_message(error)}", mend=mend) from None
     except URLError as error:
         raise ServeError(f"No server answers at {url}: {error.reason}.", mend="Start one with `budwood serve`.") from None
     except TimeoutError:
@@ -82,6 +90,15 @@ def _post(url: str, body: dict[str, object]) -> Any:
         return json.loads(reply)
     except (ValueError, RecursionError):
         raise _odd(url, "it is no JSON") from None
+
+
+def _token() -> str:
+    token = os.environ.get(TOKEN_VARIABLE, "").strip()
+    if not (token.isascii() and token.isprintable()):
+        raise ServeError(
+            "What it holds is no access token.", where=TOKEN_VARIABLE, mend="Put in what `budwood token create` shows."
+        )
+    return token
 
 
 def _read(answer: Any, url: str) -> tuple[str, str]:

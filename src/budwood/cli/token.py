@@ -69,7 +69,9 @@ def _register_create(app: typer.Typer) -> None:
             print_json({**_as_dict(row), "token": secret})
             return
         typer.echo(secret)
-        typer.echo(f"\nThis is the only time that it is shown. It may {_may(row)}, until {row.expires_at[:16]} UTC.")
+        typer.echo(
+            f"\nThis is the only time that it is shown. It may {_may(row)}, until {row.expires_at[:16].replace('T', ' ')} UTC."
+        )
         typer.echo("Clients send it as `Authorization: Bearer …`; `budwood ask` takes it from BUDWOOD_TOKEN.")
         print_next(f"budwood token list{on_store(store)}", f"budwood token revoke {row.name}{on_store(store)}")
 
@@ -126,6 +128,9 @@ def _register_calls(app: typer.Typer) -> None:
         rows = open_here(store).access.calls(last)
         if as_json:
             print_json([dict(vars(row)) for row in rows])
+            return
+        if not rows:
+            typer.echo("No calls yet: nobody has used a server's admin API on this store.")
             return
         cells = [
             (row.at[:19], row.token or "nobody", str(row.status or "begun"), for_terminal(f"{row.action} {row.detail}"))

@@ -25,7 +25,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import Namespace
 from jinja2.visitor import NodeTransformer
 
-BUDGET = 4_000_000
+BUDGET = 1_000_000
 """What one rendering may spend: about as many rounds of a loop. A conversation of 512 turns spends some thousands."""
 LARGEST = 1 << 24
 """Characters of a text, or items of a list with all that lies in them."""

@@ -63,7 +63,7 @@ class Access:
             known = entry.connection.execute(select(access_tokens.c.created_at).filter_by(name=name)).scalar()
             if known is not None:
                 raise StoreError(
-                    f'There is a token "{name}" already, made at {known[:16]} UTC.',
+                    f'There is a token "{name}" already, made {known[:16].replace("T", " ")} UTC.',
                     mend="Choose another name: a name in the record means one token for good.",
                 )
             values = {**vars(row), "scopes": " ".join(row.scopes), "models": " ".join(row.models)}
