@@ -6,7 +6,6 @@ after the first token the client gets an error, since nobody can continue anothe
 """
 
 import asyncio
-import contextlib
 import threading
 import time
 from collections.abc import Callable, Coroutine, Sequence
@@ -76,6 +75,7 @@ class Pool:
         self._jobs: dict[Ticket, asyncio.Task[None]] = {}
         self._wanted: dict[str, Placement] = {}
         self.tokens_made = 0
+        self._watching: list[asyncio.Task[None]] = []
         self._thread = threading.Thread(target=self._run, name="vllm", daemon=True)
         self._thread.start()
 
@@ -136,7 +136,7 @@ class Pool:
 
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)
-        self._watching = self._loop.create_task(self._watch())
+        self._watching = [self._loop.create_task(self._watch(replica)) for replica in self.replicas]
         self._loop.run_forever()
         self._loop.run_until_complete(self._loop.shutdown_asyncgens())
         self._loop.close()
@@ -147,9 +147,10 @@ class Pool:
             raise _closed()
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(CALL_S)
 
-    async def _watch(self) -> None:
+    async def _watch(self, replica: Replica) -> None:
+        # Each on its own: proving a release again on one server must not keep us from seeing that another one is gone.
         while True:
-            await asyncio.gather(*(self._tend(replica) for replica in self.replicas))
+            await self._tend(replica)
             await asyncio.sleep(self._check_s)
 
     async def _tend(self, replica: Replica) -> None:
@@ -306,9 +307,9 @@ class Pool:
             job.give(Token(0, token, logprob, (), "length" if place == len(forced) - 1 else None))
 
     async def _close(self) -> None:
-        self._watching.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await self._watching
+        for watching in self._watching:
+            watching.cancel()
+        await asyncio.gather(*self._watching, return_exceptions=True)
         for ticket, task in list(self._jobs.items()):
             task.cancel()
             if not ticket.gone:
