@@ -5,6 +5,8 @@ from typing import Any
 import httpx
 import pytest
 
+from budwood.serve.api.entrance import OPEN, scope_of
+
 PATIENCE_S = 60.0
 CALMLY = ("/v1/chat/completions", "/v1/completions")
 
@@ -14,6 +16,7 @@ def test_the_document_names_every_route_and_the_fields_that_are_checked(garden: 
     assert {"/v1/chat/completions", "/v1/completions", "/v1/models/{model}", "/admin/promote"} <= set(document["paths"])
     routes = {route.path.replace("{name:path}", "{model}") for route in garden[1]._http.config.app.routes}
     assert routes == set(document["paths"])
+    assert {path for path in routes if scope_of(path) is None} == set(OPEN)
     chat = document["components"]["schemas"]["ChatRequest"]
     assert {"model", "messages", "logit_bias", "min_p"} <= set(chat["properties"])
     assert chat["additionalProperties"] is False

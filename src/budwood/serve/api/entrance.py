@@ -7,7 +7,7 @@ it (there is no CORS).
 """
 
 import ipaddress
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from starlette.datastructures import Headers
@@ -17,7 +17,13 @@ from budwood.serve.api.faults import ApiError
 
 OPEN = ("/health", "/ready")
 """Paths that need no token: whoever starts and watches servers asks them. They tell only whether all is well."""
-_SCOPES: dict[str, Scope] = {"/v1": "inference", "/openapi.json": "inference", "/metrics": "metrics", "/admin/sync": "sync"}
+_SCOPES: Mapping[str, Scope] = {
+    "/v1": "inference",
+    "/openapi.json": "inference",
+    "/metrics": "metrics",
+    "/admin/sync": "sync",
+    "/admin": "admin",
+}
 _REALM = 'Bearer realm="budwood"'
 
 
@@ -50,7 +56,7 @@ class Entrance:
                 return self.book.caller(None)
             raise _unauthorised(error.what, error.mend, 'error="invalid_token"') from None
         if path not in OPEN:
-            _check_scope(caller, _scope_of(path))
+            _check_scope(caller, scope_of(path))
         return caller
 
     def _check_host(self, headers: Headers) -> None:
@@ -100,17 +106,18 @@ def _secret(headers: Headers) -> str | None:
     return secret.strip()
 
 
-def _scope_of(path: str) -> Scope:
-    """What a path asks for; whatever is not known takes the most."""
-    return next((scope for start, scope in _SCOPES.items() if path == start or path.startswith(f"{start}/")), "admin")
+def scope_of(path: str) -> Scope | None:
+    """What a path asks for; None: no route of ours has it."""
+    return next((scope for start, scope in _SCOPES.items() if path == start or path.startswith(f"{start}/")), None)
 
 
-def _check_scope(caller: Caller, scope: Scope) -> None:
-    if caller.may(scope):
+def _check_scope(caller: Caller, scope: Scope | None) -> None:
+    if caller.scopes if scope is None else caller.may(scope):
+        # That there is nothing at a path is told to whoever may come in at all.
         return
     if not caller.name:
         mend = "Make one with `budwood token create`, and send it as `Authorization: Bearer TOKEN`."
-        raise _unauthorised(f"This needs a token with scope {scope!r}.", mend, "")
+        raise _unauthorised(f"This needs a token{f' with scope {scope!r}' if scope else ''}.", mend, "")
     raise ApiError(
         403,
         f"The token {caller.name!r} has no scope {scope!r}.",
