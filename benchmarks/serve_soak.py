@@ -20,7 +20,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import httpx
 
@@ -47,7 +47,7 @@ class Soak:
     in_flight: int = 32
     prompt: int = 60
     new: int = 30
-    precision: str = "bfloat16"
+    precision: Literal["float32", "bfloat16"] = "bfloat16"
 
 
 @dataclass(frozen=True)
@@ -184,7 +184,7 @@ def _judge(settings: Soak, adapters: "Sequence[Adapter]", rows: "Sequence[Releas
 
     base = load_base(resolve_base("seedling"), dtype=_dtype(settings))
     bank = AdapterBank.attach(base.model)
-    slots = {row.digest: bank.add(row.digest, adapter) for row, adapter in zip(rows, adapters, strict=True)}
+    slots = {str(row.digest): bank.add(row.digest, adapter) for row, adapter in zip(rows, adapters, strict=True)}
     generator = Generator(base, bank, max_batch=1, prefix_bytes=0)
     texts = Texts(base.tokenizer, vocab=base.identity.vocab)
     for answered in outcome.answers:

@@ -61,10 +61,9 @@ class NativeStep:
         self._buffers = Buffers()
         self._packs: dict[int, _Pack | None] = {}
         self._stacked: tuple[tuple[int, ...], Tensor] = ((), torch.zeros(len(layers), 0, 7, 3, dtype=torch.int64))
-        quantized = next(
-            (base for sites in self._sites for site in sites if isinstance(base := _base(site), QuantizedLinear)), None
-        )
-        self._code, self._levels = (None, None) if quantized is None else quantized.workspace.tables(torch.device("cpu"))
+        bases = [_base(site) for sites in self._sites for site in sites]
+        quantized = next((base for base in bases if isinstance(base, QuantizedLinear)), None)
+        self._codes = () if quantized is None else quantized.workspace.tables(torch.device("cpu"))
         self._norm = self._body.norm
         self._layers, self._held = _layer_table(layers, self._sites, self._heads)
 
@@ -75,7 +74,9 @@ class NativeStep:
         if not is_llama_kind(model.config) or not can_compute(parameter.device, parameter.dtype):
             return None
         linears = [_base(site) for layer in decoder_layers(model) for site in _linears(_own(layer))]
-        return cls(model) if all(map(_fits, linears)) else None
+        norms = [parameter for name, parameter in model.named_parameters() if "norm" in name]
+        fitting = all(map(_fits, linears)) and all(norm.dtype == torch.bfloat16 for norm in norms)
+        return cls(model) if fitting else None
 
     def takes(self, slots: Sequence[int]) -> bool:
         """Whether all of these adapters can be computed here; they must be in the bank."""
@@ -175,7 +176,7 @@ class _Step:
         self._held = [x, cosine, sine, *tables, native._layers, gated]
         ways = [int(no_tiles() is None), len(decoding), len(slots)]
         last = [_bits(native._norm.variance_epsilon), _bits(first.scale)]
-        codes = [0 if table is None else table.data_ptr() for table in (native._code, native._levels)]
+        codes = [table.data_ptr() for table in native._codes] or [0, 0]
         inputs = [tensor.data_ptr() for tensor in (native._layers, x, cosine, sine, *tables)]
         known = [*sizes, *ways, *inputs, *codes, *(tensor.data_ptr() for tensor in (self._qkv, self._attended, gated))]
         needed = torch.zeros(3, dtype=torch.int64)
@@ -201,7 +202,7 @@ class _Step:
     def _attend(self, index: int, piece: Piece) -> None:
         """Attention of a long piece of prompt: by the packed kernel if it is the prompt's first, else against the cache."""
         heads, part = self._heads[index], slice(piece.start, piece.start + piece.count)
-        q, k, v = self._qkv[part].split([heads.queries, heads.keys, heads.keys], dim=1)
+        q, k, v = torch.split(self._qkv[part], [heads.queries, heads.keys, heads.keys], dim=1)
         out = self._attended[part]
         if piece.past == 0:
             lse = torch.empty(heads.queries, piece.count)
@@ -233,6 +234,7 @@ def _base(site: nn.Module) -> nn.Module:
 def _fits(linear: Any) -> bool:
     """Whether the kernel reads this layer's weight: whole tiles of rows and of columns, as it is stored."""
     whole = linear.out_features % 16 == 0 and linear.in_features % 32 == 0
+    whole = whole and (linear.bias is None or linear.bias.dtype == torch.bfloat16)
     if isinstance(linear, QuantizedLinear):
         return whole and not linear.transposed and isinstance(linear, Linear4bit | Linear8bit)
     return whole and type(linear) is nn.Linear and linear.weight.dtype == torch.bfloat16 and linear.weight.is_contiguous()
@@ -266,6 +268,8 @@ def _packed(slot: int, sites: Sequence[Sequence[nn.Module]]) -> _Pack | None:
             shared += a.nbytes if held[-2] is pair.cast_a else 0
             row.append([held[-2].data_ptr(), b.data_ptr(), rank])
         table.append(row)
+    if not held:
+        return None
     return _Pack(torch.tensor(table), tuple(held), sum(tensor.nbytes for tensor in held) - shared)
 
 
@@ -278,11 +282,7 @@ def _layer_table(
     def address(tensor: Tensor | None) -> int:
         if tensor is None:
             return 0
-        held.append(
-            tensor.detach().to(torch.bfloat16).contiguous()
-            if tensor.is_floating_point() and tensor.dtype != torch.float32
-            else tensor.detach()
-        )
+        held.append(tensor.detach().contiguous())
         return held[-1].data_ptr()
 
     rows = []
