@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from budwood.errors import DataError
+from budwood.errors import DataError, StoreError
 from budwood.pipeline.known import prepared
 
 from .conftest import Desk
@@ -25,4 +25,12 @@ def test_a_given_snapshot_has_to_be_one_of_this_recipe(desk: Desk) -> None:
     release = desk.release(other)
     with pytest.raises(DataError) as error:
         prepared(replace(desk.job, snapshot=release))
-    assert error.value.what == f"{release[:12]}… is no snapshot but a release."
+    # A release stands for what it was trained on, as everywhere.
+    assert error.value.what == f"Snapshot {other[:12]}… was prepared for 'billing', the recipe is 'support'."
+
+
+def test_a_given_snapshot_may_be_named_as_everywhere(desk: Desk) -> None:
+    snapshot = desk.snapshot(train=[1], body={"name": "support"})
+    assert prepared(replace(desk.job, snapshot="support")) == snapshot
+    with pytest.raises(StoreError, match=r"No snapshot is called 'nothing'. Names: support"):
+        prepared(replace(desk.job, snapshot="nothing"))

@@ -451,6 +451,6 @@ def test_a_base_whose_template_knows_no_tools_rejects_such_rows_by_name(bench: A
     plain = [{"role": "user", "content": "Hello there"}, {"role": "assistant", "content": "Hello"}]
     name = bench.write("rows.jsonl", [{"messages": plain}, chat(1)])
     snapshot = bench.prepare(name, token_length=template.token_length, validation=0, test=0)
-    assert snapshot.reasons() == {2: ("length", "The chat template leaves out the name of function 1 of the tools.")}
+    assert snapshot.reasons() == {2: ("template", "The chat template leaves out the name of function 1 of the tools.")}
     with pytest.raises(DataError, match=r"\(rows\.jsonl line 2\): The chat template leaves out the name of function 1"):
         bench.prepare(name, token_length=template.token_length, no_target="error")

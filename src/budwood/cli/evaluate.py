@@ -2,7 +2,16 @@
 
 import typer
 
-from budwood.cli.options import DEFAULT_STORE, JsonOption, RecipeArgument, RunOption, SnapshotOption, StoreOption, on_snapshot
+from budwood.cli.options import (
+    DEFAULT_STORE,
+    JsonOption,
+    RecipeArgument,
+    RunOption,
+    SnapshotOption,
+    StoreOption,
+    on_snapshot,
+    on_store,
+)
 from budwood.cli.output import print_json, print_next, print_table
 from budwood.cli.stage import job_of
 
@@ -46,7 +55,7 @@ def register(app: typer.Typer) -> None:
             f"{len(compared.regressed):,} regressed."
         )
         typer.echo(f"Report: {evaluated.page}")
-        print_next(f"budwood release {recipe}{on_snapshot(snapshot)} --store {store}")
+        print_next(f"budwood release {recipe}{on_snapshot(snapshot)}{on_store(store)}")
 
 
 def _figure(value: float | None) -> str:

@@ -2,7 +2,7 @@
 
 import typer
 
-from budwood.cli.options import DEFAULT_STORE, JsonOption, RecipeArgument, SnapshotOption, StoreOption, on_snapshot
+from budwood.cli.options import DEFAULT_STORE, JsonOption, RecipeArgument, SnapshotOption, StoreOption, on_snapshot, on_store
 from budwood.cli.output import print_json, print_next, print_table
 from budwood.cli.stage import job_of
 
@@ -38,7 +38,7 @@ def register(app: typer.Typer) -> None:
             typer.echo(line)
         for warning in made.warnings:
             typer.echo(f"Note: {warning}")
-        print_next(f"budwood run {recipe}{on_snapshot(snapshot)} --store {store}")
+        print_next(f"budwood run {recipe}{on_snapshot(snapshot)}{on_store(store)}")
 
 
 def _minutes(seconds: float | None) -> str:

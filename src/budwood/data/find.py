@@ -79,6 +79,17 @@ def find_snapshot(store: Store, ref: str = "") -> Digest:
     return data.digest
 
 
+def check_name(store: Store, name: str) -> None:
+    """Refuse a name that no snapshot has.
+
+    Raises:
+        StoreError: it names those that there are.
+    """
+    names = {one.name for one in snapshots(store)} - {""}
+    if name not in names:
+        raise _unknown(name, sorted(names))
+
+
 def _unknown(ref: str, names: list[str]) -> StoreError:
     if not names:
         return StoreError("There is no snapshot in this store.", mend="Make one with `budwood prepare RECIPE`.")

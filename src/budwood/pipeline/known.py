@@ -42,18 +42,18 @@ def _digest(path: Path) -> Digest | None:
 
 
 def given_snapshot(job: Job) -> Digest | None:
-    """The snapshot that the job was given to work on instead of preparing one.
+    """The snapshot that the job was given to work on instead of preparing one; any reference that `find_snapshot` takes.
 
     Raises:
-        DataError: there is something else under those digits, or it was prepared for another recipe.
+        StoreError: nothing fits, or what fits was made from no snapshot.
+        DataError: it was prepared for another recipe.
     """
     if not job.snapshot:
         return None
-    digest = job.store.resolve(job.snapshot.removesuffix("…"))
-    manifest = job.store.manifest(digest)
-    if manifest.kind != "snapshot":
-        raise DataError(f"{short(digest)}… is no snapshot but a {manifest.kind}.", where="--snapshot", mend="Name a snapshot.")
-    name = manifest.body.get("name", job.recipe.name)
+    from budwood.data.find import find_snapshot
+
+    digest = find_snapshot(job.store, job.snapshot)
+    name = job.store.manifest(digest).body.get("name", job.recipe.name)
     if name != job.recipe.name:
         raise DataError(
             f"Snapshot {short(digest)}… was prepared for {name!r}, the recipe is {job.recipe.name!r}.",

@@ -6,6 +6,7 @@ from typing import Any, Protocol
 from budwood.identity import digest_json
 from budwood.prepare.columns import READ
 from budwood.prepare.rules.build import OF_RULES
+from budwood.prepare.rules.length import TEMPLATE
 from budwood.prepare.rules.rule import Rule
 from budwood.prepare.separate import OPERATIONS
 from budwood.prepare.snapshot import Tally
@@ -51,6 +52,8 @@ def account(rules: Sequence[Rule], tallied: Tally, section: PrepareSection, embe
         options["semantic_duplicate"] = section.semantic.model_dump(mode="json") | {"identity": digest_json(embed.identity)}
     entries: list[tuple[str, int, dict[str, Any]]] = [(READ, 1, {"max_malformed": section.max_malformed})]
     entries += [(rule.name, rule.version, rule.options()) for rule in rules]
+    if tallied.rejected.get(TEMPLATE):
+        entries.append((TEMPLATE, 1, {}))
     entries += [(name, version, options[name]) for name, version in OPERATIONS.items() if name in options]
     return [
         {

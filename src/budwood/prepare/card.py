@@ -11,6 +11,7 @@ from budwood.prepare.card_table import plain, table
 from budwood.prepare.histograms import EDGES
 from budwood.prepare.row import SPLITS
 from budwood.prepare.stated import limits, personal_data, unstated
+from budwood.text.counted import counted
 
 SPLIT_USE = {"train": "learning", "validation": "choices during training", "test": "the gate alone"}
 ROLES = {"auto": "split by hash", "train": "never test", "test": "published test file"}
@@ -28,8 +29,8 @@ def write_card(body: Mapping[str, Any]) -> str:
     counts = body["counts"]
     parts = [
         f"# Data card: {plain(body['name'])}",
-        f"{counts['read']:,} rows read = {counts['kept']:,} kept + {counts['rejected']:,} rejected{_forgotten(counts)}. Every "
-        "rejected row is in `rejected.jsonl`, with rule and reason.",
+        f"{counted(counts['read'], 'row')} read = {counts['kept']:,} kept + {counts['rejected']:,} rejected"
+        f"{_forgotten(counts)}. Every rejected row is in `rejected.jsonl`, with rule and reason.",
         *_not_stated(body["sources"]),
         "## Splits",
         table(["split", "rows", "groups", "used for"], _splits(body)),
@@ -76,8 +77,8 @@ def _groups(body: Mapping[str, Any]) -> str:
     groups = body["groups"]
     by = f', the same prompt or the same "{groups["by"]}"' if groups["by"] else " or the same prompt"
     text = (
-        f"Near-duplicates{by} form a group, and a group lies in one split: {groups['count']:,} groups, "
-        f"the largest of {groups['largest']:,} rows."
+        f"Near-duplicates{by} form a group, and a group lies in one split: {counted(groups['count'], 'group')}, "
+        f"the largest of {counted(groups['largest'], 'row')}."
     )
     if body["onto"]:
         text += f" Rows of the earlier snapshot {body['onto'][:12]} kept their splits."
@@ -135,8 +136,8 @@ def _lengths(body: Mapping[str, Any]) -> list[str]:
 def _histogram(splits: Mapping[str, Sequence[tuple[int, int]]]) -> str:
     """Draw the bins of all splits, longest bar for the fullest."""
     bins: dict[int, dict[str, int]] = {}
-    for split, counted in splits.items():
-        for low, count in counted:
+    for split, counts in splits.items():
+        for low, count in counts:
             bins.setdefault(low, {})[split] = count
     totals = {low: sum(by.values()) for low, by in sorted(bins.items())}
     fullest = max(totals.values())

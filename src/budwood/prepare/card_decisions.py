@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from budwood.prepare.card_table import table
+from budwood.text.counted import counted
 
 
 def conflicts(body: Mapping[str, Any]) -> list[str]:
@@ -23,7 +24,8 @@ def conflicts(body: Mapping[str, Any]) -> list[str]:
     }
     return [
         "## One prompt, different answers",
-        f"{figures['listed']:,} conflicts, {figures['of_labels']:,} of them of labels; `conflicts.jsonl` lists them by row.",
+        f"{counted(figures['listed'], 'conflict')}, {figures['of_labels']:,} of them of labels; `conflicts.jsonl` lists them "
+        "by row.",
         "\n".join(f"* {figures[kind]:,} {words}" for kind, words in told.items() if figures[kind]),
     ]
 

@@ -53,4 +53,4 @@ def _apply_to_all(rule: BatchRule, outcomes: list[Row | Rejected]) -> tuple[int,
 
 
 def _rejected(row: Row, rule: Rule, drop: Drop) -> Rejected:
-    return Rejected(row.origin, rule.name, drop.reason, row.messages, row.tools, row.slices)
+    return Rejected(row.origin, drop.rule or rule.name, drop.reason, row.messages, row.tools, row.slices)

@@ -110,9 +110,10 @@ class Touch(NamedTuple):
 
 
 class Drop(NamedTuple):
-    """A rule's answer for a row that must go."""
+    """A rule's answer for a row that must go; `rule` names another than the rule itself, where that only passes it on."""
 
     reason: str
+    rule: str = ""
 
 
 @dataclass(frozen=True, slots=True)

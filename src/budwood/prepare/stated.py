@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from budwood.prepare.rules.pii import WORDS
+from budwood.text.counted import counted as rows
 
 WANTED = {"origin": "origin", "licence": "licence", "labelling": "labelling"}
 """Keys of [[source]] that a card cannot do without → what they are called."""
@@ -79,8 +80,8 @@ def personal_data(rules: Sequence[Mapping[str, Any]]) -> str:
     kinds = [WORDS[kind][1] for kind in rule["options"]["kinds"]]
     listed = f"{', '.join(kinds[:-1])} and {kinds[-1]}" if len(kinds) > 1 else kinds[0]
     done = {"redact": "redacted", "drop": "dropped with their rows", "flag": "flagged and left in"}[rule["options"]["action"]]
-    counted = {"redact": "changed", "drop": "dropped", "flag": "flagged"}[rule["options"]["action"]]
+    done_as = {"redact": "changed", "drop": "dropped", "flag": "flagged"}[rule["options"]["action"]]
     return (
-        f"Patterns for {listed}: what they found was {done} ({rule[counted]:,} rows). Names and street addresses are not "
+        f"Patterns for {listed}: what they found was {done} ({rows(rule[done_as], 'row')}). Names and street addresses are not "
         "looked for, and patterns miss unusual spellings. Rejected rows are redacted in any case."
     )

@@ -121,7 +121,7 @@ class PrepareSection(Section):
                     f'rules leaves out "{rule}", which other keys set up: add it to the list, or remove those keys'
                 )
         names = [rule.name for rule in self.user]
-        taken = {*RULES, "read", "tool_turns", "leak", "conflict", "contamination"}
+        taken = {*RULES, "read", "template", "tool_turns", "leak", "conflict", "contamination"}
         taken |= {"exact_duplicate", "near_duplicate", "semantic_duplicate"}
         for number, name in enumerate(names):
             if name in taken or name in names[:number]:

@@ -132,7 +132,7 @@ def _apply(row: Row, rules: Sequence[Rule]) -> Row | Rejected:
     for rule in rules:
         outcome = rule.apply(row)
         if isinstance(outcome, Drop):
-            return Rejected(row.origin, rule.name, outcome.reason, row.messages, row.tools, row.slices)
+            return Rejected(row.origin, outcome.rule or rule.name, outcome.reason, row.messages, row.tools, row.slices)
         row = outcome
     return row
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from budwood.cli.display import display
-from budwood.cli.options import DEFAULT_STORE, JsonOption, StoreOption, WhoOption, acting, open_here
+from budwood.cli.options import DEFAULT_STORE, JsonOption, StoreOption, WhoOption, acting, on_store, open_here
 from budwood.cli.output import for_terminal, print_json, print_next, print_table
 from budwood.errors import DataError
 from budwood.identity import Digest, short
@@ -205,13 +205,13 @@ def _print_done(store: "Store", done: "Forgotten", place: Path) -> None:
     for old, new in done.offered.items():
         typer.echo(f"\n{names[old]} is live, so it stays, and so do its golden probes that are such prompts.")
         if new:
-            command = f"budwood promote {names[new]} --store {place}"
+            command = f"budwood promote {names[new]}{on_store(place)}"
             typer.echo(f"{names[new]} is the same without them. Promote it with `{command}`, {again}.")
         else:
             typer.echo(f"None of its probes is left: make and promote it again (`budwood release RECIPE`), {again}.")
     _print_left(done)
     typer.echo(f"\n{BEYOND}")
-    print_next(*_advice(store, done.found, place), f"budwood verify --store {place}")
+    print_next(*_advice(store, done.found, place), f"budwood verify{on_store(place)}")
 
 
 def _advice(store: "Store", found: "Survey", place: Path) -> list[str]:
@@ -221,8 +221,8 @@ def _advice(store: "Store", found: "Survey", place: Path) -> list[str]:
     tainted = {row.digest for row in found.trained.releases}
     clean = {row.name for row in store.releases() if row.digest not in tainted and store.exists(row.digest)}
     back = [row for row in found.trained.live if row.name in clean]
-    steps = [f"budwood run RECIPE --store {place}    # train again, without the rows"]
-    return steps + [f"budwood history {row.name} --store {place}    # is there one to roll back to?" for row in back]
+    steps = [f"budwood run RECIPE{on_store(place)}    # train again, without the rows"]
+    return steps + [f"budwood history {row.name}{on_store(place)}    # is there one to roll back to?" for row in back]
 
 
 def _print_left(done: "Forgotten") -> None:

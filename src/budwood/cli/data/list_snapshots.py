@@ -21,15 +21,18 @@ def register(app: typer.Typer) -> None:
         as_json: JsonOption = False,
     ) -> None:
         """List snapshots, oldest first: rows kept and rejected, what they were built on, what was trained on them."""
-        from budwood.data.find import snapshots
+        from budwood.data.find import check_name, snapshots
 
         opened = open_here(store)
+        if name:
+            check_name(opened, name)
         found = snapshots(opened, name)
         if as_json:
-            print_json([_as_dict(one) | {"uses": [use.as_dict() for use in one.uses(opened)]} for one in found])
+            listed = [_as_dict(one) | {"uses": [use.as_dict() for use in one.uses(opened)]} for one in found]
+            print_json({"snapshots": listed})
             return
         if not found:
-            typer.echo(f"No snapshots{f' of {name}' if name else ''} in {store} yet.")
+            typer.echo(f"No snapshots in {store} yet.")
             print_next(f"budwood prepare RECIPE.toml{on_store(store)}")
             return
         width = max(len(one.name) for one in found)

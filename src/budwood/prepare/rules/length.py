@@ -11,6 +11,9 @@ from typing import Any, ClassVar, Literal
 from budwood.errors import BudwoodError, DataError
 from budwood.prepare.row import BatchLength, Drop, Row, TokenLength
 
+TEMPLATE = "template"
+"""What rejects a row that the base's template refuses, or of which it leaves nothing to learn."""
+
 
 @dataclass(frozen=True)
 class Length:
@@ -60,7 +63,7 @@ class Length:
         if isinstance(tokens, DataError):
             if self.no_target == "error":
                 return DataError(f"{row}: {tokens.what}", where=tokens.where, mend=tokens.mend)
-            return Drop(tokens.what)
+            return Drop(tokens.what, TEMPLATE)
         if not self.limit or tokens <= self.limit:
             return replace(row, tokens=tokens)
         if self.too_long == "error":
