@@ -11,6 +11,8 @@ import tempfile
 from pathlib import Path
 
 import atheris
+import torch
+from safetensors.torch import save
 
 with atheris.instrument_imports(include=["budwood"]):
     from budwood.engine.lora.checkpoint import CONFIG_FILE, TENSOR_FILE, load_adapter
@@ -29,9 +31,6 @@ def good_settings() -> bytes:
 
 
 def good_tensors() -> bytes:
-    import torch
-    from safetensors.torch import save
-
     tensors = {}
     for path, (d_out, d_in) in SHAPES.items():
         tensors[f"base_model.model.{path}.lora_A.weight"] = torch.ones(2, d_in)

@@ -129,10 +129,10 @@ def _probes(store: Store, digest: Digest) -> dict[str, Any]:
 
 
 def _template(store: Store, before: Digest, after: Digest) -> tuple[str, ...]:
-    texts = [
+    one, other = (
         store.file(digest, "template.jinja").read_bytes().decode("utf-8", "replace").splitlines() for digest in (before, after)
-    ]
-    return tuple(difflib.unified_diff(*texts, fromfile="before", tofile="after", lineterm="", n=2))
+    )
+    return tuple(difflib.unified_diff(one, other, fromfile="before", tofile="after", lineterm="", n=2))
 
 
 def _modules(store: Store, before: Mapping[str, Any], after: Mapping[str, Any]) -> "tuple[ModuleDistance, ...] | None":

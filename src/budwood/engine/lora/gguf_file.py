@@ -100,8 +100,8 @@ def write_gguf(adapter: Adapter, base: GgufBase, path: Path, *, facts: Mapping[s
     writer.add_type(gguf.GGUFType.ADAPTER)
     writer.add_string(gguf.Keys.Adapter.TYPE, "lora")
     writer.add_float32(gguf.Keys.Adapter.LORA_ALPHA, float(_alpha(adapter) or 0.0))
-    for name, text in facts.items():
-        writer.add_string(f"budwood.{name}", text)
+    for fact, text in facts.items():
+        writer.add_string(f"budwood.{fact}", text)
     for layer, pair in sorted(adapter.pairs.items()):
         name = names.get_name(f"{layer}.weight", try_suffixes=(".weight",))
         if name is None:

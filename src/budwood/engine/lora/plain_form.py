@@ -59,7 +59,8 @@ def _change(module: nn.Module, pair: Pair) -> Tensor:
     weight = dense_weight(module).double()
     whole = weight + delta
     lengths = torch.linalg.vector_norm(whole, dim=1)
-    return whole * (pair.magnitude.double() / lengths)[:, None] - weight
+    change: Tensor = whole * (pair.magnitude.double() / lengths)[:, None] - weight
+    return change
 
 
 def _cut(change: Tensor, rank: int) -> tuple[Tensor, Tensor, float]:
