@@ -38,7 +38,8 @@ def clean(rows: Sequence[Row | Rejected], rules: Sequence[Rule]) -> list[Row | R
 
 
 def _is_plain(row: Row) -> bool:
-    for message in row.messages:
+    # A generator would take three times as long.
+    for message in row.messages:  # noqa: SIM110
         if message.calls or message.name or not is_plain(message.content):
             return False
     return True

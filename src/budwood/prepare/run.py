@@ -23,8 +23,8 @@ from budwood.prepare.crew import Crew, count_cores
 from budwood.prepare.describe import describe
 from budwood.prepare.finish import Fates, sizes_of
 from budwood.prepare.guard import tally as tally_benchmarks
-from budwood.prepare.keys.find import kernel
 from budwood.prepare.inherit import check_onto, earlier_rows
+from budwood.prepare.keys.find import kernel
 from budwood.prepare.read import Found, SourceFacts, check_declared, read_sources
 from budwood.prepare.row import SPLITS, TokenLength, Touch
 from budwood.prepare.rules.build import OF_RULES, build_rules

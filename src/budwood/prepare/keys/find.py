@@ -3,6 +3,7 @@
 import ctypes
 from collections.abc import Sequence
 from functools import cache
+from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
 from budwood.native.build import Missing, load_library
@@ -98,4 +99,4 @@ def _in_c(library: ctypes.CDLL, texts: Sequence[bytes], seed: int) -> Keys:
     if library.keys_of_pairs(blob, at, ctypes.c_long(rows), given, ctypes.c_long(len(given)), *made):
         raise MemoryError("no room for the text of a row")
     held, places = turns.tobytes(), turn_ends.tolist()
-    return Keys([held[start:end] for start, end in zip(places, places[1:], strict=False)], keys)
+    return Keys([held[start:end] for start, end in pairwise(places)], keys)
