@@ -46,6 +46,8 @@ _SPEAKERS = {
     "observation": "tool",
     "function_response": "tool",
 }
+_USED: Mapping[Shape, frozenset[str]] = {shape: frozenset(keys) for shape, keys in _KEYS.items()}
+_SCALARS = (str, int, float, bool, type(None))
 _ALWAYS_KNOWN = {"role", "content", "from", "value", "weight", "train"}
 _NO_INPUT = {"", "<noinput>", "no input", "noinput", "n/a", "none", "nan", "no input required", "no input needed"}
 """How Alpaca-like sets spell that an instruction has no input (casefolded, without the closing full stop)."""
@@ -88,9 +90,13 @@ def convert(record: Mapping[str, Any], shape: Shape, columns: Mapping[str, str])
     """
     messages = _FROM[shape](record, columns)
     tools = () if shape == "columns" else _tools(record, chat=_is_chat(record, shape))
-    used = set(columns.values()) if shape == "columns" else {*_KEYS[shape], *(["tools"] if tools else [])}
+    used = frozenset(columns.values()) if shape == "columns" else _USED[shape] | {"tools"} if tools else _USED[shape]
     # Parquet writers spell a missing number as NaN, which is the one value that differs from itself.
-    slices = {key: None if value != value else value for key, value in record.items() if key not in used and is_scalar(value)}
+    slices = {
+        key: None if value != value else value
+        for key, value in record.items()
+        if key not in used and isinstance(value, _SCALARS)
+    }
     return Content(messages, slices, tools)
 
 
@@ -122,7 +128,7 @@ def left_out_keys(record: Mapping[str, Any], shape: Shape) -> Iterable[str]:
     Reasoning ("reasoning_content") is among them: most templates leave it out in silence, and nobody could see it missing.
     """
     used = _KEYS.get(shape, ())
-    nested = [key for key, value in record.items() if key not in used and not is_scalar(value)]
+    nested = [key for key, value in record.items() if key not in used and not isinstance(value, _SCALARS)]
     for key in used:
         turns = record.get(key)
         for turn in turns if isinstance(turns, list) else ():
@@ -139,7 +145,7 @@ def _is_known(name: str, turn: Mapping[str, Any]) -> bool:
 
 
 def is_scalar(value: object) -> bool:
-    return value is None or isinstance(value, str | int | float | bool)
+    return isinstance(value, _SCALARS)
 
 
 def _shape_of(record: Mapping[str, Any]) -> Shape | None:

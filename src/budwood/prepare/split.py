@@ -30,6 +30,11 @@ class Shares:
     key: int
 
 
+def key_of(seed: int) -> bytes:
+    """The bytes by which the hash is keyed."""
+    return str(seed).encode()[:64]
+
+
 def name_of(text: bytes, key: int) -> bytes:
     """The name, in 16 bytes, that a text gives to its group."""
     return _hash(text, key, b"name")
@@ -109,4 +114,4 @@ def hashed_splits(spots: "NDArray[uint64]", shares: Shares, testable: "NDArray[b
 
 
 def _hash(text: bytes, key: int, purpose: bytes) -> bytes:
-    return blake2b(text, digest_size=16, key=str(key).encode()[:64], person=purpose).digest()
+    return blake2b(text, digest_size=16, key=key_of(key), person=purpose).digest()

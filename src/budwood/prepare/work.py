@@ -20,18 +20,17 @@ from budwood.prepare.convert import row_of
 from budwood.prepare.encode import encode_rejected, encode_row
 from budwood.prepare.finish import Fates, Finisher
 from budwood.prepare.histograms import measure
+from budwood.prepare.keys import keys_of, named
 from budwood.prepare.piece import Piece
 from budwood.prepare.records import Record, read_records
 from budwood.prepare.row import SPLITS, Message, Origin, Rejected, Row, TokenLength
 from budwood.prepare.rules.build import build_rules
 from budwood.prepare.rules.contamination import Contamination
-from budwood.prepare.said import Says, key, says
 from budwood.prepare.shapes import left_out_keys
-from budwood.prepare.split import name_of, spot_of
 from budwood.prepare.spool import Place, Spool
 from budwood.prepare.told import SPOOL, Told
 from budwood.recipe import PrepareSection, SourceSection
-from budwood.text.near.pack import pack_texts
+from budwood.text.near.pack import pack_encoded
 from budwood.text.near.scheme import make_scheme
 from budwood.text.near.sign import sign_pack
 from budwood.text.pii import redact
@@ -112,9 +111,8 @@ class Work:
         rows = [row for row in outcomes if isinstance(row, Row)]
         if self._section.language != "off":
             self._told.confirm(_contents(rows), _contents(row for row in outcomes if isinstance(row, Rejected)), _redacted)
-        said = [says(row) for row in rows]
         lines, lengths = _encoded(outcomes)
-        batch = self._batch(rows, said, piece.source.number)
+        batch = self._batch(rows, piece.source.number)
         batch.live, batch.lengths = _flags([isinstance(row, Row) for row in outcomes]), lengths
         batch.lines = self._lines.add(b"".join(lines))
         batch.tokens = _tokens(rows)
@@ -146,7 +144,7 @@ class Work:
         # A rejected row has a split only where a selection left it out later: it keeps its side.
         values = [value for value in map(json.loads, lines.splitlines()) if value.get("split") is not None]
         rows = list(map(ancestor, values))
-        batch = self._batch(rows, [says(row) for row in rows], EARLIER)
+        batch = self._batch(rows, EARLIER)
         batch.split = numpy.array([SPLITS.index(value["split"]) for value in values], numpy.int8)
         if self._section.semantic.model:
             # What they say has to be read again, to be embedded.
@@ -154,10 +152,12 @@ class Work:
             batch.live, batch.lines = _flags([True] * len(rows)), self._lines.add(b"".join(encoded))
         return batch
 
-    def _batch(self, rows: Sequence[Row], said: Sequence[Says], source: int) -> Batch:
+    def _batch(self, rows: Sequence[Row], source: int) -> Batch:
         import numpy
 
-        pack = pack_texts([one.turns for one in said], self._scheme.threshold)
+        seed, column = self._section.split_seed, self._section.group_by
+        keyed = keys_of(rows, seed)
+        pack = pack_encoded(keyed.turns, self._scheme.threshold)
         signed = sign_pack(pack, self._scheme)
         near = NearColumns(
             kind=signed.kinds,
@@ -166,14 +166,13 @@ class Work:
             is_short=pack.is_short,
             keys=self._bands.add(numpy.ascontiguousarray(signed.keys.T).tobytes()),
         )
-        seed, column = self._section.split_seed, self._section.group_by
         values = [_value(row, column) for row in rows] if column else []
         return Batch(
             source=source,
             row_id=_numbers(bytes.fromhex("".join(row.row_id for row in rows))),
             line=numpy.fromiter((row.origin.line for row in rows), numpy.int64, len(rows)),
-            keys=_numbers(b"".join(_keys(one, seed) for one in said), KEY_BYTES),
-            value=_numbers(b"".join(bytes(VALUE_BYTES) if one is None else _named(one, seed) for one in values), VALUE_BYTES),
+            keys=_numbers(keyed.keys.tobytes(), KEY_BYTES),
+            value=_numbers(b"".join(bytes(VALUE_BYTES) if one is None else named(one, seed) for one in values), VALUE_BYTES),
             has_value=_flags([one is not None for one in values]),
             tokens=numpy.empty(0, numpy.int32),
             touched=numpy.empty(0, numpy.uint64),
@@ -210,16 +209,6 @@ def _contents(rows: Iterable[Row | Rejected]) -> Iterator[str]:
 
 def _redacted(text: str) -> str:
     return redact(text).text
-
-
-def _keys(said: Says, seed: int) -> bytes:
-    turns = key(said.turns)
-    return b"".join((said.prompt, said.answer, turns, said.meaning, _named(said.prompt, seed)))
-
-
-def _named(text: bytes, seed: int) -> bytes:
-    name = name_of(text, seed)
-    return name + spot_of(name, seed)
 
 
 def _value(row: Row, column: str) -> bytes | None:

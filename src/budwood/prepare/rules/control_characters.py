@@ -21,6 +21,7 @@ _INVISIBLE = re.compile(
 class ControlCharacters:
     name: ClassVar[str] = "control_characters"
     version: ClassVar[int] = 1
+    leaves_plain: ClassVar[bool] = True
 
     def options(self) -> dict[str, Any]:
         return {}

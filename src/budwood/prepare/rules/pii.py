@@ -7,7 +7,7 @@ the text found nor a digest of it is kept, because the digest of a phone number 
 """
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
@@ -102,12 +102,9 @@ def _redacted(row: Row, counts: Counter[str], kinds: Sequence[PersonalData]) -> 
     return tuple(messages), functions(row.tools)
 
 
-def _plain_texts(row: Row) -> Iterator[str]:
-    for message in row.messages:
-        yield message.content
-    for value in row.slices.values():
-        if isinstance(value, str):
-            yield value
+def _plain_texts(row: Row) -> list[str]:
+    texts = [message.content for message in row.messages]
+    return texts + [value for value in row.slices.values() if isinstance(value, str)]
 
 
 def _texts(messages: Sequence[Message], tools: Sequence[Tool]) -> int:

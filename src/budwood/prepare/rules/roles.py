@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 from budwood.prepare.row import Drop, Row, Touch
 
 ROLES = ("system", "user", "assistant")
+_PAIR = ["user", "assistant"]
 
 
 @dataclass(frozen=True)
@@ -22,8 +23,10 @@ class Roles:
         return {"roles": list(ROLES)}
 
     def apply(self, row: Row) -> Row | Drop:
-        roles = [message.role for message in row.messages]
         if row.calls_tools:
+            return row
+        roles = [message.role for message in row.messages]
+        if roles == _PAIR and not row.messages[0].content.isspace() and row.messages[0].content:
             return row
         for number, role in enumerate(roles, start=1):
             if role not in ROLES:

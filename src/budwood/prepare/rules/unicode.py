@@ -18,6 +18,7 @@ from budwood.prepare.row import Drop, Row
 class Unicode:
     name: ClassVar[str] = "unicode"
     version: ClassVar[int] = 2
+    leaves_plain: ClassVar[bool] = True
 
     def options(self) -> dict[str, Any]:
         return {"form": "NFC", "mojibake": "repaired"}

@@ -19,6 +19,7 @@ _SPACE = re.compile("[\u00a0\u1680\u2000-\u200a\u202f\u205f\u3000]")
 class Whitespace:
     name: ClassVar[str] = "whitespace"
     version: ClassVar[int] = 1
+    leaves_plain: ClassVar[bool] = True
 
     def options(self) -> dict[str, Any]:
         return {}

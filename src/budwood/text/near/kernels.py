@@ -16,8 +16,10 @@ FLAGS = ("-O3", "-fPIC")
 @cache
 def kernels() -> ctypes.CDLL | Missing:
     """Load the kernels, compiling them if they are not in the cache. Whole numbers only: any processor gives the same."""
-    wide = ("-mavx2",) if "avx2" in processor_flags() else ()
-    return load_library("budwood.text.near", (*FLAGS, *wide))
+    flags = processor_flags()
+    wide = ("-mavx2",) if "avx2" in flags else ()
+    wider = ("-mavx512f", "-mavx512dq", "-mprefer-vector-width=512") if {"avx512f", "avx512dq"} <= flags else ()
+    return load_library("budwood.text.near", (*FLAGS, *wide, *wider))
 
 
 def address(array: "NDArray[Any]") -> ctypes.c_void_p:

@@ -86,9 +86,16 @@ static int part(Shingles *s, const uint8_t *text, long size, long kind) {
     else
         part_characters(s, size);
     s->shingles = s->units < SHINGLE ? s->units > 0 : s->units - SHINGLE + 1;
+    uint64_t power[SHINGLE] = {1};
+    for (long k = 1; k < SHINGLE; k++) power[k] = power[k - 1] * UNIT;
+    long whole = s->units < SHINGLE ? s->units : SHINGLE;
     for (long i = 0; i < s->shingles; i++) {
-        uint64_t sum = SALT[kind], power = 1;
-        for (long k = i; k < s->units && k < i + SHINGLE; k++, power *= UNIT) sum += s->unit[k] * power;
+        uint64_t sum = SALT[kind];
+        const uint64_t *unit = s->unit + i;
+        if (whole == SHINGLE) /* of a known length, so that it is unrolled */
+            for (long k = 0; k < SHINGLE; k++) sum += unit[k] * power[k];
+        else
+            for (long k = 0; k < whole; k++) sum += unit[k] * power[k];
         s->hash[i] = mix(sum);
     }
     return 1;

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from budwood.text.similarity import SHORT_WORDS, count_words
+from budwood.text.similarity import SHORT_WORDS
 
 if TYPE_CHECKING:
     from numpy import int64, uint8
@@ -36,17 +36,21 @@ class Pack:
 
 def pack_texts(texts: Sequence[str], threshold: float) -> Pack:
     """Lay normalised texts end to end."""
+    return pack_encoded([text.encode("utf-8") for text in texts], threshold)
+
+
+def pack_encoded(encoded: Sequence[bytes], threshold: float) -> Pack:
+    """Lay normalised texts, given in UTF-8, end to end."""
     import numpy
 
-    encoded = [text.encode("utf-8") for text in texts]
-    words = numpy.fromiter(map(count_words, texts), numpy.int64, len(texts))
+    words = numpy.fromiter((text.count(b" ") + 1 if text else 0 for text in encoded), numpy.int64, len(encoded))
     is_short = words < SHORT_WORDS
     # A short text's near-duplicate has at most 1/threshold times its shingles, so longer ones need no second entry.
     near_short = words < SHORT_WORDS / threshold * MARGIN
     kinds = numpy.where(is_short, 0, BY_WORDS) | numpy.where(near_short, BY_CHARACTERS, 0)
     kinds[words == 0] = 0
-    ends = numpy.zeros(len(texts) + 1, numpy.int64)
-    numpy.cumsum(numpy.fromiter(map(len, encoded), numpy.int64, len(texts)), out=ends[1:])
+    ends = numpy.zeros(len(encoded) + 1, numpy.int64)
+    numpy.cumsum(numpy.fromiter(map(len, encoded), numpy.int64, len(encoded)), out=ends[1:])
     return Pack(b"".join(encoded), ends, kinds.astype(numpy.uint8), is_short.astype(numpy.uint8))
 
 

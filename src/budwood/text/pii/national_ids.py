@@ -15,6 +15,9 @@ NEAR = 60
 """Characters before and after a number in which its name may stand."""
 
 
+_DIGIT = re.compile(r"\d")
+
+
 class Form(NamedTuple):
     """How a country writes a number.
 
@@ -23,17 +26,19 @@ class Form(NamedTuple):
         pattern: how it is written.
         check: of its bare signs, upper case.
         words: that must stand near it; None where form and check suffice.
+        in_digits: whether there is a digit in every number.
     """
 
     country: str
     pattern: re.Pattern[str]
     check: checks.Check
     words: re.Pattern[str] | None
+    in_digits: bool
 
 
 def _form(country: str, pattern: str, check: checks.Check, words: str = "") -> Form:
     near = re.compile(rf"(?i)\b(?:{words})\b") if words else None
-    return Form(country, re.compile(START + pattern + END), check, near)
+    return Form(country, re.compile(START + pattern + END), check, near, r"\d" in pattern)
 
 
 _SSN = r"ssn|social security|soc\.? sec"
@@ -83,7 +88,10 @@ FORMS: tuple[Form, ...] = (
 
 def national_ids(text: str) -> Iterator[tuple[int, int]]:
     """Yield where such numbers stand; they may overlap."""
+    has_digits = _DIGIT.search(text) is not None
     for form in FORMS:
+        if form.in_digits and not has_digits:
+            continue
         if form.words is not None and not form.words.search(text):
             continue
         position = 0
