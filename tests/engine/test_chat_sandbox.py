@@ -148,7 +148,8 @@ FEATURES = (
 @pytest.mark.parametrize("turns", [2, 5])
 def test_what_is_not_refused_renders_as_transformers_does(source: str, generation: bool, turns: int) -> None:
     tokenizer = make_tokenizer()
-    messages, tools = CONVERSATION[:turns], TOOLS
+    messages: list[dict[str, Any]] = CONVERSATION[:turns]
+    tools: list[Any] = list(TOOLS)
     template = chat_template(tokenizer, TEMPLATE)
     ours = type(template)(tokenizer, source, (), template.digest, (), template.tokens)
     theirs = tokenizer.apply_chat_template(

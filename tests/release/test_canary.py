@@ -223,7 +223,7 @@ def test_a_catalog_of_the_second_schema_gets_the_tables(tmp_path: Path) -> None:
     with open_store(root) as store:
         store.aliases()
     with create_engine(f"sqlite:///{root / 'catalog.sqlite'}", poolclass=NullPool).begin() as connection:
-        for table in ("trials", "trial_reports", "drifts"):
+        for table in ("access_tokens", "audit", "trials", "trial_reports", "drifts"):
             connection.execute(text(f"DROP TABLE {table}"))
         connection.execute(text("UPDATE alembic_version SET version_num = '0002'"))
     with open_store(root) as store:

@@ -28,8 +28,8 @@ SAME = {
     "logprobs": "logprobs",
 }
 """Fields that mean the same there, under vLLM's name."""
-SETTLED = frozenset({"prompt", "adapter", "seed", "stop_ids", "json_schema", "logit_bias", "forced"})
-"""Fields that are written in another way, below."""
+SETTLED = frozenset({"prompt", "adapter", "seed", "stop_ids", "json_schema", "logit_bias", "forced", "prefix_key"})
+"""Fields that are written in another way, below; prompts' beginnings are kept apart by the salt."""
 COLDEST = 0.01
 """vLLM takes any temperature between 0 and this for this."""
 TOKEN = "token_id:"
