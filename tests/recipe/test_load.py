@@ -97,7 +97,7 @@ def test_a_section_that_is_none() -> None:
     ("values", "said"),
     [
         ({"learning_rate": 1.0}, 'Unknown key "learning_rate". It belongs to [train].'),
-        ({"alpha": 1.0}, 'Unknown key "alpha". It belongs to [train] or [gate].'),
+        ({"alpha": 1.0}, 'Unknown key "alpha". It belongs to [train] or [gate] or [canary].'),
         ({"serve": {"rank": 1}}, 'Unknown key "serve.rank". It belongs to [train].'),
         ({"licence": "MIT"}, 'Unknown key "licence". It belongs to [[source]].'),
         ({"evaluate": {"forbidden": []}}, 'Unknown key "evaluate.forbidden". It belongs to [prepare] or [evaluate.policy].'),

@@ -9,6 +9,7 @@ import pytest
 from budwood.errors import ReleaseError, StoreError
 from budwood.identity import Digest
 from budwood.recipe import CanarySection
+from budwood.release.approvals import approve, set_rule
 from budwood.release.canary import change, end, guard, promote_canary, start, statuses, watch
 from budwood.release.promote import promote, rollback
 from budwood.stats.outcomes import Outcomes
@@ -250,3 +251,12 @@ def test_a_trial_that_somebody_wrote_into_the_table_is_found(store: Store, live:
             connection.execute(text(f"INSERT INTO trials ({', '.join(row)}) VALUES ({places})"), row)
             connection.commit()
         assert store.verify().ok
+
+
+def test_a_canary_needs_the_approvals_that_its_alias_asks_for(store: Store, live: Any) -> None:
+    set_rule(store, "support", "production", approvals=1, own=False, who="anna", reason="customers read it")
+    with pytest.raises(ReleaseError, match="has 0 of 1 approvals"):
+        begin(store)
+    assert store.canaries.rows() == []
+    approve(store, "support@2", "production", who="ben", reason="read it")
+    assert begin(store).digest == store.find_release("support@2").digest

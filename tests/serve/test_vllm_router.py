@@ -73,7 +73,7 @@ def test_answers_are_those_of_the_release_through_promotion_and_rollback(nursery
 
 def test_what_no_alias_needs_is_unloaded(nursery: Any, one: FakeVllm) -> None:
     rows = [nursery.release("support", number % 2, note=str(number)) for number in range(3)]
-    with nursery.serving(**at(one)):
+    with nursery.serving(**at(one), adapter_memory_mb=0):
         for row in rows:
             nursery.promote(row)
             wait_for(lambda row=row: follows(nursery, "support", row.digest))  # type: ignore[misc]

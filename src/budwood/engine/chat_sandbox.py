@@ -133,7 +133,8 @@ class ChatSandbox(ImmutableSandboxedEnvironment):
         self.meter.pay(1)
         if isinstance(function, Macro):
             self.meter.pay(self.weight)
-        owner = getattr(function, "__self__", None)
+        # Jinja's sandbox hands out `format` in a wrapper of its own.
+        owner = getattr(getattr(function, "__wrapped__", function), "__self__", None)
         if isinstance(owner, (str, bytes, int)):
             self._check_growth(getattr(function, "__name__", ""), owner, [*args, *kwargs.values()])
         found = super().call(context, function, *args, **kwargs)

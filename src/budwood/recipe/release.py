@@ -5,7 +5,7 @@ from typing import Annotated
 from pydantic import AfterValidator, Field
 
 from budwood.recipe.names import check_alias
-from budwood.recipe.section import Section
+from budwood.recipe.section import Names, Section
 
 
 class ReleaseSection(Section):
@@ -20,6 +20,6 @@ class ReleaseSection(Section):
     approve_own: bool = Field(default=False, description="whether the maker of a release, or the mover, counts as one of them")
     notes: str = Field(default="", description="for people who will read the history")
     sign_key: str = Field(default="", description="PEM private key that signs each release; empty: not signed")
-    trusted_keys: tuple[str, ...] = Field(
+    trusted_keys: Names = Field(
         default=(), description="PEM public keys: only releases that one of them signed go live; empty: any"
     )

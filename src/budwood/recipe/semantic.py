@@ -27,6 +27,8 @@ class SemanticSection(Section):
 
     @model_validator(mode="after")
     def _nothing_is_set_for_nothing(self) -> Self:
-        if not self.model and self.model_fields_set - {"model"}:
+        # What is written out is not what differs: a recipe is also handed on with every default in it.
+        differs = any(getattr(self, name) != field.default for name, field in type(self).model_fields.items())
+        if differs and not self.model:
             raise ValueError("semantic: without a model nothing is compared: name one, or remove the other keys")
         return self

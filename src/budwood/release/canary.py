@@ -13,11 +13,14 @@ from typing import Any, Literal
 from budwood.errors import ReleaseError, StoreError
 from budwood.identity import Digest, digest_json, short
 from budwood.recipe import CanarySection
+from budwood.release.approvals import refusal as approval_refusal
+from budwood.release.approvals import standing
 from budwood.release.permission import refusal
 from budwood.release.policy import Judgement, judge
 from budwood.release.promote import Moved, promote, rollback
 from budwood.stats.outcomes import Outcomes, read_outcomes
 from budwood.store import ANY, Store
+from budwood.store.signatures import check_rule
 from budwood.store.trials import Trial, TrialKind, TrialReport
 
 
@@ -65,7 +68,8 @@ def start(
     """Give a release a share of an alias's traffic; again on the same release: change share and policy.
 
     Raises:
-        ReleaseError: nothing is live there, it is live itself, another one is tried, or the verdict does not allow it.
+        ReleaseError: nothing is live there, it is live itself, another one is tried, the verdict does not allow it, or
+            people who have to approve of it have not.
         StoreError: no such release, or somebody changed it meanwhile.
     """
     row = store.find_release(ref)
@@ -91,6 +95,11 @@ def start(
     refused = refusal(store, row, body, alias, now) if kind == "canary" else None
     if refused is not None and override is None:
         raise refused
+    if kind == "canary":
+        lacking = approval_refusal(standing(store.history(row.name), row, alias, now, mover=who), row, alias)
+        if lacking is not None:
+            raise lacking
+        check_rule(store, row.name, row.digest)
     overridden = refused is not None
     verdict = body.get("verdict")
     return store.canaries.put(
