@@ -249,8 +249,11 @@ UNREADABLE = [
 
 @pytest.mark.parametrize(("statement", "said"), UNREADABLE)
 def test_an_event_that_cannot_be_read_is_named_and_can_be_accepted(
-    store: Store, live: Digest, statement: str, said: str
+    store: Store, backend: str, live: Digest, statement: str, said: str
 ) -> None:
+    if "= x'" in statement and backend.startswith("postgresql"):
+        # A column of text holds no bytes there: what is written is another text, and no less an edit.
+        said = "event 1 (released) was edited" if "seq = 1" in statement else "event 2 (promoted) was edited"
     edit(store, statement)
     report = store.verify()
     assert f"history: {said}" in report.problems
