@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from budwood.engine.base import BaseRef
     from budwood.engine.divergence import Divergence
     from budwood.pipeline.merging import Onto
-    from budwood.serve.loader import ReleaseBody
+    from budwood.serve.bound import ReleaseBody
     from budwood.store import ReleaseRow, Store
 
 Form = Literal["peft", "merged", "gguf", "archive", "oci"]
@@ -77,7 +77,7 @@ def export_release(store: "Store", row: "ReleaseRow", to: Path, wish: Wish, *, r
         ServeError: its base is needed and is not found, or is another.
         StoreError: a part of it is gone or damaged.
     """
-    from budwood.serve.loader import read_body
+    from budwood.serve.bound import read_body
 
     refuse_existing(to)
     body = read_body(store.manifest(row.digest).body, where=f"release {short(row.digest)}…")
@@ -208,7 +208,7 @@ def _expect_adapter(body: "ReleaseBody", row: "ReleaseRow", what: str) -> str:
 
 
 def _base(store: "Store", body: "ReleaseBody") -> "BaseRef":
-    from budwood.serve.loader import find_base
+    from budwood.serve.bound import find_base
 
     return find_base(store, body, (), "the release")
 

@@ -59,7 +59,7 @@ def merge_release(store: "Store", release: Digest, out: Path, onto: Onto, *, rep
     from budwood.engine.base import BaseRef, skeleton
     from budwood.engine.lora import load_adapter
     from budwood.engine.lora.merge_files import merged_folder, write_merged
-    from budwood.serve.loader import find_base, read_body
+    from budwood.serve.bound import find_base, read_body
 
     where = f"release {short(release)}…"
     body = read_body(store.manifest(release).body, where=where)

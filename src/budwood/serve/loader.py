@@ -4,53 +4,37 @@ Engines are shared: one per base and quantisation, holding any number of adapter
 happens in the thread that loads releases, except what touches an engine's tensors.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from budwood.errors import ServeError
 from budwood.events import Event, Reporter
-from budwood.identity import Digest, digest_bytes, short
-from budwood.serve.directory import Decoding, Live
+from budwood.identity import Digest
+from budwood.serve.bound import (
+    EngineKey,
+    ReleaseBody,
+    compare,
+    find_base,
+    live_of,
+    no_base,
+    open_release,
+    read_body,
+    template_of,
+    title,
+)
+from budwood.serve.directory import Live
 from budwood.serve.probe import check_probes
 from budwood.serve.texts import Texts
 from budwood.serve.worker import Worker
-from budwood.store.signatures import check_rule
 
 if TYPE_CHECKING:
-    from budwood.engine.base import BaseIdentity, BaseRef, LoadedBase, Quantization
+    from budwood.engine.base import BaseRef, LoadedBase
     from budwood.engine.generate import PrefixFigures
     from budwood.engine.lora import AdapterBank
     from budwood.recipe import ServeSection
     from budwood.store import ReleaseRow, Store
 
 CALL_TIMEOUT_S = 600.0
-EMBEDDED = "seedling"
-EngineKey = tuple[str, str]
-"""(weights digest of a base or digest of a full model, quantisation)."""
-
-
-@dataclass(frozen=True)
-class ReleaseBody:
-    """What a release binds, as far as serving needs it."""
-
-    base_id: str
-    base_object: str | None
-    revision: str | None
-    weights_digest: str
-    tokenizer_digest: str
-    template_digest: str
-    quantization: "Quantization"
-    kind: str
-    result: str | None
-    decoding: Decoding
-    system: str
-
-    @property
-    def engine_key(self) -> EngineKey:
-        whole = self.result if self.kind == "model" and self.result else self.weights_digest
-        return whole, self.quantization
 
 
 @dataclass
@@ -118,12 +102,8 @@ class Loader:
             BudwoodError: damaged files, another base, tokenizer, template or quantisation than the release binds, an adapter
                 that does not fit, or golden probes that come out differently.
         """
-        where = f"release {row.name}@{row.version}-{short(row.digest)}"
-        check_files(self._store, row.digest)
-        check_rule(self._store, row.name, row.digest)
-        body = read_body(self._store.manifest(row.digest).body, where=where)
-        if body.result is not None:
-            check_files(self._store, Digest(body.result))
+        where = title(row)
+        body = open_release(self._store, row)
         engine = self._engine(body, where)
         try:
             return self._join(row, body, engine, where)
@@ -136,14 +116,10 @@ class Loader:
         Raises:
             ServeError: its base is not being served; or it cannot be read.
         """
-        body = read_body(self._store.manifest(row.digest).body, where=f"release {row.name}@{row.version}")
+        body = read_body(self._store.manifest(row.digest).body, where=title(row))
         engine = self._engines.get(body.engine_key)
         if engine is None:
-            raise ServeError(
-                "Its base is not in memory: no alias points to a release on it.",
-                where=f"release {row.name}@{row.version}-{short(row.digest)}",
-                mend="Point an alias to one.",
-            )
+            raise no_base(row)
         if not body.result or body.result in engine.adapters:
             return 0
         # In the bank as the file has it, in float32, and twice in the compute dtype.
@@ -166,32 +142,18 @@ class Loader:
         self._drop_unused()
 
     def _join(self, row: "ReleaseRow", body: ReleaseBody, engine: _Engine, where: str) -> Live:
-        template = self._store.file(row.digest, "template.jinja").read_bytes()
+        template = template_of(self._store, row)
         compare(engine.base.identity, engine.base.quantization, engine.texts, body, template=template, where=where)
-        adapter_key = body.result if body.kind == "adapter" and body.result else ""
-        slot = self._enter(engine, adapter_key)
+        slot = self._enter(engine, body.adapter_key)
         try:
             if row.digest not in engine.proven:
                 self._prove(row, engine, slot, where)
         except Exception:
-            self._leave(engine, adapter_key)
+            self._leave(engine, body.adapter_key)
             raise
         engine.releases += 1
-        return Live(
-            name=row.name,
-            version=row.version,
-            digest=row.digest,
-            created_at=row.created_at,
-            base_id=body.base_id,
-            worker=engine.worker,
-            slot=slot,
-            adapter_key=adapter_key,
-            engine_key=body.engine_key,
-            texts=engine.texts,
-            decoding=body.decoding,
-            system=body.system,
-            size_bytes=self._size_of(engine, adapter_key),
-        )
+        size = self._size_of(engine, body.adapter_key)
+        return live_of(row, body, worker=engine.worker, slot=slot, texts=engine.texts, size_bytes=size)
 
     def _prove(self, row: "ReleaseRow", engine: _Engine, slot: int, where: str) -> None:
         from budwood.engine.probes import read_probes
@@ -260,148 +222,3 @@ class Loader:
             self._gone += replace(engine.worker.generator.prefixes.figures, size_bytes=0)
             engine.worker.close()
             engine.texts.close()
-
-
-def check_files(store: "Store", digest: Digest) -> None:
-    """Hash an object's files again.
-
-    Raises:
-        ServeError: they are not what they were.
-    """
-    faults = store.faults(digest)
-    if faults:
-        raise ServeError(
-            f"Object {short(digest)} is damaged: {'; '.join(faults)}.",
-            where="the store",
-            mend="Restore it from a backup, or make it again; `budwood verify` lists all damage.",
-        )
-
-
-def find_base(store: "Store", body: ReleaseBody, bases: "Sequence[BaseRef]", where: str) -> "BaseRef":
-    """Find the folder whose weights are the release's; which folder it is does not matter, what is in it does.
-
-    Args:
-        store: of the release.
-        body: what it binds.
-        bases: where to look first.
-        where: the release, for messages.
-
-    Raises:
-        ServeError: it is not there, or its weights are others.
-    """
-    from budwood.engine.base import identify_base, resolve_base
-
-    if body.kind == "model" and body.result:
-        return resolve_base(str(store.folder(body.result)))
-    for ref in bases:
-        if identify_base(ref).weights_digest == body.weights_digest:
-            return ref
-    ref = resolve_base(_place(store, body, where))
-    found = identify_base(ref).weights_digest
-    if found != body.weights_digest:
-        raise ServeError(
-            f"The release binds base {body.base_id} with weights {short(body.weights_digest)}, but what is found under "
-            f"that name has weights {short(found)}.",
-            where=where,
-            mend="Put the base back that the release was made on, or release again on this one.",
-        )
-    return ref
-
-
-def _place(store: "Store", body: ReleaseBody, where: str) -> str:
-    """Where the base of a release is to be found: by the name it is known under everywhere, or in a folder of its own."""
-    said = store.attestations(body.base_object) if body.base_object else []
-    brought = next((str(one["folder"]) for one in reversed(said) if one.get("imported") and "folder" in one), None)
-    if brought is not None and Path(brought).is_dir():
-        return brought
-    if body.revision:
-        return f"{body.base_id.partition('@')[0]}@{body.revision}"
-    if body.base_id == EMBEDDED:
-        return body.base_id
-    # A folder's name may start at a recipe that is elsewhere: where it was found is beside the base's object.
-    places = [str(one["folder"]) for one in reversed(said) if "folder" in one] + [body.base_id]
-    found = next((place for place in places if Path(place).is_dir()), None)
-    if found is None:
-        raise ServeError(
-            f"The base {body.base_id!r} is a folder that is not there any more; looked in {', '.join(places)}.",
-            where=where,
-            mend="Put it back, or start the server with --recipe of a recipe that names where it is now.",
-        )
-    return found
-
-
-def read_body(body: Mapping[str, Any], *, where: str) -> ReleaseBody:
-    """Read what a release binds.
-
-    Raises:
-        ServeError: a part is missing or of another type.
-    """
-    try:
-        base, result, decoding = body["base"], body["result"], body["decoding"]
-        found = ReleaseBody(
-            base_id=str(base["id"]),
-            base_object=None if base.get("object") is None else str(base["object"]),
-            revision=None if base.get("revision") is None else str(base["revision"]),
-            weights_digest=str(base["weights_digest"]),
-            tokenizer_digest=str(base["tokenizer_digest"]),
-            template_digest=str(base["template_digest"]),
-            quantization=_quantization(base["quantization"]),
-            kind=str(result["kind"]),
-            result=None if result.get("digest") is None else str(result["digest"]),
-            decoding=Decoding(
-                temperature=float(decoding["temperature"]),
-                max_new_tokens=int(decoding["max_new_tokens"]),
-                stop_ids=tuple(int(token) for token in decoding["stop_ids"]),
-            ),
-            system=str(body.get("system", "")),
-        )
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise ServeError(f"The release cannot be read: {error!r}.", where=where, mend="Make the release again.") from None
-    if found.kind not in ("adapter", "model", "none") or (found.kind == "none") != (found.result is None):
-        raise ServeError(f"The release has a result of kind {found.kind!r}.", where=where, mend="Use a newer Budwood.")
-    return found
-
-
-def _quantization(word: object) -> "Quantization":
-    if word == "none" or word == "nf4" or word == "int8":
-        return word
-    raise ValueError(f"quantization {word!r} is not known")
-
-
-def compare(
-    identity: "BaseIdentity",
-    quantization: "Quantization",
-    texts: Texts,
-    body: ReleaseBody,
-    *,
-    template: bytes,
-    where: str,
-) -> None:
-    """Refuse a base whose tokenizer, template or quantisation is another than the release binds; list all that differ.
-
-    Args:
-        identity: of the base that is here.
-        quantization: in which it is held.
-        texts: its tokenizer and template.
-        body: what the release binds.
-        template: the release's own template file.
-        where: which release, for messages.
-
-    Raises:
-        ServeError: what differs.
-    """
-    pairs = [
-        ("tokenizer", body.tokenizer_digest, identity.tokenizer_digest),
-        ("chat template", body.template_digest, identity.template_digest),
-        ("template file", digest_bytes(template), digest_bytes(texts.template.source.encode("utf-8", "surrogatepass"))),
-        ("quantisation", body.quantization, quantization),
-    ]
-    if body.kind != "model":
-        pairs.append(("weights", body.weights_digest, identity.weights_digest))
-    wrong = [f"{name} {short(bound)} (found {short(found)})" for name, bound, found in pairs if bound != found]
-    if wrong:
-        raise ServeError(
-            f"The release binds another base than the one that is here: {', '.join(wrong)}.",
-            where=where,
-            mend="Put the base back that the release was made on, or release again on this one.",
-        )

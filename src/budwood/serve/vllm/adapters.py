@@ -13,7 +13,7 @@ from budwood.errors import AdapterError
 
 if TYPE_CHECKING:
     from budwood.engine.lora import Adapter
-    from budwood.serve.loader import ReleaseBody
+    from budwood.serve.bound import ReleaseBody
 
 MEND = 'Serve it with [serve] backend = "embedded", or merge it into a model of its own (`budwood merge`) and release that.'
 

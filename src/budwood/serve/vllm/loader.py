@@ -19,8 +19,19 @@ from budwood.errors import ServeError
 from budwood.events import Event, Reporter
 from budwood.identity import Digest, short
 from budwood.serve.backend import Engine
+from budwood.serve.bound import (
+    EngineKey,
+    ReleaseBody,
+    compare,
+    find_base,
+    live_of,
+    no_base,
+    open_release,
+    read_body,
+    template_of,
+    title,
+)
 from budwood.serve.directory import Live
-from budwood.serve.loader import EngineKey, ReleaseBody, check_files, compare, find_base, read_body
 from budwood.serve.texts import Texts
 from budwood.serve.vllm.adapters import check_adapter, check_servable, write_adapter
 from budwood.serve.vllm.client import VllmClient
@@ -29,7 +40,6 @@ from budwood.serve.vllm.pool import CHECK_S, Pool
 from budwood.serve.vllm.process import Launch, Process
 from budwood.serve.vllm.prove import prove
 from budwood.serve.vllm.replica import Placement, Replica
-from budwood.store.signatures import check_rule
 
 if TYPE_CHECKING:
     from budwood.engine.base import BaseIdentity, BaseRef
@@ -118,12 +128,8 @@ class VllmLoader:
             BudwoodError: damaged files, another base, tokenizer or template than the release binds, an adapter that vLLM cannot
                 serve or refuses, no server, or golden probes that come out differently.
         """
-        where = f"release {row.name}@{row.version}-{short(row.digest)}"
-        check_files(self._store, row.digest)
-        check_rule(self._store, row.name, row.digest)
-        body = read_body(self._store.manifest(row.digest).body, where=where)
-        if body.result is not None:
-            check_files(self._store, Digest(body.result))
+        where = title(row)
+        body = open_release(self._store, row)
         check_servable(body, where=where)
         try:
             seat = self._seat(body, where)
@@ -137,16 +143,12 @@ class VllmLoader:
         Raises:
             ServeError: its base is not being served; or it cannot be read.
         """
-        body = read_body(self._store.manifest(row.digest).body, where=f"release {row.name}@{row.version}")
+        body = read_body(self._store.manifest(row.digest).body, where=title(row))
         if body.engine_key not in self._seats:
-            raise ServeError(
-                "Its base is not being served: no alias points to a release on it.",
-                where=f"release {row.name}@{row.version}-{short(row.digest)}",
-                mend="Point an alias to one.",
-            )
-        return self._file_bytes(body.result if body.kind == "adapter" else None)
+            raise no_base(row)
+        return self._file_bytes(body.adapter_key)
 
-    def _file_bytes(self, adapter: str | None) -> int:
+    def _file_bytes(self, adapter: str) -> int:
         files = self._store.manifest(adapter).files if adapter else ()
         return sum(file.size for file in files if file.path.endswith(".safetensors"))
 
@@ -175,18 +177,17 @@ class VllmLoader:
     def _join(self, row: "ReleaseRow", body: ReleaseBody, seat: _Seat, where: str) -> Live:
         from budwood.engine.probes import read_probes
 
-        template = self._store.file(row.digest, "template.jinja").read_bytes()
+        template = template_of(self._store, row)
         compare(seat.identity, "none", seat.texts, body, template=template, where=where)
         probes = read_probes(self._store.file(row.digest, "probes.json"))
-        adapter_key = body.result if body.kind == "adapter" and body.result else ""
-        slot, alone = seat.engine.next_slot(), not adapter_key
+        slot, alone = seat.engine.next_slot(), not body.adapter_key
         worst: list[float] = []
 
         def replay(engine: Engine) -> None:
             worst.append(prove(engine, slot, probes, alone=alone, precision=self._settings.precision, where=where))
 
         name = f"{row.name}@{row.version}-{short(row.digest)}"
-        folder = self._write(adapter_key, seat, slot, where)
+        folder = self._write(body.adapter_key, seat, slot, where)
         placement = Placement(name, folder, row.digest, lambda replica: replay(seat.engine.pinned(replica)))
         seat.engine.put(slot, placement)
         try:
@@ -198,21 +199,8 @@ class VllmLoader:
         seat.releases += 1
         passed = {"difference": max(worst), "tolerance": probes.tolerance}
         self._report(Event("serve", f"{where}: probes passed on {len(worst)} vLLM server(s)", fields=passed))
-        return Live(
-            name=row.name,
-            version=row.version,
-            digest=row.digest,
-            created_at=row.created_at,
-            base_id=body.base_id,
-            worker=seat.engine,
-            slot=slot,
-            adapter_key=adapter_key,
-            engine_key=body.engine_key,
-            texts=seat.texts,
-            decoding=body.decoding,
-            system=body.system,
-            size_bytes=self._file_bytes(adapter_key or None),
-        )
+        size = self._file_bytes(body.adapter_key)
+        return live_of(row, body, worker=seat.engine, slot=slot, texts=seat.texts, size_bytes=size)
 
     def _write(self, adapter_key: str, seat: _Seat, slot: int, where: str) -> Path | None:
         """Write an adapter for vLLM, into a folder that is this load's alone: what is loaded is never written again."""
