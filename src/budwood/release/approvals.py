@@ -42,7 +42,7 @@ class Rule:
         return self.approvals >= other.approvals and (not self.own or other.own or other.approvals == 0)
 
     def __str__(self) -> str:
-        people = f"{self.approvals} approval{'' if self.approvals == 1 else 's'}"
+        people = f"{self.approvals or 'no'} approval{'' if self.approvals == 1 else 's'}"
         if self.approvals == 0:
             return people
         return f"{people}, by anybody" if self.own else f"{people}, by others than who made the release or moves the alias"

@@ -5,7 +5,7 @@
 
 Parts: `run` (start and stop) · `follow` (aliases → loaded releases) · `demand` (releases that a request names) · `backend`
 (what computes, as two protocols) · `bound` (what a release binds, and whether it is what is here) · `loader` (our own engines)
-and `vllm/` (vLLM servers) · `probe` (replay of golden probes) · `directory` (which name means which release now) · `worker` (the
+and `vllm/` (vLLM servers) · `probe` (replay of golden probes) · `directory` (which name means which release now) · `worker` (a
 thread that owns an engine) · `texts` (text ↔ token ids) · `metrics` · `access/` (tokens and limits) · `listen` · `api/` (HTTP).
 
 What is tried beside an alias: `routing` (whose request goes where) · `trials` (catalog → routes; counts → catalog) · `traffic`

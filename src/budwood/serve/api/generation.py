@@ -23,6 +23,7 @@ from budwood.serve.api.quota import Quota
 from budwood.serve.api.schema import GenerationRequest, read_chat, read_completion
 from budwood.serve.api.sender import key_of, prompt_of
 from budwood.serve.backend import UnavailableError
+from budwood.serve.demand import Demand
 from budwood.serve.directory import Live, NotUpError, UnknownModelError
 from budwood.serve.exchange import Answer, End, Exchange
 
@@ -141,6 +142,21 @@ async def _answer(
         return await _whole(run, request)
 
 
+async def _bring_up(demand: Demand, model: str) -> bool:
+    """Bring up a release on demand; False: there is none of that name.
+
+    Raises:
+        UnavailableError: trying again soon makes sense.
+        ApiError: 422: it was refused, and would be again.
+    """
+    try:
+        return await demand.load(model)
+    except UnavailableError:
+        raise
+    except BudwoodError as error:
+        raise ApiError(422, error.what, param="model", code="release_refused", mend=error.mend) from None
+
+
 async def _acquire(context: Context, hold: ExitStack, asked: _Asked) -> Live:
     model, key = asked.wanted.model, asked.key
     try:
@@ -148,7 +164,7 @@ async def _acquire(context: Context, hold: ExitStack, asked: _Asked) -> Live:
             try:
                 return hold.enter_context(context.directory.acquire(model, key))
             except UnknownModelError:
-                if context.demand is None or not await context.demand.load(model):
+                if context.demand is None or not await _bring_up(context.demand, model):
                     raise
         raise UnavailableError(f"The model {model!r} was unloaded again for others before it could answer.")
     except UnavailableError as error:
