@@ -42,4 +42,6 @@ def test_two_people_approve_and_a_third_promotes(store: Store) -> None:
     assert [line.split()[-1] for line in table[2:]] == ["ben", "read"]
     assert "would make it weaker" in run("approvals support --require 0 --who eve")
     assert "support@production now points to version 1" in run("promote support@1 --who dora")
-    assert run("approvals support --require 0 --override quiet --who eve").startswith("support@production asks for no approvals")
+    assert run("approvals support --require 0 --override quiet --who eve").startswith(
+        "support@production asks for no approvals"
+    )

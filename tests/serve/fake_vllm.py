@@ -17,7 +17,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response, Strea
 from starlette.routing import Route
 
 from budwood.engine.base import BaseRef, load_base
-from budwood.engine.generate.reference import _logits, score
+from budwood.engine.generate.reference import _logits
 from budwood.engine.lora import AdapterBank, load_adapter
 
 BASE = "the-base"
@@ -137,16 +137,10 @@ class FakeVllm:
         model = body["model"]
         if model != BASE and model not in self.adapters:
             return _error(404, f"The model `{model}` does not exist.")
-        if body.get("prompt_logprobs") is not None:
-            return JSONResponse(await run_in_threadpool(self._scored, body, self._slot(model)))
+        if not body["stream"]:
+            choice = await run_in_threadpool(self._next, body, self._slot(model), body["prompt"])
+            return JSONResponse({"choices": [choice]})
         return StreamingResponse(self._stream(body), media_type="text/event-stream")
-
-    def _scored(self, body: dict[str, Any], slot: int) -> dict[str, Any]:
-        prompt = body["prompt"]
-        with self._lock:
-            scores = score(self._base, self._bank, slot, prompt[:1], prompt[1:])
-        rows = [None] + [{str(t): {"logprob": s}} for t, s in zip(prompt[1:], scores, strict=True)]
-        return {"choices": [{"prompt_logprobs": rows, "finish_reason": "length", "token_ids": [0]}]}
 
     async def _stream(self, body: dict[str, Any]) -> AsyncIterator[str]:
         slot = -1 if self.faults.decode_wrongly else self._slot(body["model"])
@@ -170,11 +164,11 @@ class FakeVllm:
     def _next(self, body: dict[str, Any], slot: int, text: list[int]) -> dict[str, Any]:
         with self._lock:
             row = _logits(self._base, self._bank, slot, text, [len(text) - 1])[0].log_softmax(-1)
-        token = int(row.argmax())
+        token = body["allowed_token_ids"][0] if "allowed_token_ids" in body else int(row.argmax())
         if body["temperature"] > 0:
             generator = torch.Generator().manual_seed(body["seed"] + len(text))
             token = int(torch.multinomial((row / body["temperature"]).softmax(-1), 1, generator=generator))
-        stopped = token in body["stop_token_ids"]
+        stopped = token in body.get("stop_token_ids", ())
         ended = len(text) + 1 - len(body["prompt"]) >= body["max_tokens"]
         choice: dict[str, Any] = {
             "token_ids": [token],

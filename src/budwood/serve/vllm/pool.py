@@ -18,7 +18,7 @@ from budwood.events import Event, Reporter
 from budwood.serve.backend import Ticket, UnavailableError
 from budwood.serve.vllm.client import GoneError, LostAdapterError
 from budwood.serve.vllm.replica import Placement, Replica, context_of
-from budwood.serve.vllm.wire import completion_body, read_scores, scoring_body, tokens_of
+from budwood.serve.vllm.wire import completion_body, read_score, scoring_body, tokens_of
 
 if TYPE_CHECKING:
     from budwood.engine.generate import Token
@@ -300,11 +300,11 @@ class Pool:
     async def _score(self, replica: Replica, job: _Job, model: str, salt: str) -> None:
         from budwood.engine.generate import Token
 
-        forced = job.ticket.request.forced
-        reply = await replica.client.complete(scoring_body(job.ticket.request.prompt, forced, model=model, salt=salt))
-        scores = read_scores(reply, forced)
-        for place, (token, logprob) in enumerate(zip(forced, scores, strict=True)):
-            job.give(Token(0, token, logprob, (), "length" if place == len(forced) - 1 else None))
+        text, forced = list(job.ticket.request.prompt), job.ticket.request.forced
+        for place, token in enumerate(forced, 1):
+            reply = await replica.client.complete(scoring_body(text, token, model=model, salt=salt))
+            job.give(Token(0, token, read_score(reply, token), (), "length" if place == len(forced) else None))
+            text.append(token)
 
     async def _close(self) -> None:
         for watching in self._watching:

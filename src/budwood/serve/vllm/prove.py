@@ -1,7 +1,7 @@
 """The golden probes on one vLLM server, in both ways in which it computes.
 
-Scoring reads a whole text in one pass, as prompts are read; answers are made token by token, by other kernels, which have been
-wrong where the first were right. So each probe is scored and also spoken.
+Scoring reads a text as prompts are read, up to each token that it asks about; answers are made token by token, by other
+kernels, which have been wrong where the first were right. So each probe is scored and also spoken.
 """
 
 import queue
@@ -41,7 +41,7 @@ def prove(engine: Engine, slot: int, probes: "ProbeSet", *, alone: bool, precisi
         if not gap <= tolerance:
             raise ServeError(
                 f"The golden probes failed at probe {number} when it was spoken, token by token: difference {gap:.2g}, allowed "
-                f"{tolerance:.2g}. Scored in one pass it was right.",
+                f"{tolerance:.2g}. Read as a prompt it was right.",
                 where=where,
                 mend="This vLLM server decodes wrongly: try another version, or --enforce-eager in [serve] vllm_arguments.",
             )

@@ -106,17 +106,23 @@ def completion_body(request: "Request", *, model: str, salt: str) -> dict[str, A
     return body
 
 
-def scoring_body(prompt: Sequence[int], tokens: Sequence[int], *, model: str, salt: str) -> dict[str, Any]:
-    """Ask for the log-probability of every token of a given text; the one token that has to be made is thrown away."""
+def scoring_body(text: Sequence[int], token: int, *, model: str, salt: str) -> dict[str, Any]:
+    """Ask for the log-probability of one token behind a text: it is the only one that may be made.
+
+    Not by `prompt_logprobs`, which would score a whole answer at once: with adapters on a CPU, vLLM 0.32 takes each row of a
+    prompt for a request of its own there, and its engine dies as soon as another request shares the step.
+    """
     return {
         "model": model,
-        "prompt": [*prompt, *tokens],
+        "prompt": list(text),
         "cache_salt": salt,
         "stream": False,
         "max_tokens": 1,
         "temperature": 0.0,
-        "prompt_logprobs": 0,
+        "allowed_token_ids": [token],
+        "logprobs": 0,
         "return_token_ids": True,
+        "return_tokens_as_token_ids": True,
         "ignore_eos": True,
     }
 
@@ -128,15 +134,17 @@ def signed_seed(seed: int) -> int:
     return folded if folded != -1 else -2
 
 
-def read_scores(reply: Mapping[str, Any], tokens: Sequence[int]) -> list[float]:
-    """Log-probabilities of `tokens`, the last of the prompt that was scored.
+def read_score(reply: Mapping[str, Any], token: int) -> float:
+    """Log-probability of the one token that was allowed.
 
     Raises:
-        ServeError: the reply is of another form.
+        ServeError: the reply is of another form, or about another token.
     """
     try:
-        rows = reply["choices"][0]["prompt_logprobs"][-len(tokens) :]
-        return [float(row[str(token)]["logprob"]) for row, token in zip(rows, tokens, strict=True)]
+        choice = reply["choices"][0]
+        if list(choice["token_ids"]) != [token]:
+            raise ValueError(f"token {choice['token_ids']} where {token} was the only one allowed")
+        return float(choice["logprobs"]["token_logprobs"][0])
     except (KeyError, IndexError, TypeError, ValueError) as error:
         raise unreadable(error) from None
 
