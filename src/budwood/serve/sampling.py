@@ -38,7 +38,7 @@ class Sampler:
         days: after so many, files are removed.
         metrics: counts what is written and dropped.
         report: told when files cannot be written, and when they can again.
-        draw: a number from 0 to 1 for each request.
+        draw: a number from 0 to 1 for each request. None: a generator of its own; the process's may be seeded by others.
         wall_clock: seconds since 1970.
     """
 
@@ -51,7 +51,7 @@ class Sampler:
         days: int,
         metrics: Metrics,
         report: Reporter,
-        draw: Callable[[], float] = random.random,
+        draw: Callable[[], float] | None = None,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
         self._root = root
@@ -60,7 +60,7 @@ class Sampler:
         self._days = days
         self._metrics = metrics
         self._report = report
-        self._draw = draw
+        self._draw = draw or random.Random().random
         self._wall_clock = wall_clock
         self._tidied_at = float("-inf")
         self._trouble = ""
