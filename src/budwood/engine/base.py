@@ -28,6 +28,7 @@ from budwood.engine.families import (
     stored_in_four_bits,
 )
 from budwood.engine.faults import check_head, check_loaded, check_shapes, check_sizes, config_fault, reading, tokenizer_fault
+from budwood.engine.native.products import multiply
 from budwood.engine.packed import PackedBatch
 from budwood.engine.text_identity import template_digest, tokenizer_digest
 from budwood.engine.weights import TensorEntry, read_json, read_tensors, weight_files, weights_digest
@@ -359,7 +360,7 @@ def logits(model: nn.Module, hidden: Tensor, tokens: Tensor | None = None) -> Te
     """
     from budwood.engine.lora.token_layers import head_parts
 
-    raw = hidden @ head_weight(model).T
+    raw = multiply(hidden, head_weight(model))
     for part in head_parts(model, len(hidden), tokens):
         part.replace(raw, hidden)
     cap = logit_softcap(model)

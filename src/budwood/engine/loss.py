@@ -13,6 +13,7 @@ from torch import Tensor
 
 from budwood.engine.native.build import Missing, kernels
 from budwood.engine.native.elementwise import cross_entropy
+from budwood.engine.native.products import multiply
 from budwood.engine.product_lengths import ROUNDED_TO, rounded_up
 
 WORKSPACE = 1 << 24
@@ -86,7 +87,7 @@ def position_losses(
     with torch.no_grad():
         for start in range(0, len(targets), chunk):
             piece, wanted, found = (whole[start : start + chunk] for whole in (hidden, targets, losses))
-            raw = piece @ head.T if native else (piece @ head.T).to(wide)
+            raw = multiply(piece, head) if native else (piece @ head.T).to(wide)
             if swapped is not None:
                 swapped.put(raw, piece)
             if native:
@@ -160,16 +161,16 @@ class _NativeLoss(torch.autograd.Function):
             piece = hidden[start : start + chunk]
             count = len(piece)
             padded = _padded(piece)
-            made = torch.mm(padded, head.T, out=logits[: len(padded)])
+            made = multiply(padded, head, out=logits[: len(padded)])
             scores = made[:count]
             if rows is not None:
                 rows.put(scores, piece)
             cross_entropy(scores, targets[start : start + chunk], losses[start : start + chunk])
             own = None if rows is None else rows.take(scores, piece)
             if len(padded) == count:
-                torch.mm(made, head, out=grad_hidden[start : start + chunk])
+                multiply(made, head, back=True, out=grad_hidden[start : start + chunk])
             else:
-                grad_hidden[start : start + chunk] = (made @ head)[:count]
+                grad_hidden[start : start + chunk] = multiply(made, head, back=True)[:count]
             if own is not None:
                 grad_hidden[start : start + chunk] += own
         ctx.save_for_backward(grad_hidden, None if rows is None else rows.gradient)

@@ -14,7 +14,7 @@ from torch import Tensor
 from budwood.engine import attention as seam
 from budwood.engine.native import build
 from budwood.engine.native.attention import native_attention
-from budwood.engine.native.build import Missing, kernels, no_tiles
+from budwood.engine.native.build import Missing, kernels, no_tiles, widens
 from budwood.engine.packed import Encoded, pack
 
 
@@ -151,7 +151,8 @@ def test_the_seam_takes_it_for_bfloat16_alone(taken: list[torch.dtype]) -> None:
     half, single = through_interface((40, 9, 70), torch.bfloat16), through_interface((40, 9, 70), torch.float32)
     assert taken == [torch.bfloat16]
     assert off(half, single.double()) < 0.004
-    assert seam.packed_attention_way(torch.device("cpu"), torch.bfloat16, None) == ("native" if no_tiles() else "native, AMX")
+    named = "native, AVX2" if widens() else "native" if no_tiles() else "native, AMX"
+    assert seam.packed_attention_way(torch.device("cpu"), torch.bfloat16, None) == named
     assert seam.packed_attention_way(torch.device("cpu"), torch.float32, None) == "torch"
 
 
@@ -170,7 +171,8 @@ def test_without_kernels_the_seam_goes_another_way_and_says_so(
 def fresh(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """An empty cache, and a look at the machine that is not remembered."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setattr(build, "processor_flags", lambda: frozenset(build.NEEDED))
+    monkeypatch.setattr(build, "processor_flags", lambda: frozenset(build.AVX512.needed))
+    monkeypatch.setattr(build, "instructions", build.instructions.__wrapped__)
     return tmp_path
 
 
@@ -189,16 +191,16 @@ def test_another_processor_a_missing_and_a_failing_compiler_are_named(fresh: Pat
     monkeypatch.setenv("CC", str(broken))
     assert look() == Missing("the C compiler refused: x.c:1: error: unknown target")
     monkeypatch.setattr(build, "processor_flags", lambda: frozenset({"avx512f"}))
-    assert look() == Missing("this processor has no avx512bw")
+    assert look() == Missing("this processor has no avx2")
     assert list(build.cache_folder().iterdir()) == []
 
 
 @pytest.mark.usefixtures("native")
 def test_why_there_are_no_tiles_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     look = build.no_tiles.__wrapped__
-    monkeypatch.setattr(build, "processor_flags", lambda: frozenset({*build.NEEDED, "amx_tile"}))
+    monkeypatch.setattr(build, "processor_flags", lambda: frozenset({*build.AVX512.needed, "amx_tile"}))
     assert look() == Missing("this processor has no amx_bf16")
-    monkeypatch.setattr(build, "processor_flags", lambda: frozenset({*build.NEEDED, *build.TILE_FLAGS}))
+    monkeypatch.setattr(build, "processor_flags", lambda: frozenset({*build.AVX512.needed, *build.TILE_FLAGS}))
     for answer, reason in enumerate(build.NOT_GRANTED):
         library = SimpleNamespace(budwood_tiles_granted=lambda answer=answer: answer)
         monkeypatch.setattr(build, "kernels", lambda library=library: library)

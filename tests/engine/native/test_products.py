@@ -1,4 +1,4 @@
-"""The C products over tiles against float64."""
+"""The C products against float64."""
 
 from itertools import accumulate, pairwise
 from typing import Any
@@ -16,9 +16,9 @@ from budwood.engine.native.products import Beside, multiplies, pair_gradient, pr
 ROUNDED = 0.0025
 
 
-@pytest.fixture(autouse=True)
-def tiles(monkeypatch: pytest.MonkeyPatch) -> None:
-    take("AMX", monkeypatch)
+@pytest.fixture(autouse=True, params=["AVX2", "AMX"])
+def which(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    take(request.param, monkeypatch)
 
 
 def some(*shape: int, seed: int = 0) -> Tensor:

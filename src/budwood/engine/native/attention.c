@@ -1,4 +1,4 @@
-// Causal attention over packed rows in bfloat16 on a CPU with AVX512_BF16: forward and backward.
+// Causal attention over packed rows in bfloat16 on a CPU with AVX512_BF16 or AVX2: forward and backward.
 //
 // 32 queries at a time stand in the lanes, keys go down the rows: scores, softmax and their derivatives are vertical, and every
 // product is one shape, C (M, N) = A (M, K) B (K, N), with A as it lies in memory and B in pairs along K, as the processor's
@@ -16,26 +16,29 @@
 
 #define QB 32
 
-INLINE __m512bh bh(__m512i x) { return (__m512bh)x; }
 // C (M x NR*16) [+]= A (M x 2*pairs, row-major) * B ([pairs][NR*16][2])
 #define TILE(MR, NR) \
 INLINE void tile_##MR##_##NR(long pairs, const bf16 *a, long lda, const bf16 *b, long ldb, float *c, long ldc, int add) { \
     __m512 acc[MR][NR]; \
-    for (int m = 0; m < MR; m++) for (int n = 0; n < NR; n++) \
+    UNROLLED for (int m = 0; m < MR; m++) UNROLLED for (int n = 0; n < NR; n++) \
         acc[m][n] = add ? _mm512_loadu_ps(c + m * ldc + 16 * n) : _mm512_setzero_ps(); \
     for (long k = 0; k < pairs; k++) { \
         __m512i bk[NR]; \
-        for (int n = 0; n < NR; n++) bk[n] = _mm512_loadu_si512(b + k * ldb + 32 * n); \
-        for (int m = 0; m < MR; m++) { \
+        UNROLLED for (int n = 0; n < NR; n++) bk[n] = _mm512_loadu_si512(b + k * ldb + 32 * n); \
+        UNROLLED for (int m = 0; m < MR; m++) { \
             int32_t pair; memcpy(&pair, a + m * lda + 2 * k, 4); \
             __m512i am = _mm512_set1_epi32(pair); \
-            for (int n = 0; n < NR; n++) acc[m][n] = _mm512_dpbf16_ps(acc[m][n], bh(am), bh(bk[n])); \
+            UNROLLED for (int n = 0; n < NR; n++) acc[m][n] = add_pairs(acc[m][n], am, bk[n]); \
         } \
     } \
-    for (int m = 0; m < MR; m++) for (int n = 0; n < NR; n++) _mm512_storeu_ps(c + m * ldc + 16 * n, acc[m][n]); \
+    UNROLLED for (int m = 0; m < MR; m++) UNROLLED for (int n = 0; n < NR; n++) _mm512_storeu_ps(c + m * ldc + 16 * n, acc[m][n]); \
 }
+#ifdef __AVX512BF16__
 TILE(12, 2) TILE(6, 2) TILE(3, 2) TILE(1, 2)
 TILE(6, 4) TILE(3, 4) TILE(1, 4)
+#else // half as many registers of half the size
+TILE(4, 1) TILE(2, 1) TILE(1, 1)
+#endif
 
 #define ROWS(MR, NR) \
     for (; m + MR <= M; m += MR) tile_##MR##_##NR(pairs, a + m * lda, lda, b + 2 * n, ldb, c + m * ldc + n, ldc, add)
@@ -43,8 +46,12 @@ TILE(6, 4) TILE(3, 4) TILE(1, 4)
 // N is a multiple of 32; ldb counts bfloat16 numbers from one pair of rows of B to the next
 static void product(long M, long N, long pairs, const bf16 *a, long lda, const bf16 *b, long ldb, float *c, long ldc, int add) {
     long n = 0;
+#ifdef __AVX512BF16__
     for (; n + 64 <= N; n += 64) { long m = 0; ROWS(6, 4); ROWS(3, 4); ROWS(1, 4); }
     for (; n < N; n += 32) { long m = 0; ROWS(12, 2); ROWS(6, 2); ROWS(3, 2); ROWS(1, 2); }
+#else
+    for (; n < N; n += 16) { long m = 0; ROWS(4, 1); ROWS(2, 1); ROWS(1, 1); }
+#endif
 }
 
 // rows (n <= QB) of D -> [D/2][QB][2], zero beyond n
@@ -67,7 +74,7 @@ INLINE __m256i row_or_zero(const bf16 *x, int there) {
 }
 // two rows of 16 floats -> 16 pairs (row0, row1) of bf16
 INLINE __m512i pair_rows(__m512 r0, __m512 r1) {
-    return pair_up((__m256i)_mm512_cvtneps_pbh(r0), (__m256i)_mm512_cvtneps_pbh(r1));
+    return pair_up(narrow(r0), narrow(r1));
 }
 // rows (n <= QB) of D -> [QB/2][D][2], zero beyond n
 static void pack_r(const bf16 *x, long ld, long n, long D, bf16 *out) {
@@ -111,7 +118,8 @@ static void scores(const bf16 *k, long sk, long j0, long end, long D, const bf16
 }
 
 INLINE __mmask16 seen(long j, long i, long window) { // lanes i..i+15 that see key j
-    __m512i at = _mm512_add_epi32(_mm512_set1_epi32((int)i), _mm512_setr_epi32(0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15));
+    static const int32_t lanes[16] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+    __m512i at = _mm512_add_epi32(_mm512_set1_epi32((int)i), _mm512_loadu_si512(lanes));
     __mmask16 m = _mm512_cmpge_epi32_mask(at, _mm512_set1_epi32((int)j));
     if (window) m &= _mm512_cmplt_epi32_mask(at, _mm512_set1_epi32((int)(j + window)));
     return m;
@@ -186,7 +194,7 @@ static void backward_unit(const bf16 *q, const bf16 *k, const bf16 *v, const bf1
             for (long i = 0; i < n; i++) {
                 __m512 acc = _mm512_setzero_ps();
                 for (long d = 0; d < D; d += 32)
-                    acc = _mm512_dpbf16_ps(acc, bh(_mm512_loadu_si512(gi + i * sg + d)), bh(_mm512_loadu_si512(oi + i * so + d)));
+                    acc = add_pairs(acc, _mm512_loadu_si512(gi + i * sg + d), _mm512_loadu_si512(oi + i * so + d));
                 delta[i] = _mm512_reduce_add_ps(acc);
             }
             scores(k, sk, j0, end, D, r->qt, r->s);
@@ -207,8 +215,8 @@ static void backward_unit(const bf16 *q, const bf16 *k, const bf16 *v, const bf1
                         p[e] = _mm512_maskz_mov_ps(m, p[e]);
                         __m512 dp = _mm512_sub_ps(_mm512_loadu_ps(r->dp + (j + e) * QB + 16 * c), de);
                         ds[e] = _mm512_mul_ps(_mm512_mul_ps(_mm512_maskz_mov_ps(m, dp), p[e]), sc);
-                        _mm256_storeu_si256((void *)(r->pt + (j + e) * QB + 16 * c), (__m256i)_mm512_cvtneps_pbh(p[e]));
-                        _mm256_storeu_si256((void *)(r->dst + (j + e) * QB + 16 * c), (__m256i)_mm512_cvtneps_pbh(ds[e]));
+                        _mm256_storeu_si256((void *)(r->pt + (j + e) * QB + 16 * c), narrow(p[e]));
+                        _mm256_storeu_si256((void *)(r->dst + (j + e) * QB + 16 * c), narrow(ds[e]));
                     }
                     _mm512_storeu_si512(r->pp + (j / 2 * QB + 16 * c) * 2, pair_rows(ds[0], ds[1]));
                 }
@@ -219,8 +227,8 @@ static void backward_unit(const bf16 *q, const bf16 *k, const bf16 *v, const bf1
         }
     for (long j = 0; j < L; j++)
         for (long d = 0; d < D; d += 16) {
-            _mm256_storeu_si256((void *)(dk + j * sdk + d), (__m256i)_mm512_cvtneps_pbh(_mm512_loadu_ps(r->dk + j * D + d)));
-            _mm256_storeu_si256((void *)(dv + j * sdv + d), (__m256i)_mm512_cvtneps_pbh(_mm512_loadu_ps(r->dv + j * D + d)));
+            _mm256_storeu_si256((void *)(dk + j * sdk + d), narrow(_mm512_loadu_ps(r->dk + j * D + d)));
+            _mm256_storeu_si256((void *)(dv + j * sdv + d), narrow(_mm512_loadu_ps(r->dv + j * D + d)));
         }
 }
 

@@ -1,4 +1,4 @@
-"""Attention over packed rows through a C kernel, as one autograd node: with AMX where the processor has it, else with AVX512.
+"""Attention over packed rows through a C kernel, as one autograd node: with the best of AMX, AVX512 and AVX2.
 
 Kept for the way back: q, k, v, the result and one float32 a query. Held to a float64 loop by tests/engine/native.
 """
@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from budwood.engine.native.build import call, no_tiles
+from budwood.engine.native.build import call, no_tiles, widens
 
 LANES = 32
 """A head's width must be a multiple of it."""
@@ -75,7 +75,9 @@ def attention_backward(
 
 
 def attention_kernel() -> str:
-    """Name the kernel that runs here for a run's record: the two round differently."""
+    """Name the kernel that runs here for a run's record: they round differently."""
+    if widens():
+        return "native, AVX2"
     return "native" if no_tiles() else "native, AMX"
 
 

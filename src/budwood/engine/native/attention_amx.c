@@ -24,6 +24,36 @@
 #define LOG2E 1.44269504088896341f
 #define LN2 0.69314718055994531f
 
+// 2^x for x <= 1, to 1e-7 of it; of -inf nothing is left, a NaN stays.
+INLINE __m512 exp2_512(__m512 x) {
+    __m512 r = _mm512_reduce_ps(x, 1); // x - floor(x)
+    __m512 p = _mm512_set1_ps(1.8671299e-3f);
+    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(9.0170307e-3f));
+    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(5.5799913e-2f));
+    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(2.4016444e-1f));
+    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(6.9315130e-1f));
+    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(1.0f));
+    return _mm512_scalef_ps(p, x); // times 2^floor(x)
+}
+// The natural logarithm of x > 0, to 1e-7; a NaN stays.
+INLINE __m512 log512(__m512 x) {
+    // x = 2^n (1 + r), 1 + r from 0.75 to 1.5
+    __m512 m = _mm512_getmant_ps(x, _MM_MANT_NORM_p75_1p5, _MM_MANT_SIGN_src);
+    __m512 n = _mm512_getexp_ps(_mm512_div_ps(x, m)), r = _mm512_sub_ps(m, _mm512_set1_ps(1.0f));
+    __m512 p = _mm512_set1_ps(7.0376836292e-2f);
+    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(-1.1514610310e-1f));
+    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(1.1676998740e-1f));
+    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(-1.2420140846e-1f));
+    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(1.4249322787e-1f));
+    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(-1.6668057665e-1f));
+    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(2.0000714765e-1f));
+    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(-2.4999993993e-1f));
+    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(3.3333331174e-1f));
+    __m512 square = _mm512_mul_ps(r, r);
+    __m512 low = _mm512_fmsub_ps(_mm512_mul_ps(square, r), p, _mm512_mul_ps(_mm512_set1_ps(0.5f), square));
+    return _mm512_fmadd_ps(n, _mm512_set1_ps(0.69314718055994531f), _mm512_add_ps(r, low));
+}
+
 // `steps`: of 32 numbers along a head; `tiles`: of 16; both cover D, filled up with zeros.
 typedef struct { long D, steps, tiles, group, window, T; float scale; } Shape;
 typedef struct { bf16 *kt, *vt, *kr, *q, *g, *qt, *gt, *p, *ds, *rows; float *s, *dp, *o, *dk, *dv; } Room;

@@ -5,6 +5,7 @@ has another way, and says which one was taken.
 """
 
 import ctypes
+from dataclasses import dataclass
 from functools import cache
 from typing import Any, TypeAlias
 
@@ -14,20 +15,52 @@ from budwood.native.build import Missing as Missing
 from budwood.native.build import cache_folder as cache_folder
 from budwood.native.build import load_library, processor_flags
 
-NEEDED = ("avx512f", "avx512bw", "avx512vl", "avx512dq", "avx512_bf16")
-FLAGS = ("-O3", "-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq", "-mavx512bf16", "-ffp-contract=off", "-fopenmp", "-fPIC")
+FLAGS = ("-O3", "-ffp-contract=off", "-fopenmp", "-fPIC")
 TILE_FLAGS = ("amx_tile", "amx_bf16")
 NOT_GRANTED = ("", "the system does not grant this process the tiles' memory", "the C compiler does not know AMX")
 Argument: TypeAlias = "Tensor | int | float | None"
 
 
+@dataclass(frozen=True)
+class Instructions:
+    """What the kernels are compiled for.
+
+    Args:
+        needed: of the processor, in Linux's words.
+        flags: for the compiler.
+    """
+
+    needed: tuple[str, ...]
+    flags: tuple[str, ...]
+
+
+AVX512 = Instructions(
+    ("avx512f", "avx512bw", "avx512vl", "avx512dq", "avx512_bf16"),
+    ("-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq", "-mavx512bf16"),
+)
+AVX2 = Instructions(("avx2", "fma"), ("-mavx2", "-mfma"))
+
+
 @cache
 def kernels() -> ctypes.CDLL | Missing:
     """Load the kernels, compiling them if they are not in the cache."""
-    absent = [flag for flag in NEEDED if flag not in processor_flags()]
-    if absent:
-        return Missing(f"this processor has no {absent[0]}")
-    return load_library("budwood.engine.native", FLAGS)
+    known = instructions()
+    return known if isinstance(known, Missing) else load_library("budwood.engine.native", (*FLAGS, *known.flags))
+
+
+@cache
+def instructions() -> Instructions | Missing:
+    """Name the best instructions that this processor has and the kernels know."""
+    has = processor_flags()
+    for known in (AVX512, AVX2):
+        if has.issuperset(known.needed):
+            return known
+    return Missing(f"this processor has no {next(flag for flag in AVX2.needed if flag not in has)}")
+
+
+def widens() -> bool:
+    """Whether kernels run here that widen bfloat16 to float32, since the processor has no instruction that multiplies it."""
+    return instructions() == AVX2 and not isinstance(kernels(), Missing)
 
 
 @cache
@@ -36,7 +69,7 @@ def no_tiles() -> Missing | None:
     library = kernels()
     if isinstance(library, Missing):
         return library
-    absent = [flag for flag in TILE_FLAGS if flag not in processor_flags()]
+    absent = [flag for flag in (*AVX512.needed, *TILE_FLAGS) if flag not in processor_flags()]
     if absent:
         return Missing(f"this processor has no {absent[0]}")
     refused: int = library.budwood_tiles_granted()

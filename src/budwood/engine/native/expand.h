@@ -7,13 +7,6 @@
 #define NF4_NESTED 256
 #define INT8_SHARE 7.874015718698502e-3f // 1 / 127
 
-// To the nearest bfloat16, ties to even: the processor's own instruction would drop the smallest numbers.
-INLINE __m256i nearest(__m512 x) {
-    __m512i bits = _mm512_castps_si512(x);
-    __m512i odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
-    bits = _mm512_add_epi32(_mm512_add_epi32(bits, _mm512_set1_epi32(0x7fff)), odd);
-    return _mm512_cvtepi32_epi16(_mm512_srli_epi32(bits, 16));
-}
 // 16 bytes -> 32 indices, the high nibble first
 INLINE __m256i nibbles(__m128i bytes) {
     __m256i wide = _mm256_cvtepu8_epi16(bytes);

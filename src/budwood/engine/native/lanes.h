@@ -1,17 +1,46 @@
-// Sixteen bfloat16 numbers at a time, as float32 in a register of AVX512.
+// Sixteen bfloat16 numbers at a time, as float32 in a register of AVX512, or in two of AVX2.
 
 #pragma once
 #include <immintrin.h>
 #include <stdint.h>
 
+#ifndef __AVX512BF16__
+#include "avx2.h"
+#endif
+
 typedef uint16_t bf16;
 #define INLINE static inline __attribute__((always_inline))
+#define UNROLLED _Pragma("GCC unroll 16") // early enough for sums in an array to stay in registers
 
 INLINE __m512 widen(__m256i x) { return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(x), 16)); }
 INLINE __m512 load(const bf16 *x) { return widen(_mm256_loadu_si256((const void *)x)); }
 INLINE __m512 load_some(const bf16 *x, __mmask16 m) { return widen(_mm256_maskz_loadu_epi16(m, x)); }
-INLINE void store(bf16 *x, __m512 v) { _mm256_storeu_si256((void *)x, (__m256i)_mm512_cvtneps_pbh(v)); }
-INLINE void store_some(bf16 *x, __mmask16 m, __m512 v) { _mm256_mask_storeu_epi16(x, m, (__m256i)_mm512_cvtneps_pbh(v)); }
+
+// To the nearest bfloat16, ties to even, in whole numbers: the processor's own instruction would drop the smallest. For finite numbers.
+INLINE __m256i nearest(__m512 x) {
+    __m512i bits = _mm512_castps_si512(x);
+    __m512i odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
+    bits = _mm512_add_epi32(_mm512_add_epi32(bits, _mm512_set1_epi32(0x7fff)), odd);
+    return _mm512_cvtepi32_epi16(_mm512_srli_epi32(bits, 16));
+}
+// To the nearest bfloat16, where a NaN stays one; and sum + a b, of both numbers of each pair.
+#ifdef __AVX512BF16__
+INLINE __m256i narrow(__m512 x) { return (__m256i)_mm512_cvtneps_pbh(x); }
+INLINE __m512 add_pairs(__m512 sum, __m512i a, __m512i b) { return _mm512_dpbf16_ps(sum, (__m512bh)a, (__m512bh)b); }
+#else
+INLINE __m256i narrow(__m512 x) {
+    __m512 none = lanes_of(_mm512_cmp_ps_mask(x, x, _CMP_UNORD_Q));
+    __m256i lost = _mm512_cvtepi32_epi16(_mm512_srli_epi32(_mm512_castps_si512(none), 16));
+    return _mm256_or_si256(_mm256_andnot_si256(lost, nearest(x)), _mm256_and_si256(lost, _mm256_set1_epi16(0x7fc0)));
+}
+INLINE __m512 even_of(__m512i pairs) { return _mm512_castsi512_ps(_mm512_slli_epi32(pairs, 16)); }
+INLINE __m512 odd_of(__m512i pairs) { return _mm512_castsi512_ps(_mm512_and_si512(pairs, _mm512_set1_epi32((int)0xffff0000u))); }
+INLINE __m512 add_pairs(__m512 sum, __m512i a, __m512i b) {
+    return _mm512_fmadd_ps(odd_of(a), odd_of(b), _mm512_fmadd_ps(even_of(a), even_of(b), sum));
+}
+#endif
+INLINE void store(bf16 *x, __m512 v) { _mm256_storeu_si256((void *)x, narrow(v)); }
+INLINE void store_some(bf16 *x, __mmask16 m, __m512 v) { _mm256_mask_storeu_epi16(x, m, narrow(v)); }
 INLINE __mmask16 lanes_left(long n) { return n >= 16 ? 0xffff : (__mmask16)((1u << n) - 1); }
 INLINE uint32_t bits(long n) { return n <= 0 ? 0 : n >= 32 ? 0xffffffffu : (1u << n) - 1; } // the lowest n
 
@@ -31,36 +60,6 @@ INLINE __m512 exp512(__m512 x) {
     p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(5.0000001201e-1f));
     p = _mm512_fmadd_ps(_mm512_mul_ps(r, r), p, _mm512_add_ps(r, _mm512_set1_ps(1.0f)));
     return _mm512_scalef_ps(p, n);
-}
-
-// 2^x for x <= 1, to 1e-7 of it; of -inf nothing is left, a NaN stays.
-INLINE __m512 exp2_512(__m512 x) {
-    __m512 r = _mm512_reduce_ps(x, 1); // x - floor(x)
-    __m512 p = _mm512_set1_ps(1.8671299e-3f);
-    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(9.0170307e-3f));
-    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(5.5799913e-2f));
-    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(2.4016444e-1f));
-    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(6.9315130e-1f));
-    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(1.0f));
-    return _mm512_scalef_ps(p, x); // times 2^floor(x)
-}
-// The natural logarithm of x > 0, to 1e-7; a NaN stays.
-INLINE __m512 log512(__m512 x) {
-    // x = 2^n (1 + r), 1 + r from 0.75 to 1.5
-    __m512 m = _mm512_getmant_ps(x, _MM_MANT_NORM_p75_1p5, _MM_MANT_SIGN_src);
-    __m512 n = _mm512_getexp_ps(_mm512_div_ps(x, m)), r = _mm512_sub_ps(m, _mm512_set1_ps(1.0f));
-    __m512 p = _mm512_set1_ps(7.0376836292e-2f);
-    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(-1.1514610310e-1f));
-    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(1.1676998740e-1f));
-    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(-1.2420140846e-1f));
-    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(1.4249322787e-1f));
-    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(-1.6668057665e-1f));
-    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(2.0000714765e-1f));
-    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(-2.4999993993e-1f));
-    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(3.3333331174e-1f));
-    __m512 square = _mm512_mul_ps(r, r);
-    __m512 low = _mm512_fmsub_ps(_mm512_mul_ps(square, r), p, _mm512_mul_ps(_mm512_set1_ps(0.5f), square));
-    return _mm512_fmadd_ps(n, _mm512_set1_ps(0.69314718055994531f), _mm512_add_ps(r, low));
 }
 
 // 16 x 16 numbers of 32 bits: what was row i is column i afterwards.

@@ -1,4 +1,7 @@
-"""Products of frozen weights with an adapter's pairs beside them, in C with AMX: what `fused/products.py` calls where it runs.
+"""Products of frozen weights with an adapter's pairs beside them, in C: what `fused/products.py` calls where it runs.
+
+That is with AMX, and with AVX2 alone, where torch multiplies bfloat16 several times more slowly than float32. With
+AVX512_BF16 torch's own products are as fast as any.
 
     y = x Wᵀ + h Bᵀ + rest + bias with h = x Aᵀ;   back: dx = g W + h A + rest with h = g B
 
@@ -11,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from budwood.engine.native.build import call, no_tiles
+from budwood.engine.native.build import call, no_tiles, widens
 
 
 @dataclass(frozen=True)
@@ -30,9 +33,13 @@ class Beside:
 
 
 def multiplies(*tensors: Tensor) -> bool:
-    """Whether the kernel takes these: bfloat16 on a CPU that multiplies tiles, numbers of a row side by side."""
+    """Whether a kernel takes these: bfloat16, numbers of a row side by side, on a CPU for which there is one."""
     fitting = all(t.device.type == "cpu" and t.dtype == torch.bfloat16 and t.stride(-1) == 1 for t in tensors)
-    return fitting and no_tiles() is None
+    return fitting and (no_tiles() is None or widens())
+
+
+def _kernel(name: str) -> str:
+    return f"budwood_{name}_" + ("avx2" if widens() else "amx")
 
 
 def product(
@@ -65,12 +72,29 @@ def product(
     table = torch.tensor([[weight.data_ptr(), len(weight)] for weight in weights])
     strides = [x.stride(0), 0 if rest is None else rest.stride(0), 0 if h is None else h.stride(0), y.stride(0)]
     sizes = [len(x), d_in, d_out, 0 if a is None else len(a), len(weights), int(back)]
-    call("budwood_product_amx", x, table, a, b, rest, bias, h, y, *sizes, *strides)
+    call(_kernel("product"), x, table, a, b, rest, bias, h, y, *sizes, *strides)
+
+
+def multiply(x: Tensor, weight: Tensor, *, back: bool = False, out: Tensor | None = None) -> Tensor:
+    """Give x Wᵀ, or back x W, by torch, or by the kernel where torch is slow and no gradient is wanted.
+
+    Args:
+        x: (T, d_in); back: (T, d_out).
+        weight: (d_out, d_in).
+        back: multiply with the weight as it is.
+        out: filled, if it is given.
+    """
+    tracked = torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad)
+    if tracked or not widens() or not multiplies(x, weight) or not weight.is_contiguous():
+        return torch.mm(x, weight if back else weight.T, out=out)
+    y = x.new_empty(len(x), weight.shape[1 if back else 0]) if out is None else out
+    product(y, x, [weight], back=back)
+    return y
 
 
 def pair_gradient(h: Tensor, x: Tensor, *, transposed: bool = False) -> Tensor:
     """Give hᵀ x in float32: (T, R) and (T, N) → (R, N), or (N, R)."""
     tokens, ranks, width = len(x), h.shape[1], x.shape[1]
     out = torch.empty((width, ranks) if transposed else (ranks, width), dtype=torch.float32)
-    call("budwood_pair_gradient_amx", h, x, out, tokens, ranks, width, int(transposed), h.stride(0), x.stride(0))
+    call(_kernel("pair_gradient"), h, x, out, tokens, ranks, width, int(transposed), h.stride(0), x.stride(0))
     return out

@@ -19,6 +19,11 @@
 #define SUMS 256      // floats of a tile
 #define FEW 32        // tokens up to which weights are multiplied where they lie; beyond they are laid out first
 #define MOST_HEADS 8  // query heads of a key head that attention takes at once
+#ifdef __AVX512BF16__
+#define AT_ONCE 8     // rows of a weight whose sums are held in registers
+#else
+#define AT_ONCE 4
+#endif
 
 // What `engine/generate/native_step.py` fills, in this order; addresses are whole numbers there.
 typedef struct { int64_t kind, rows; const bf16 *bias; const void *at[5]; } Linear; // kind 0: bfloat16, 1: NF4, 2: int8
@@ -52,23 +57,22 @@ typedef struct { const Step *s; const Product *product; const Pair *pairs; long 
 static long parts(long n, long size) { return (n + size - 1) / size; }
 static long least(long a, long b) { return a < b ? a : b; }
 static long most(long a, long b) { return a > b ? a : b; }
-INLINE __m512bh bh(__m512i x) { return (__m512bh)x; }
 
 // c (16 x 16: rows of a, tokens of b) += a b, 32 numbers of the rows a step
 static void few_lanes(long steps, const bf16 *a, long lda, long next, const bf16 *b, float *c) {
-    for (long half = 0; half < 16; half += 8) {
-        __m512 sum[8];
-        for (int r = 0; r < 8; r++) sum[r] = _mm512_loadu_ps(c + (half + r) * 16);
+    for (long from = 0; from < 16; from += AT_ONCE) {
+        __m512 sum[AT_ONCE];
+        UNROLLED for (int r = 0; r < AT_ONCE; r++) sum[r] = _mm512_loadu_ps(c + (from + r) * 16);
         for (long k = 0; k < steps; k++)
             for (long p = 0; p < 16; p++) {
                 __m512i bk = _mm512_loadu_si512(b + k * TILE + 32 * p);
-                for (int r = 0; r < 8; r++) {
+                UNROLLED for (int r = 0; r < AT_ONCE; r++) {
                     int32_t pair;
-                    memcpy(&pair, a + (half + r) * lda + k * next + 2 * p, 4);
-                    sum[r] = _mm512_dpbf16_ps(sum[r], bh(_mm512_set1_epi32(pair)), bh(bk));
+                    memcpy(&pair, a + (from + r) * lda + k * next + 2 * p, 4);
+                    sum[r] = add_pairs(sum[r], _mm512_set1_epi32(pair), bk);
                 }
             }
-        for (int r = 0; r < 8; r++) _mm512_storeu_ps(c + (half + r) * 16, sum[r]);
+        UNROLLED for (int r = 0; r < AT_ONCE; r++) _mm512_storeu_ps(c + (from + r) * 16, sum[r]);
     }
 }
 
@@ -101,8 +105,8 @@ TILED static void NAME(long steps, const bf16 *a0, const bf16 *a1, long lda, lon
 }
 MULTIPLY(multiply_1_1, 1, 1) MULTIPLY(multiply_1_2, 1, 2) MULTIPLY(multiply_2_1, 2, 1) MULTIPLY(multiply_2_2, 2, 2)
 #else
-#define begin_tiles()
-#define end_tiles()
+#define begin_tiles() ((void)0)
+#define end_tiles() ((void)0)
 #endif
 
 static void multiply_rows(const Step *s, long steps, const bf16 *a0, const bf16 *a1, long lda, long next, const bf16 *b0, const bf16 *b1,
@@ -191,7 +195,7 @@ static void make_thin(const Job *j, const Entry *entry, long index, long linear,
         multiply_rows(j->s, j->K / 32, a, 0, j->K, 32, b, 0, 0, none, own->c, 0);
         for (long i = 0; i < 16; i += 2) {
             __m512 r0 = _mm512_maskz_loadu_ps(lanes, own->c + i * 16), r1 = _mm512_maskz_loadu_ps(lanes, own->c + i * 16 + 16);
-            __m512i low = _mm512_cvtepu16_epi32((__m256i)_mm512_cvtneps_pbh(r0)), high = _mm512_cvtepu16_epi32((__m256i)_mm512_cvtneps_pbh(r1));
+            __m512i low = _mm512_cvtepu16_epi32(narrow(r0)), high = _mm512_cvtepu16_epi32(narrow(r1));
             _mm512_storeu_si512(out + (r + i) / 2 * 32, _mm512_or_si512(low, _mm512_slli_epi32(high, 16)));
         }
     }
@@ -347,7 +351,7 @@ static void attend(const Step *s, long window, const Cache *cache, const Decode 
         for (long h = 0; h < heads; h++) {
             __m512 sum = _mm512_setzero_ps();
             for (long c = 0; c < D; c += 32)
-                sum = _mm512_dpbf16_ps(sum, bh(_mm512_loadu_si512(q + h * D + c)), bh(_mm512_loadu_si512(k + j * D + c)));
+                sum = add_pairs(sum, _mm512_loadu_si512(q + h * D + c), _mm512_loadu_si512(k + j * D + c));
             scores[h * room + j] = _mm512_reduce_add_ps(sum) * (float)s->scale;
         }
     float total[MOST_HEADS];

@@ -7,7 +7,7 @@
 #pragma once
 #include "lanes.h"
 
-#if defined(__has_include) && defined(__linux__)
+#if defined(__has_include) && defined(__linux__) && defined(__AVX512BF16__)
 #if __has_include(<amxbf16intrin.h>)
 #define HAS_TILES 1
 #define TILED __attribute__((target("amx-tile,amx-bf16")))
