@@ -10,7 +10,7 @@ from tests.engine.native.test_attention import off
 from torch import Tensor
 
 from budwood.engine.lora.pairs import RunPair, join_pairs
-from budwood.engine.native.products import Beside, multiplies, pair_gradient, product
+from budwood.engine.native.products import Beside, multiplies, multiply, pair_gradient, product
 
 # Rounding every result alone gives 0.0017.
 ROUNDED = 0.0025
@@ -152,6 +152,27 @@ def test_joined_pairs_add_what_each_adds() -> None:
     assert float(added[:, columns[1]].abs().max()) == 0
     assert join_pairs(x, [], 96) is None
     assert join_pairs(x, [*pairs, RunPair(3, 9, pairs[0].a, pairs[0].b, 1.0)], 96) is None
+
+
+@pytest.mark.parametrize("turned", [False, True])
+@pytest.mark.parametrize("back", [False, True])
+@pytest.mark.parametrize("tokens", [1, 16, 90])
+def test_a_product_alone_is_that_of_float64_however_the_weight_lies(tokens: int, back: bool, turned: bool) -> None:
+    weight = some(300, 70, seed=3)
+    weight = weight.T.contiguous().T if turned else weight
+    x, bias = some(tokens, 300 if back else 70, seed=4), some(70 if back else 300, seed=5)
+    exact = x.double() @ (weight if back else weight.T).double()
+    out = torch.full((tokens, len(bias)), float("nan")).bfloat16()
+    assert multiply(x, weight, back=back, out=out) is out
+    assert off(out, exact) < ROUNDED
+    assert off(multiply(x, weight, back=back, bias=bias), exact + bias.double()) < ROUNDED
+
+
+def test_a_product_whose_gradient_is_wanted_has_one() -> None:
+    x, weight = some(5, 32).requires_grad_(), some(48, 32)
+    multiply(x, weight).float().sum().backward()
+    assert x.grad is not None
+    assert off(x.grad, weight.double().sum(0).expand(5, 32)) < ROUNDED
 
 
 def test_operands_of_another_kind_are_refused() -> None:

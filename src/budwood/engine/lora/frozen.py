@@ -5,10 +5,10 @@ The weight never gets a gradient, so nothing but the product with it is needed: 
 
 from typing import Protocol, cast
 
-import torch
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
+from budwood.engine.native.products import multiply
 from budwood.engine.quant.linear import Linear4bit, Linear8bit, QuantizedLinear
 
 
@@ -83,10 +83,10 @@ class _Dense:
         self._module = module
 
     def product(self, x: Tensor) -> Tensor:
-        return torch.nn.functional.linear(x, self._module.weight, self._module.bias)
+        return multiply(x, self._module.weight, bias=self._module.bias)
 
     def back(self, gradient: Tensor) -> Tensor:
-        return gradient @ self._module.weight
+        return multiply(gradient, self._module.weight, back=True)
 
 
 class _Conv1D:
@@ -96,10 +96,10 @@ class _Conv1D:
         self._module = module
 
     def product(self, x: Tensor) -> Tensor:
-        return torch.addmm(cast(Tensor, self._module.bias), x, cast(Tensor, self._module.weight))
+        return multiply(x, cast(Tensor, self._module.weight), back=True, bias=cast(Tensor, self._module.bias))
 
     def back(self, gradient: Tensor) -> Tensor:
-        return gradient @ cast(Tensor, self._module.weight).T
+        return multiply(gradient, cast(Tensor, self._module.weight))
 
 
 class _Quantized:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from budwood.engine.native.products import multiplies, pair_gradient
+from budwood.engine.native.products import multiplies, multiply, pair_gradient
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ def read_pairs(x: Tensor, pairs: Sequence[RunPair]) -> list[Bundle]:
         chosen = tuple(pairs[place] for place in places)
         a = torch.cat([pair.a for pair in chosen]).to(x.dtype)
         bs = tuple(pair.b.to(x.dtype) for pair in chosen)
-        bundles.append(Bundle(places, chosen, a, bs, _input(x, chosen[0]) @ a.T))
+        bundles.append(Bundle(places, chosen, a, bs, multiply(_input(x, chosen[0]), a)))
     return bundles
 
 

@@ -75,20 +75,24 @@ def product(
     call(_kernel("product"), x, table, a, b, rest, bias, h, y, *sizes, *strides)
 
 
-def multiply(x: Tensor, weight: Tensor, *, back: bool = False, out: Tensor | None = None) -> Tensor:
-    """Give x Wᵀ, or back x W, by torch, or by the kernel where torch is slow and no gradient is wanted.
+def multiply(x: Tensor, weight: Tensor, *, back: bool = False, bias: Tensor | None = None, out: Tensor | None = None) -> Tensor:
+    """Give x Wᵀ, or back x W, plus the bias: by torch, or by the kernel where torch is slow and no gradient is wanted.
 
     Args:
         x: (T, d_in); back: (T, d_out).
-        weight: (d_out, d_in).
+        weight: (d_out, d_in), or a view of one that lies the other way round.
         back: multiply with the weight as it is.
+        bias: of the result's width.
         out: filled, if it is given.
     """
+    if not weight.is_contiguous():
+        weight, back = weight.T, not back
     tracked = torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad)
-    if tracked or not widens() or not multiplies(x, weight) or not weight.is_contiguous():
-        return torch.mm(x, weight if back else weight.T, out=out)
+    if tracked or not widens() or not weight.is_contiguous() or not multiplies(x, weight):
+        matrix = weight if back else weight.T
+        return torch.mm(x, matrix, out=out) if bias is None else torch.addmm(bias, x, matrix, out=out)
     y = x.new_empty(len(x), weight.shape[1 if back else 0]) if out is None else out
-    product(y, x, [weight], back=back)
+    product(y, x, [weight], back=back, bias=bias)
     return y
 
 

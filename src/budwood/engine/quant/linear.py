@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from budwood.engine.native.products import multiply
 from budwood.engine.quant.int8 import Quantized8, dequantize8
 from budwood.engine.quant.kernels import Workspace
 from budwood.engine.quant.nf4 import Nested, Quantized, dequantize
@@ -58,14 +59,11 @@ class QuantizedLinear(nn.Module):
     def product(self, x: Tensor) -> Tensor:
         """(T, d_in) → (T, d_out), bias included, without gradients."""
         bias = None if self.bias is None else self.bias.to(x.dtype)
-        weight = self.expanded(x.dtype)
-        if not self.transposed:
-            return torch.nn.functional.linear(x, weight, bias)
-        return x @ weight.T if bias is None else torch.addmm(bias, x, weight.T)
+        return multiply(x, self.expanded(x.dtype), bias=bias)
 
     def back(self, gradient: Tensor) -> Tensor:
         """(T, d_out) → (T, d_in): the gradient of the input."""
-        return gradient @ self.expanded(gradient.dtype)
+        return multiply(gradient, self.expanded(gradient.dtype), back=True)
 
     def extra_repr(self) -> str:
         return f"in_features={self.in_features}, out_features={self.out_features}, bias={self.bias is not None}"
