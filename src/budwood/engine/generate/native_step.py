@@ -1,4 +1,4 @@
-"""A generation step of a base of the Llama kind through C: one call a layer, adapters of mixed rank inside it.
+"""A generation step of a base of the Llama kind through C: one call a step, adapters of mixed rank inside it.
 
 In eager torch a step of sixteen tokens costs some thirty calls a layer, which take longer than reading the weights does. Here
 the weights are read once, as they lie, in bfloat16, 4 or 8 bits, and everything else happens while they pass. A token gets the
@@ -106,8 +106,7 @@ class NativeStep:
         x.copy_(self._body.get_input_embeddings()(ids[None])[0])
         cosine, sine = (table[0].contiguous() for table in self._body.rotary_emb(x[None], positions[None]))
         step = _Step(self, x, cosine, sine, positions, pieces, cache, segments)
-        for index in range(len(self._sites)):
-            step.layer(index)
+        step.run()
         normed = self._buffers.take("normed", x, *x.shape)
         rstd = self._buffers.take("rstd", x, len(x), 1, dtype=torch.float32)
         weight, epsilon = self._norm.weight.detach(), float(self._norm.variance_epsilon)
@@ -190,14 +189,15 @@ class _Step:
         self._table = torch.tensor([*known, *(tensor.data_ptr() for tensor in room), own, *last])
         self._held += room
 
-    def layer(self, index: int) -> None:
+    def run(self) -> None:
         if not self._pieces:
-            call("budwood_step_layer", self._table, index, 0, 3)
+            call("budwood_step_layers", self._table, len(self._heads))
             return
-        call("budwood_step_layer", self._table, index, 0, 2)
-        for piece in self._pieces:
-            self._attend(index, piece)
-        call("budwood_step_layer", self._table, index, 2, 3)
+        for index in range(len(self._heads)):
+            call("budwood_step_layer", self._table, index, 0, 2)
+            for piece in self._pieces:
+                self._attend(index, piece)
+            call("budwood_step_layer", self._table, index, 2, 3)
 
     def _attend(self, index: int, piece: Piece) -> None:
         """Attention of a long piece of prompt: by the packed kernel if it is the prompt's first, else against the cache."""

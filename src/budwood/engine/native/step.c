@@ -459,3 +459,9 @@ int budwood_step_layer(const Step *s, long index, long from, long to) {
     }
     return 0;
 }
+
+// All layers in one call: whoever calls from Python lets go of its lock once instead of once a layer.
+int budwood_step_layers(const Step *s, long layers) {
+    for (long index = 0; index < layers; index++) budwood_step_layer(s, index, 0, 3);
+    return 0;
+}
