@@ -6,6 +6,7 @@ list(decode_list(["[1, 2", "3]"]))  # [1, 23]
 """
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -141,9 +142,9 @@ def kind(value: object) -> str:
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     values = dict(pairs)
     if len(values) != len(pairs):
-        names = [name for name, _ in pairs]
+        twice = next(name for name, times in Counter(name for name, _ in pairs).items() if times > 1)
         # Which of two values was meant cannot be known; json would take the last in silence.
-        raise ValueError(f"the key {next(n for n in names if names.count(n) > 1)!r} occurs twice")
+        raise ValueError(f"the key {twice[:80]!r} occurs twice")
     return values
 
 

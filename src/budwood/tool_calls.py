@@ -64,10 +64,11 @@ def read_tools(value: object) -> tuple[dict[str, Any], ...]:
         ToolFault: no list of function schemas, or two of one name.
     """
     tools = tuple(_tool(tool, f"[{place}]") for place, tool in enumerate(_listed(value, "function schemas")))
-    names = [tool["function"]["name"] for tool in tools]
-    twice = next((place for place, one in enumerate(names) if one in names[:place]), None)
-    if twice is not None:
-        raise ToolFault(f"[{twice}].function.name", "is the name of an earlier function")
+    names: set[str] = set()
+    for place, tool in enumerate(tools):
+        if tool["function"]["name"] in names:
+            raise ToolFault(f"[{place}].function.name", "is the name of an earlier function")
+        names.add(tool["function"]["name"])
     return tools
 
 

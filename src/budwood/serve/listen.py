@@ -21,7 +21,7 @@ GRACE_S = 30
 """How long requests in flight may go on after a stop; then they are cut."""
 MAX_HEADER_BYTES = 32 << 10
 HEADER_S = 30.0
-"""How long a connection may take to send the header of its first request."""
+"""How long a connection may take to send a whole header: the first from its beginning, others from their first byte."""
 MAX_CONNECTIONS = 4096
 """Further ones are closed at once: each is a file descriptor, of which a process has not many."""
 
@@ -67,8 +67,9 @@ def listen(settings: "ServeSection") -> socket.socket:
     # Without it a restart would find its own port in TIME_WAIT; a listening one still counts as taken.
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     if hasattr(socket, "TCP_USER_TIMEOUT"):
-        # Accepted connections inherit it: the kernel ends those whose peer takes nothing any more.
-        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(settings.write_timeout_s * 1000))
+        # Accepted connections inherit it: the kernel ends those whose peer takes nothing any more. Later than we give up
+        # writing, so that they are counted: it frees what we have handed over already.
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(settings.write_timeout_s * 1500))
     try:
         listener.bind((address, port))
         listener.listen(BACKLOG)
@@ -114,16 +115,39 @@ def _protocol() -> type[asyncio.Protocol]:
     from uvicorn.protocols.http.h11_impl import H11Protocol
 
     class Protocol(H11Protocol):
+        _timer: asyncio.TimerHandle | None = None
+
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
             super().connection_made(transport)
             if len(self.connections) > MAX_CONNECTIONS:
                 transport.abort()
                 return
-            self.loop.call_later(HEADER_S, self._close_unless_used)
+            self._wait_for_header()
 
-        def _close_unless_used(self) -> None:
-            # Set by the first whole header, and never unset.
-            if self.cycle is None:
+        def data_received(self, data: bytes) -> None:
+            super().data_received(data)
+            # uvicorn's own timer for idle connections ends with the next byte, whatever comes after it. That byte may
+            # also be of a body that was not read before its answer went out.
+            if self._timer is None and self._is_between():
+                self._wait_for_header()
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            super().connection_lost(exc)
+            if self._timer is not None:
+                self._timer.cancel()
+
+        def _is_between(self) -> bool:
+            """Whether no request is being answered. `cycle` is set by a whole header, and stays after its answer."""
+            return self.cycle is None or self.cycle.response_complete
+
+        def _wait_for_header(self) -> None:
+            self._timer = self.loop.call_later(HEADER_S, self._close_unless_used, self.cycle)
+
+        def _close_unless_used(self, before: Any) -> None:
+            self._timer = None
+            if self.cycle is before:
                 self.transport.abort()
+            elif self._is_between():
+                self._wait_for_header()
 
     return Protocol

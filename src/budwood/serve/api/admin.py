@@ -6,6 +6,7 @@ by "token:NAME".
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 from typing import Annotated, Any
 
 from fastapi import FastAPI
@@ -52,7 +53,7 @@ def add_admin(app: FastAPI, context: Context) -> None:
     @app.post("/admin/sync", response_model=None)
     async def sync(request: Request) -> Response:
         # A JSON body, if only {}: no web page can send that to another origin without being asked first.
-        await read_json(request)
+        await read_json(request, dict)
         await asyncio.to_thread(context.sync)
         return JSONResponse(context.state())
 
@@ -84,7 +85,7 @@ def _add_reading(app: FastAPI, context: Context, admin: AdminActions, audit: Aud
 def _add_moving(app: FastAPI, admin: AdminActions, audit: Audit) -> None:
     @app.post("/admin/promote", response_model=None)
     async def promote(request: Request) -> Response:
-        wanted = validated(PromoteRequest, await read_json(request))
+        wanted = await read_json(request, partial(validated, PromoteRequest))
         who = f"token:{call_of(request).caller.name}"
 
         def move() -> dict[str, Any]:
@@ -101,7 +102,7 @@ def _add_moving(app: FastAPI, admin: AdminActions, audit: Audit) -> None:
 
     @app.post("/admin/rollback", response_model=None)
     async def rollback(request: Request) -> Response:
-        wanted = validated(RollbackRequest, await read_json(request))
+        wanted = await read_json(request, partial(validated, RollbackRequest))
         who = f"token:{call_of(request).caller.name}"
 
         def move() -> dict[str, Any]:

@@ -22,6 +22,7 @@ from budwood.serve.api.envelope import Envelope
 from budwood.serve.api.faults import ApiError, engine_fault, error_object
 from budwood.serve.api.flight import Mailbox
 from budwood.serve.api.generation import check_may_ask
+from budwood.serve.api.schema import read_chat, read_completion
 from budwood.serve.directory import Live, NotUpError, UnknownModelError
 
 
@@ -48,11 +49,11 @@ def make_app(context: Context) -> FastAPI:
 def _add_generation(app: FastAPI, context: Context) -> None:
     @app.post("/v1/chat/completions", response_model=None)
     async def chat(request: Request) -> Response:
-        return await generation.chat(context, request, await read_json(request))
+        return await generation.chat(context, request, await read_json(request, read_chat))
 
     @app.post("/v1/completions", response_model=None)
     async def completions(request: Request) -> Response:
-        return await generation.completion(context, request, await read_json(request))
+        return await generation.completion(context, request, await read_json(request, read_completion))
 
 
 def _add_models(app: FastAPI, context: Context) -> None:

@@ -60,6 +60,7 @@ class Envelope:
 
         attach(scope, call)
         try:
+            _check_version(scope["http_version"])
             call.caller = self._context.entrance.admit(scope["path"], headers)
             await self._app(scope, receive, send_with_id)
         except ApiError as fault:
@@ -87,6 +88,11 @@ class Envelope:
         if self._context.log is not None:
             figures: dict[str, Any] = {"request_id": call.id, "token": call.caller.name, "endpoint": endpoint, "status": status}
             self._context.log({**figures, "seconds": round(seconds, 6), **call.figures})
+
+
+def _check_version(version: str) -> None:
+    if version not in ("1.0", "1.1"):
+        raise ApiError(400, f"HTTP {version} is not spoken here; HTTP 1.1 is.", code="wrong_framing")
 
 
 def _request_id(given: str, new_id: Callable[[], str]) -> str:

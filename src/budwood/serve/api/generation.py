@@ -20,7 +20,7 @@ from budwood.serve.api.faults import ApiError, engine_fault, error_object
 from budwood.serve.api.flight import OVERDUE, Flight
 from budwood.serve.api.jobs import Job, chat_job, completion_job
 from budwood.serve.api.quota import Quota
-from budwood.serve.api.schema import GenerationRequest, read_chat, read_completion
+from budwood.serve.api.schema import ChatRequest, CompletionRequest, GenerationRequest
 from budwood.serve.api.sender import key_of, prompt_of
 from budwood.serve.backend import UnavailableError
 from budwood.serve.demand import Demand
@@ -93,15 +93,13 @@ class _Run:
             self.context.metrics.first_token.labels(self.live.concrete).observe(self.first_token_s)
 
 
-async def chat(context: Context, request: Request, body: Mapping[str, Any]) -> Response:
+async def chat(context: Context, request: Request, wanted: ChatRequest) -> Response:
     """Answer POST /v1/chat/completions."""
-    wanted = read_chat(body)
     return await _answer(context, request, wanted, "chatcmpl", ChatShape, lambda live: chat_job(context, live, wanted))
 
 
-async def completion(context: Context, request: Request, body: Mapping[str, Any]) -> Response:
+async def completion(context: Context, request: Request, wanted: CompletionRequest) -> Response:
     """Answer POST /v1/completions."""
-    wanted = read_completion(body)
     return await _answer(context, request, wanted, "cmpl", CompletionShape, lambda live: completion_job(context, live, wanted))
 
 

@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from budwood.serve.api.faults import bad_request
-from budwood.serve.api.wire import Wire, validated
+from budwood.serve.api.wire import Wire, check_characters, validated
 from budwood.tool_calls import ToolFault, read_calls, read_tools
 
 MAX_CHOICES = 16
@@ -28,6 +28,9 @@ MAX_TOP_LOGPROBS = 20
 MAX_STOPS = 4
 MAX_STOP_CHARACTERS = 256
 MAX_BIASES = 1024
+MAX_NOTES = 16
+MAX_FIELDS = 128
+_MOST: Mapping[str, int] = {"messages": MAX_MESSAGES, "tools": MAX_TOOLS, "logit_bias": MAX_BIASES, "metadata": MAX_NOTES}
 
 _CHAT_NEUTRAL: Mapping[str, tuple[Any, ...]] = {
     "audio": (None,),
@@ -59,7 +62,7 @@ Biases = Annotated[
     dict[Annotated[str, Field(pattern="^(0|[1-9][0-9]{0,8})$")], Annotated[float, Field(ge=-100, le=100)]],
     Field(max_length=MAX_BIASES),
 ]
-Notes = Annotated[dict[str, str], Field(max_length=16)]
+Notes = Annotated[dict[str, str], Field(max_length=MAX_NOTES)]
 
 
 class TextPart(Wire):
@@ -163,7 +166,8 @@ class ChatRequest(GenerationRequest):
         return json.dumps(wanted.json_schema.schema_)
 
 
-Tokens = Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
+# Fails at the first token that is none: a fault for each of a million would be work that a stranger can order.
+Tokens = Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1, fail_fast=True)]
 
 
 class CompletionRequest(GenerationRequest):
@@ -195,6 +199,7 @@ def read_chat(values: Mapping[str, Any]) -> ChatRequest:
     Raises:
         ApiError: 400 with `param`, for the first fault.
     """
+    _check_counts(values)
     known = _without_neutral(values, _CHAT_NEUTRAL)
     if isinstance(known.get("messages"), list):
         known["messages"] = [_plain_message(message, place) for place, message in enumerate(known["messages"])]
@@ -218,6 +223,7 @@ def read_completion(values: Mapping[str, Any]) -> CompletionRequest:
     Raises:
         ApiError: 400 with `param`, for the first fault.
     """
+    _check_counts(values)
     request = validated(CompletionRequest, _without_neutral(values, _COMPLETION_NEUTRAL))
     if values.get("best_of") is not None and (request.n or 1) > 1:
         raise bad_request(f"best_of = 1 chooses one of fewer answers than n = {request.n}.", "best_of", mend="Leave it out.")
@@ -229,6 +235,16 @@ def read_completion(values: Mapping[str, Any]) -> CompletionRequest:
         )
     _check_stream(request)
     return request
+
+
+def _check_counts(values: Mapping[str, Any]) -> None:
+    """Refuse what is far too many before each of them is looked at."""
+    if len(values) > MAX_FIELDS:
+        raise bad_request(f"The request has {len(values):,} fields, more than there are.", code="unknown_parameter")
+    for key, most in _MOST.items():
+        given = values.get(key)
+        if isinstance(given, list | dict) and len(given) > most:
+            raise bad_request(f"{key}: there are {len(given):,}; {most:,} are allowed.", key)
 
 
 def _check_stream(request: GenerationRequest) -> None:
@@ -285,13 +301,14 @@ def _tools(values: Mapping[str, Any]) -> list[dict[str, Any]]:
             mend="Leave it out.",
         )
     tools = _read(read_tools, [] if values.get("tools") is None else values["tools"], "tools")
-    if len(tools) > MAX_TOOLS:
-        raise bad_request(f"tools: there are {len(tools):,}; {MAX_TOOLS} are allowed.", "tools")
     return [] if choice == "none" else tools
 
 
 def _read(read: Callable[[object], Sequence[dict[str, Any]]], value: object, param: str) -> list[dict[str, Any]]:
     try:
-        return list(read(value))
+        found = list(read(value))
     except ToolFault as error:
         raise bad_request(f"{param}{error.path} {error.reason}.", f"{param}{error.path}") from None
+    # Arguments are JSON in a string, with escapes of their own.
+    check_characters(found, param)
+    return found

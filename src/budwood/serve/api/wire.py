@@ -1,5 +1,6 @@
 """JSON objects as requests bring them: exact types, no unknown key, and a fault that names its field as OpenAI does."""
 
+import json
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
@@ -26,6 +27,18 @@ def validated(kind: type[Kind], values: Mapping[str, Any]) -> Kind:
         return kind.model_validate(values)
     except ValidationError as error:
         raise _fault(error.errors(include_url=False)) from None
+
+
+def check_characters(value: Any, param: str | None = None) -> None:
+    """Refuse half of a surrogate pair, in any text or key of a JSON value: no tokenizer reads it and no reply can repeat it.
+
+    Raises:
+        ApiError: 400.
+    """
+    try:
+        json.dumps(value, ensure_ascii=False).encode("utf-8")
+    except UnicodeEncodeError:
+        raise bad_request("There is half of a surrogate pair, which is no character.", param, code="invalid_text") from None
 
 
 def _fault(details: list[ErrorDetails]) -> ApiError:
