@@ -106,6 +106,20 @@ def test_a_template_that_burns_is_a_refusal_of_the_conversation() -> None:
         template.encode_prompt([{"role": "user", "content": "burn"}])
 
 
+def test_all_renderings_of_a_conversation_have_one_budget(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each beginning of a conversation stays within a rendering's budget, all of them together do not."""
+    monkeypatch.setattr("budwood.engine.chat_sandbox.TOGETHER", 40_000)
+    work = "{% if messages | length > 2 %}{% for a in range(100) %}{% for b in range(100) %}{% endfor %}{% endfor %}{% endif %}"
+    template = chat_template(make_tokenizer(), work + TEMPLATE)
+    talk = [{"role": ("user", "assistant")[turn % 2], "content": str(turn)} for turn in range(9)]
+    assert template.encode_prompt(talk[:1])
+    assert template.encode_prompt(talk[:3])
+    # Cutting at earlier answers is given up where they are rendered otherwise; work that ran out is no such reason.
+    with pytest.raises(DataError, match="more work than any conversation needs"):
+        template.encode_prompt(talk)
+    assert template.encode_prompt(talk[:3]), "what one conversation has spent is no other's loss"
+
+
 CONVERSATION: list[dict[str, Any]] = [
     {"role": "system", "content": "Be brief.  "},
     {"role": "user", "content": "Wo ist es? äöü <b> \u2028 'x' \"y\""},

@@ -20,7 +20,9 @@ from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
-from budwood.engine.chat_sandbox import render_template
+from jinja2.exceptions import TemplateError
+
+from budwood.engine.chat_sandbox import one_budget, render_template
 from budwood.engine.chat_shown import check_shown
 from budwood.engine.chat_source import TOKENIZER, source_digest, template_source
 from budwood.engine.chat_tokens import ChatTokens
@@ -109,6 +111,14 @@ class ChatTemplate:
                 conversation, or leaves out some of its tools.
         """
         talk = checked(messages, tools)
+        try:
+            with one_budget():
+                return self._prompt_ids(talk)
+        except TemplateError as error:
+            # A part was left unrendered, and text would be cut into tokens elsewhere: an answer to another prompt.
+            raise _refused(error) from error
+
+    def _prompt_ids(self, talk: Conversation) -> list[int]:
         mark, hidden = self._hide(talk)
         whole = self._rendered(hidden, mark, generation=True)
         if talk.has_tools:
@@ -190,10 +200,7 @@ class ChatTemplate:
                 },
             )
         except Exception as error:  # a template is a stranger's program, and fails in any way that a program can
-            raise DataError(
-                f"The chat template refuses this conversation: {str(error).rstrip('.') or type(error).__name__}.",
-                mend="Correct the roles and their order, or the base's template.",
-            ) from error
+            raise _refused(error) from error
 
     def _hide(self, talk: Conversation) -> tuple[str, Conversation]:
         mark = self.tokens.mark([self.source, *talk.texts])
@@ -258,6 +265,13 @@ class ChatTemplate:
         if tuple(id for _, id in ends[: len(self.leading)]) == self.leading:
             ends = ends[len(self.leading) :]
         return next((end for end, id in ends if id in self.stop_ids), 0)
+
+
+def _refused(error: Exception) -> DataError:
+    return DataError(
+        f"The chat template refuses this conversation: {str(error).rstrip('.') or type(error).__name__}.",
+        mend="Correct the roles and their order, or the base's template.",
+    )
 
 
 def _with_reasoning(message: Message) -> dict[str, Any]:

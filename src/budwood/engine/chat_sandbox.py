@@ -3,7 +3,8 @@
 A template is a program that came with a base. Jinja's sandbox keeps it from Python's inside, but lets it count for years in
 nested loops, or ask for a text of ten billion spaces. So each rendering here has a budget. Loops pay for every round, calls and
 filters for being made, and all for the size of what comes out; what would be large is refused before it is made. A template
-that runs out is refused as one that raises an error is.
+that runs out is refused as one that raises an error is. A conversation is rendered once for each of its beginnings, so all
+renderings of one have a budget together (`one_budget`).
 
 The environment is otherwise the one that transformers renders in, and renders the same; a test holds it to that. What no
 template needs and what is costly by nature (`lipsum`, `urlize` and their kind) is not there.
@@ -13,6 +14,7 @@ import json
 import re
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import lru_cache, wraps
 from typing import Any
 
@@ -27,6 +29,8 @@ from jinja2.visitor import NodeTransformer
 
 BUDGET = 1_000_000
 """What one rendering may spend: about as many rounds of a loop. A conversation of 512 turns spends some thousands."""
+TOGETHER = 8 * BUDGET
+"""What all renderings of one conversation may spend: 512 turns of 3,000 characters each spend six million in 511 renderings."""
 LARGEST = 1 << 24
 """Characters of a text, or items of a list with all that lies in them."""
 LARGEST_BITS = 4096
@@ -57,6 +61,35 @@ def render_template(source: str, values: Mapping[str, Any]) -> str:
     return sandbox.rendered(template, values)
 
 
+@contextmanager
+def one_budget() -> Iterator[None]:
+    """Let all renderings of this thread, until the end, spend `TOGETHER` and no more.
+
+    Raises:
+        TemplateError: at the end, when it was spent and whoever asked for a rendering went on without.
+    """
+    if _PURSE.left is not None:
+        yield
+        return
+    _PURSE.left = TOGETHER
+    try:
+        yield
+        if _PURSE.left <= 0:
+            raise _Spent(_TOO_MUCH)
+    finally:
+        _PURSE.left = None
+
+
+class _Purse(threading.local):
+    """What is left for all renderings of a conversation together; None: nobody counts them."""
+
+    left: int | None = None
+
+
+_PURSE = _Purse()
+_TOO_MUCH = "it does more work than any conversation needs"
+
+
 @lru_cache(maxsize=16)
 def _program(source: str) -> "tuple[ChatSandbox, Template]":
     sandbox = ChatSandbox()
@@ -75,7 +108,7 @@ class _Meter(threading.local):
     def pay(self, units: int) -> None:
         self.left -= units
         if self.left < 0:
-            raise _Spent("it does more work than any conversation needs")
+            raise _Spent(_TOO_MUCH)
 
     def pay_size(self, value: object) -> None:
         if isinstance(value, (str, bytes)):
@@ -119,14 +152,18 @@ class ChatSandbox(ImmutableSandboxedEnvironment):
         Raises:
             TemplateError: the budget is spent, or the template raises one.
         """
-        self.meter.left = BUDGET
+        given = self.meter.left = BUDGET if _PURSE.left is None else min(BUDGET, _PURSE.left)
         pieces: list[str] = []
         length = 0
-        for piece in template.generate(**values):
-            length += len(piece)
-            if length > LARGEST:
-                raise _Spent(f"it writes more than {LARGEST:,} characters")
-            pieces.append(piece)
+        try:
+            for piece in template.generate(**values):
+                length += len(piece)
+                if length > LARGEST:
+                    raise _Spent(f"it writes more than {LARGEST:,} characters")
+                pieces.append(piece)
+        finally:
+            if _PURSE.left is not None:
+                _PURSE.left -= given - max(self.meter.left, 0)
         return "".join(pieces)
 
     def call(self, context: Context, function: Any, /, *args: Any, **kwargs: Any) -> Any:
