@@ -8,6 +8,7 @@ alembic takes most of a second to import, so it is reached only when one plain q
 """
 
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +23,8 @@ from budwood.store.leases import gate
 from budwood.store.schema import REVISION
 
 _WRITE = "budwood_write"
+SHARED_BYTES = 64 << 10
+"""Of the file beside a catalog in write-ahead mode: it grows by 32 KiB, and is written at the first reading already."""
 
 
 class Catalog:
@@ -126,6 +129,10 @@ class Catalog:
         except SQLAlchemyError as error:
             raise StoreError(f"The catalog cannot be used: {error}.", where=self._where, mend="Check its URL.") from error
 
+    def _is_full(self) -> bool:
+        """Whether there is no room for the memory that SQLite's processes share; without it, all it says is "I/O error"."""
+        return shutil.disk_usage(self._file.parent).free < SHARED_BYTES
+
     def _explain(self, message: str) -> StoreError:
         low = message.lower()
         if "locked" in low or "busy" in low or "lock timeout" in low:
@@ -147,7 +154,7 @@ class Catalog:
                 mend="Check that the database runs and takes this user; a password comes from PGPASSWORD or ~/.pgpass. "
                 "Run again then: what was not committed has changed nothing.",
             )
-        if "full" in low or "no space left" in low:
+        if "full" in low or "no space left" in low or ("disk i/o error" in low and self._is_full()):
             return StoreError(
                 "The disk is full: the catalog was not written.",
                 where=self._where,

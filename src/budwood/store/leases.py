@@ -14,6 +14,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from budwood.store.durable import storing
+
 LOCK = "lease"
 GATE = ".gate"
 DIGESTS = "digests"
@@ -23,9 +25,13 @@ class Lease:
     """A folder in `tmp/` that is ours until `release` or the end of the process."""
 
     def __init__(self, tmp: Path, prefix: str) -> None:
-        """Make the folder and lock it, with the gate held so that no sweep comes between the two."""
+        """Make the folder and lock it, with the gate held so that no sweep comes between the two.
+
+        Raises:
+            StoreError: the disk is full, or the store may not be written.
+        """
         self.folder = tmp / f"{prefix}-{uuid.uuid4().hex}"
-        with gate(tmp, exclusive=False):
+        with gate(tmp, exclusive=False), storing("the mark of a process at work", tmp.parent):
             self.folder.mkdir()
             try:
                 self._handle: int | None = os.open(self.folder / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
@@ -53,8 +59,13 @@ class Lease:
 
 @contextmanager
 def gate(tmp: Path, *, exclusive: bool) -> Iterator[None]:
-    """Pass the gate of a store, together with other writers or alone."""
-    handle = os.open(tmp / GATE, os.O_RDWR | os.O_CREAT, 0o644)
+    """Pass the gate of a store, together with other writers or alone.
+
+    Raises:
+        StoreError: it is not there and cannot be made.
+    """
+    with storing("the gate of the store", tmp.parent):
+        handle = os.open(tmp / GATE, os.O_RDWR | os.O_CREAT, 0o644)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH)
         yield

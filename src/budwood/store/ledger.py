@@ -166,7 +166,7 @@ class Ledger:
 
     def _follow(self, head: Head) -> None:
         """Let the file follow the catalog. A full disk here leaves it behind, which is no fault: the move is done."""
-        with suppress(OSError):
+        with suppress(OSError, StoreError):
             self._write_file(head, self._scratch())
 
     def _write_file(self, head: Head, scratch: Path, *, force: bool = False) -> None:
