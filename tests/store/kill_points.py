@@ -70,23 +70,27 @@ def act(root: Path, what: str) -> None:
             store.collect(False, older_than_s=0)
 
 
-def die_at(number: int) -> None:
-    """Kill this process at its `number`th call of a function that changes files."""
+def die_at(number: int) -> Callable[[], None]:
+    """Kill this process at its `number`th call of a function that changes files, or of what is given back."""
     left = [number]
+
+    def tick() -> None:
+        left[0] -= 1
+        if left[0] == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
 
     def wrap(name: str) -> None:
         real = getattr(os, name)
 
         def call(*args: Any, **keys: Any) -> Any:
-            left[0] -= 1
-            if left[0] == 0:
-                os.kill(os.getpid(), signal.SIGKILL)
+            tick()
             return real(*args, **keys)
 
         setattr(os, name, call)
 
     for name in CALLS:
         wrap(name)
+    return tick
 
 
 def outcome(root: Path) -> dict[str, Any]:

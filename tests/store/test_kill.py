@@ -13,12 +13,15 @@ from budwood.store import open_store
 from .conftest import put
 
 SCRIPT = Path(__file__).parent / "kill_points.py"
+REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 def runs_of(what: str, folder: Path) -> list[dict[str, Any]]:
-    done = subprocess.run(
-        [sys.executable, str(SCRIPT), str(folder), what], capture_output=True, text=True, timeout=300, check=False
-    )
+    return runs_by(str(SCRIPT), str(folder), what)
+
+
+def runs_by(*script: str) -> list[dict[str, Any]]:
+    done = subprocess.run([sys.executable, *script], capture_output=True, text=True, timeout=1200, check=False, cwd=REPOSITORY)
     assert done.returncode == 0, done.stderr
     runs: list[dict[str, Any]] = json.loads(done.stdout)
     assert [run["killed"] for run in runs[:-1]] == [True] * (len(runs) - 1)
@@ -26,7 +29,7 @@ def runs_of(what: str, folder: Path) -> list[dict[str, Any]]:
     return runs
 
 
-def test_a_killed_commit_leaves_the_whole_object_or_none(tmp_path: Path) -> None:
+def test_bad_58_a_killed_commit_leaves_the_whole_object_or_none(tmp_path: Path) -> None:
     runs = runs_of("commit", tmp_path)
     assert len(runs) > 15
     counts = [len(run["after"]["objects"]) for run in runs]
@@ -39,7 +42,7 @@ def test_a_killed_commit_leaves_the_whole_object_or_none(tmp_path: Path) -> None
         assert run["again"]["problems"] == []
 
 
-def test_a_killed_move_leaves_alias_and_history_agreeing(tmp_path: Path) -> None:
+def test_bad_58_a_killed_move_leaves_alias_and_history_agreeing(tmp_path: Path) -> None:
     runs = runs_of("move", tmp_path)
     for run in runs:
         assert run["after"]["problems"] == []
@@ -71,7 +74,7 @@ def test_a_killed_collection_leaves_a_whole_store(tmp_path: Path) -> None:
         assert len(run["again"]["objects"]) == 3
 
 
-def test_a_killed_rollback_leaves_alias_and_history_agreeing(tmp_path: Path) -> None:
+def test_bad_58_a_killed_rollback_leaves_alias_and_history_agreeing(tmp_path: Path) -> None:
     runs = runs_of("rollback", tmp_path)
     for run in runs:
         assert run["after"]["problems"] == []
@@ -81,7 +84,7 @@ def test_a_killed_rollback_leaves_alias_and_history_agreeing(tmp_path: Path) -> 
     assert {run["after"]["moves"] for run in runs} == {2, 3}
 
 
-def test_a_killed_approval_is_given_or_not(tmp_path: Path) -> None:
+def test_bad_58_a_killed_approval_is_given_or_not(tmp_path: Path) -> None:
     runs = runs_of("approve", tmp_path)
     for run in runs:
         assert run["after"]["problems"] == []
@@ -120,3 +123,23 @@ def test_processes_that_are_killed_at_any_moment_leave_a_whole_store(tmp_path: P
         assert one["again"] == []
         assert one["production"] == one["last"]
     assert one["moves"] > 5
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1500)
+@pytest.mark.parametrize("backend", ["postgres"], indirect=True)
+@pytest.mark.parametrize(("way", "before", "after"), [("out", "here", "there"), ("back", "there", "here")])
+def test_bad_58_a_killed_move_of_the_catalog_leaves_one_that_works_and_is_finished_by_the_next(
+    tmp_path: Path, backend: str, way: str, before: str, after: str
+) -> None:
+    runs = runs_by("-m", "tests.store.kill_moves", str(tmp_path), backend, way)
+    assert len(runs) > 30
+    for run in runs:
+        assert run["after"]["problems"] == run["works"] == run["again"]["problems"] == []
+        assert run["after"]["place"] in (before, after)
+        assert run["again"]["place"] == after
+        assert run["after"]["production"] == run["again"]["production"]
+        assert run["again"]["history"] == list(range(1, len(run["after"]["history"]) + 3))
+        left = {"catalog.url", "moved-catalog.sqlite"} if after == "there" else {"catalog.sqlite", "moved-catalog.sqlite"}
+        assert set(run["again"]["files"]) == left
+    assert {run["after"]["place"] for run in runs} == {before, after}

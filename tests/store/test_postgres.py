@@ -1,6 +1,7 @@
 """What is particular to a catalog on PostgreSQL; the other tests of this room run on both databases."""
 
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -120,6 +121,31 @@ def test_a_catalog_moves_whole_and_back(local: Store, backend: str) -> None:
     assert len(store.history()) == len(before) + 1
     assert store.live_at("support", "production", moment) == store.find_release("support@1").digest
     assert store.verify().ok
+
+
+def test_moving_to_where_it_is_changes_nothing_and_a_file_that_is_in_the_way_stays(local: Store, backend: str) -> None:
+    assert local.move_catalog("") == 0
+    assert local.move_catalog(backend) > 0
+    assert local.move_catalog(backend) == 0
+    (local.root / "catalog.sqlite").write_text("somebody's")
+    with pytest.raises(StoreError, match=r"There is a catalog\.sqlite in this store already"):
+        local.move_catalog("")
+    assert (local.root / "catalog.sqlite").read_text() == "somebody's"
+    assert local.catalog_place() == backend
+    assert local.verify().ok
+
+
+def test_a_copy_of_the_same_past_in_which_somebody_works_is_not_overwritten(local: Store, backend: str, tmp_path: Path) -> None:
+    """A folder that was copied: both know the database, and only one of them may have it."""
+    local.move_catalog(backend)
+    shutil.copytree(local.root, tmp_path / "copy")
+    with open_store(tmp_path / "copy", clock=Clock()) as copy:
+        copy.move_catalog("")
+        copy.move_alias("support", "production", copy.find_release("support@2").digest, who="x", reason="")
+        with pytest.raises(StoreError, match="is not empty"):
+            copy.move_catalog(backend)
+    assert local.aliases()[0].version == 1
+    assert local.verify().ok
 
 
 def test_a_catalog_does_not_move_while_somebody_works_or_to_where_something_is(local: Store, backend: str) -> None:
