@@ -1,10 +1,12 @@
 """A release on trial: who may begin one, what may happen meanwhile, and that it is taken back exactly once."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from threading import Barrier, Thread
 from typing import Any
 
 import pytest
+from tests.store.conftest import edit, empty
 
 from budwood.errors import ReleaseError, StoreError
 from budwood.identity import Digest
@@ -20,6 +22,18 @@ from .conftest import Clock, put
 
 POLICY = CanarySection(max_error_rate=0.05)
 GOOD, BAD = Outcomes(400, 1, latencies={100: 400}), Outcomes(400, 80, latencies={100: 400})
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.slow)])
+def store(request: pytest.FixtureRequest, tmp_path: Path, clock: Clock) -> Iterator[Store]:
+    """Canaries have tables of their own: both databases."""
+    url = "" if request.param == "sqlite" else request.getfixturevalue("postgres_server")
+    if url:
+        empty(url)
+    with open_store(tmp_path / ".budwood", url=url, clock=clock) as opened:
+        # Once, so that the folder knows its catalog and may be opened without the URL.
+        opened.aliases()
+        yield opened
 
 
 def release(store: Store, number: int) -> Digest:
@@ -233,24 +247,17 @@ def test_a_catalog_of_the_second_schema_gets_the_tables(tmp_path: Path) -> None:
 
 def test_a_trial_that_somebody_wrote_into_the_table_is_found(store: Store, live: Any) -> None:
     """Else whoever can write there gives any release its share of the traffic."""
-    from sqlalchemy import create_engine, text
-    from sqlalchemy.pool import NullPool
-
     begin(store)
     assert store.verify().ok
-    for edit in ("share = 1.0", "policy = '{}'", "seq = 1", "alias = 'staging'"):
-        with create_engine(f"sqlite:///{store.root / 'catalog.sqlite'}", poolclass=NullPool).connect() as connection:
-            (row,) = [dict(row) for row in connection.execute(text("SELECT * FROM trials")).mappings()]
-            connection.execute(text(f"UPDATE trials SET {edit}"))
-            connection.commit()
-            assert any("canary of support@" in problem for problem in store.verify().problems), edit
-            connection.execute(text("DELETE FROM trials"))
-            connection.commit()
-            assert store.verify().problems == ("canary of support@production: is not what the history says",)
-            places = ", ".join(f":{name}" for name in row)
-            connection.execute(text(f"INSERT INTO trials ({', '.join(row)}) VALUES ({places})"), row)
-            connection.commit()
+    edit(store, "CREATE TABLE kept AS SELECT * FROM trials")
+    for written in ("share = 1.0", "policy = '{}'", "seq = 1", "alias = 'staging'"):
+        edit(store, f"UPDATE trials SET {written}")
+        assert any("canary of support@" in problem for problem in store.verify().problems), written
+        edit(store, "DELETE FROM trials")
+        assert store.verify().problems == ("canary of support@production: is not what the history says",)
+        edit(store, "INSERT INTO trials SELECT * FROM kept")
         assert store.verify().ok
+    edit(store, "DROP TABLE kept")
 
 
 def test_a_canary_needs_the_approvals_that_its_alias_asks_for(store: Store, live: Any) -> None:
@@ -260,3 +267,21 @@ def test_a_canary_needs_the_approvals_that_its_alias_asks_for(store: Store, live
     assert store.canaries.rows() == []
     approve(store, "support@2", "production", who="ben", reason="read it")
     assert begin(store).digest == store.find_release("support@2").digest
+
+
+def test_a_canary_may_do_without_approvals_as_a_promotion_may_and_it_is_on_record(store: Store, live: Any) -> None:
+    set_rule(store, "support", "production", approvals=1, own=False, who="anna", reason="customers read it")
+    with pytest.raises(ReleaseError, match="The without-approvals has no reason"):
+        begin(store, without_approvals=" ")
+    with pytest.raises(ReleaseError, match="never judged by a gate"):
+        begin(store, override=None, without_approvals="fire")
+    begin(store, without_approvals="fire")
+    event = store.history("support")[-1]
+    assert (event.kind, event.override, event.reason) == ("canary_started", True, "known to be good | fire | try it")
+    with pytest.raises(ReleaseError, match="has 0 of 1 approvals"):
+        promote_canary(store, "support", "production", who="anna", reason="", override="good")
+    promote_canary(store, "support", "production", who="anna", reason="", override="good", without_approvals="fire")
+    moved = next(event for event in reversed(store.history("support")) if event.kind == "promoted")
+    assert (moved.to, moved.override) == (live[1], True)
+    assert moved.reason.startswith("good | fire | ")
+    assert store.verify().ok

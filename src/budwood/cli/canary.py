@@ -12,18 +12,19 @@ from budwood.cli.options import (
     StoreOption,
     WaitOption,
     WhoOption,
+    WithoutApprovalsOption,
     acting,
     on_store,
     open_here,
 )
-from budwood.cli.output import for_terminal, print_indented, print_json, print_next, print_pairs
+from budwood.cli.output import print_json, print_next
 from budwood.cli.promote import moved_code, print_servers
+from budwood.cli.trial import print_trial
 from budwood.errors import ReleaseError
 from budwood.identity import short
 
 if TYPE_CHECKING:
     from budwood.recipe import CanarySection
-    from budwood.release.canary import TrialStatus
     from budwood.store.trials import Trial
 
 NameArgument = Annotated[str, typer.Argument(help="name of the releases", show_default=False)]
@@ -73,6 +74,7 @@ def _register_start(group: typer.Typer) -> None:
         recipe: PolicyOption = None,
         limit: LimitOption = None,
         override: Annotated[str, typer.Option("--override", help="go against the verdict, for this reason")] = "",
+        without_approvals: WithoutApprovalsOption = "",
         store: StoreOption = DEFAULT_STORE,
         who: WhoOption = "",
         reason: ReasonOption = "",
@@ -80,7 +82,8 @@ def _register_start(group: typer.Typer) -> None:
     ) -> None:
         """Give a release a share of an alias's traffic; the same senders stay with it as the share grows.
 
-        A canary needs what a promotion needs: a verdict PROMOTE against what is live, or an override. Servers load it beside
+        A canary needs what a promotion needs: a verdict PROMOTE against what is live and the approvals that the alias asks
+        for, or a reason to go without on record. Servers load it beside
         what is live and replay its golden probes first. Whose request goes where is decided by the header x-budwood-key, else
         by `user`, `safety_identifier` or the client's address.
         """
@@ -96,6 +99,7 @@ def _register_start(group: typer.Typer) -> None:
             who=acting(who),
             reason=reason,
             override=override or None,
+            without_approvals=without_approvals or None,
         )
         _print_trial(trial, as_json=as_json)
         if not as_json:
@@ -155,7 +159,7 @@ def _register_status(group: typer.Typer) -> None:
             print_next(f"budwood canary start {name or 'NAME'}@NUMBER --share 10%{on_store(store)}")
             return
         for one in found:
-            _print_status(one)
+            print_trial(one, full=True)
 
 
 def _register_promote(group: typer.Typer) -> None:
@@ -168,6 +172,7 @@ def _register_promote(group: typer.Typer) -> None:
         name: NameArgument,
         alias: AliasOption = "production",
         override: Annotated[str, typer.Option("--override", help="go against the verdict, for this reason")] = "",
+        without_approvals: WithoutApprovalsOption = "",
         wait: WaitOption = 0.0,
         store: StoreOption = DEFAULT_STORE,
         who: WhoOption = "",
@@ -178,7 +183,14 @@ def _register_promote(group: typer.Typer) -> None:
         from budwood.release.canary import promote_canary
 
         moved = promote_canary(
-            open_here(store), name, alias, who=acting(who), reason=reason, override=override or None, wait_s=wait
+            open_here(store),
+            name,
+            alias,
+            who=acting(who),
+            reason=reason,
+            override=override or None,
+            without_approvals=without_approvals or None,
+            wait_s=wait,
         )
         if as_json:
             print_json(moved.as_dict())
@@ -318,25 +330,3 @@ def _print_trial(trial: "Trial", *, as_json: bool) -> None:
     else:
         what = "copies of " if trial.kind == "shadow" else ""
         typer.echo(f"The {trial.kind} of {trial.name}@{trial.alias} is {title}: {what}{100 * trial.share:.4g}% of the traffic.")
-
-
-def _print_status(found: "TrialStatus") -> None:
-    typer.echo(found.line())
-    if found.trial.reason:
-        print_indented(f"why: {for_terminal(found.trial.reason)}")
-    for report in found.reports:
-        if not report.ok:
-            print_indented(f"server {report.server_id}: {for_terminal(report.detail)}")
-    sides = [(found.trial.kind, found.tried), ("stable", found.stable)]
-    print_pairs(
-        [
-            (side, f"{counts.requests:,} requests, {counts.errors:,} errors, p95 {counts.quantile(0.95):.3g} s")
-            for side, counts in sides
-            if counts.requests
-        ]
-    )
-    if found.trial.kind != "shadow":
-        words = {"broken": "a limit is broken", "kept": "kept", "open": "not settled yet"}
-        typer.echo(f"  limits: {words[found.judgement.outcome]}")
-        for finding in found.judgement.findings:
-            print_indented(f"  {finding.outcome}: {finding.says}")

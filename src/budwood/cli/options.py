@@ -22,6 +22,9 @@ ReasonOption = Annotated[str, typer.Option("--reason", help="why; kept in the hi
 WaitOption = Annotated[
     float, typer.Option("--wait", help="seconds to wait until every server has followed; exit code 1 if not all have")
 ]
+WithoutApprovalsOption = Annotated[
+    str, typer.Option("--without-approvals", help="do without the approvals that the alias asks for, for this reason")
+]
 WhoOption = Annotated[str, typer.Option("--who", help="who acts; kept in the history", show_default="the login name")]
 
 TrackOption = Annotated[

@@ -4,7 +4,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from budwood.cli.options import DEFAULT_STORE, JsonOption, ReasonOption, StoreOption, WaitOption, WhoOption, acting, open_here
+from budwood.cli.options import (
+    DEFAULT_STORE,
+    JsonOption,
+    ReasonOption,
+    StoreOption,
+    WaitOption,
+    WhoOption,
+    WithoutApprovalsOption,
+    acting,
+    open_here,
+)
 from budwood.cli.output import print_json, print_next
 from budwood.identity import short
 
@@ -23,9 +33,7 @@ def register(app: typer.Typer) -> None:
         alias: Annotated[str, typer.Option("--alias", help="alias to move")] = "production",
         expect: Annotated[str, typer.Option("--expect", help="move only if the alias is still here")] = "",
         override: Annotated[str, typer.Option("--override", help="go against the verdict, for this reason")] = "",
-        without_approvals: Annotated[
-            str, typer.Option("--without-approvals", help="do without the approvals that the alias asks for, for this reason")
-        ] = "",
+        without_approvals: WithoutApprovalsOption = "",
         wait: WaitOption = 0.0,
         store: StoreOption = DEFAULT_STORE,
         who: WhoOption = "",

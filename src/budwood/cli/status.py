@@ -7,6 +7,7 @@ import typer
 
 from budwood.cli.options import DEFAULT_STORE, JsonOption, StoreOption, open_here
 from budwood.cli.output import for_terminal, print_indented, print_json, print_next, print_table
+from budwood.cli.trial import print_trial
 from budwood.identity import Digest, short
 
 if TYPE_CHECKING:
@@ -56,9 +57,7 @@ def register(app: typer.Typer) -> None:
             if alias.stale:
                 print_indented(f"  {for_terminal(alias.stale)}")
         for trial in statuses(opened, name or None):
-            typer.echo(f"  {trial.line()}")
-            if trial.trial.kind != "shadow":
-                print_indented(f"  limits: {trial.judgement.outcome}: {trial.judgement.sentence}")
+            print_trial(trial, full=False)
         for event in found.events:
             typer.echo(f"  {event.at[:19]}  {event.kind}  {event.who}  {event.reason}".rstrip())
 

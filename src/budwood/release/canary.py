@@ -15,9 +15,10 @@ from budwood.identity import Digest, digest_json, short
 from budwood.recipe import CanarySection
 from budwood.release.approvals import refusal as approval_refusal
 from budwood.release.approvals import standing
-from budwood.release.permission import refusal
+from budwood.release.permission import check_reasons, recorded, refusal
 from budwood.release.policy import Judgement, judge
 from budwood.release.promote import Moved, promote, rollback
+from budwood.release.since import since_line
 from budwood.stats.outcomes import Outcomes, read_outcomes
 from budwood.store import ANY, Store
 from budwood.store.signatures import check_rule
@@ -39,10 +40,8 @@ class TrialStatus:
         trial = self.trial
         place = f"{trial.name}@{trial.alias}: {trial.kind} version {trial.version} ({short(trial.digest)})"
         share = "" if trial.kind == "watch" else f" gets {100 * trial.share:.4g}% of the traffic"
-        until = f" until {trial.until[:19]}" if trial.until else ""
-        able = sum(report.ok for report in self.reports)
-        servers = f"{able} of {len(self.reports)} servers have it" if self.reports else "no server has reported"
-        return f"{place}{share} since {trial.since[:19]}{until} by {trial.who}; {servers}"
+        have = [report.ok for report in self.reports]
+        return since_line(place + share, since=trial.since, until=trial.until, who=trial.who, servers=have, verb="have it")
 
     def as_dict(self) -> dict[str, Any]:
         return {
@@ -64,6 +63,7 @@ def start(
     who: str,
     reason: str,
     override: str | None = None,
+    without_approvals: str | None = None,
 ) -> Trial:
     """Give a release a share of an alias's traffic; again on the same release: change share and policy.
 
@@ -90,17 +90,16 @@ def start(
             f"{' --shadow' if kind == 'shadow' else ''}`.",
         )
     body = store.manifest(row.digest).body
-    if override is not None and not override.strip():
-        raise ReleaseError("The override has no reason.", where="--override", mend="Say why in a few words; it is recorded.")
-    refused = refusal(store, row, body, alias, now) if kind == "canary" else None
-    if refused is not None and override is None:
-        raise refused
+    check_reasons({"--override": override, "--without-approvals": without_approvals})
+    refused = lacking = None
     if kind == "canary":
+        refused = refusal(store, row, body, alias, now)
+        if refused is not None and override is None:
+            raise refused
         lacking = approval_refusal(standing(store.history(row.name), row, alias, now, mover=who), row, alias)
-        if lacking is not None:
+        if lacking is not None and without_approvals is None:
             raise lacking
         check_rule(store, row.name, row.digest)
-    overridden = refused is not None
     verdict = body.get("verdict")
     return store.canaries.put(
         row.name,
@@ -111,9 +110,9 @@ def start(
         share=share,
         policy=policy.model_dump(),
         who=who,
-        reason=" | ".join(part for part in (override if overridden else None, reason) if part),
+        reason=recorded(reason, override if refused else None, without_approvals if lacking else None),
         expect=known.seq if known else None,
-        override=overridden,
+        override=refused is not None or lacking is not None,
         verdict=digest_json(verdict) if verdict else None,
     )
 
@@ -145,12 +144,20 @@ def end(store: Store, name: str, alias: str, kind: TrialKind, *, who: str, reaso
 
 
 def promote_canary(
-    store: Store, name: str, alias: str, *, who: str, reason: str, override: str | None = None, wait_s: float = 0.0
+    store: Store,
+    name: str,
+    alias: str,
+    *,
+    who: str,
+    reason: str,
+    override: str | None = None,
+    without_approvals: str | None = None,
+    wait_s: float = 0.0,
 ) -> Moved:
     """Make the canary the alias, end the canary, and watch it for a while under the same policy.
 
     Raises:
-        ReleaseError: there is no canary, or the verdict does not allow it.
+        ReleaseError: there is no canary, the verdict does not allow it, or too few people have approved of it.
         StoreError: the alias has moved since the canary began.
     """
     known = _known(store, name, alias, "canary")
@@ -163,6 +170,7 @@ def promote_canary(
         who=who,
         reason=reason or f"canary since {known.since[:19]}",
         override=override,
+        without_approvals=without_approvals,
         wait_s=wait_s,
     )
     said = f"promoted in event {moved.seq}"

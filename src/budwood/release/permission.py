@@ -65,3 +65,23 @@ def _is_what_was_judged(live: Mapping[str, Any], wanted: Mapping[str, Any], cham
         return subject in (champion, wanted["result"]["digest"])
     same_base = all(base.get(key) == wanted["base"].get(key) for key in ("object", "quantization"))
     return same_base and (champion in (None, base["object"]) or wanted["result"]["digest"] is None)
+
+
+def check_reasons(given: Mapping[str, str | None]) -> None:
+    """Refuse to go against a rule without saying why.
+
+    Args:
+        given: option → reason; None where the option was not given.
+
+    Raises:
+        ReleaseError: a reason is blank.
+    """
+    for option, reason in given.items():
+        if reason is not None and not reason.strip():
+            what = option.removeprefix("--")
+            raise ReleaseError(f"The {what} has no reason.", where=option, mend="Say why in a few words; it is recorded.")
+
+
+def recorded(reason: str, *overrides: str | None) -> str:
+    """The reason that goes on record: of what was overridden first, then of the whole."""
+    return " | ".join(part for part in (*overrides, reason) if part)

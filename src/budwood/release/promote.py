@@ -12,7 +12,7 @@ from budwood.errors import ReleaseError
 from budwood.identity import Digest, digest_json, short
 from budwood.release.approvals import refusal as approval_refusal
 from budwood.release.approvals import standing
-from budwood.release.permission import refusal
+from budwood.release.permission import check_reasons, recorded, refusal
 from budwood.store import HistoryEvent, ObservedRow, ReleaseRow, ServerRow, Store
 from budwood.store.history import MOVES, line_of
 from budwood.store.rows import SILENCE_S
@@ -104,7 +104,7 @@ def promote(
         now = _expected(store, row.name, expect)
         store.check_place(row.name, alias, now)
     _check_parts_present(store, row)
-    _check_reasons({"--override": override, "--without-approvals": without_approvals})
+    check_reasons({"--override": override, "--without-approvals": without_approvals})
     refused = None if now == row.digest else refusal(store, row, body, alias, now)
     if refused is not None and override is None:
         raise refused
@@ -128,7 +128,7 @@ def promote(
         # The verdict was checked against this; whoever doesn't say what he expects means it too.
         expect=now,
         who=who,
-        reason=_recorded(reason, override if refused else None, without_approvals if lacking else None),
+        reason=recorded(reason, override if refused else None, without_approvals if lacking else None),
         verdict=digest_json(verdict) if verdict else None,
         kind="promoted",
         override=refused is not None or lacking is not None,
@@ -233,17 +233,6 @@ def wait_for_servers(
         if all(state.state != "waiting" for state in states) or clock() >= deadline:
             return states
         sleep(POLL_S)
-
-
-def _check_reasons(given: Mapping[str, str | None]) -> None:
-    for option, reason in given.items():
-        if reason is not None and not reason.strip():
-            what = option.removeprefix("--")
-            raise ReleaseError(f"The {what} has no reason.", where=option, mend="Say why in a few words; it is recorded.")
-
-
-def _recorded(reason: str, *overrides: str | None) -> str:
-    return " | ".join(part for part in (*overrides, reason) if part)
 
 
 def _finish(store: Store, row: ReleaseRow, alias: str, before: Digest | None, event: HistoryEvent, wait_s: float) -> Moved:

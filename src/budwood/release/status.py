@@ -7,6 +7,7 @@ from typing import Any
 from budwood.errors import StoreError
 from budwood.identity import Digest, short
 from budwood.release.promote import ServerState, followed, server_states
+from budwood.release.since import since_line
 from budwood.store import AliasRow, HistoryEvent, Store
 
 
@@ -36,10 +37,10 @@ class AliasStatus:
 
     def line(self) -> str:
         """One line for people."""
-        servers = f"{sum(server.state == 'follows' for server in self.servers)} of {len(self.servers)} servers follow"
         mark = (", override" if self.override else "") + (", stale" if self.stale else "")
         place = f"{self.name}@{self.alias} → version {self.version} ({short(self.digest)}, {self.verdict}{mark})"
-        return f"{place} since {self.since[:19]} by {self.who}; {servers if self.servers else 'no server has reported'}"
+        follow = [server.state == "follows" for server in self.servers]
+        return since_line(place, since=self.since, who=self.who, servers=follow, verb="follow")
 
 
 @dataclass(frozen=True)
