@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from budwood.cli.display import display
+from budwood.cli.drift import CODES as DRIFT_CODES
 from budwood.cli.options import DEFAULT_STORE, StoreOption, open_here
 from budwood.cli.output import for_terminal
 from budwood.errors import ServeError
@@ -54,14 +55,17 @@ def register(app: typer.Typer) -> None:
                 bases=_bases(chosen),
                 guard=guard,
                 admin=admin_actions(opened),
-                measure_drift=_measure(store, settings),
+                measure_drift=drift_measure(store, settings),
                 report=report,
                 ready=_print_ready,
             )
 
 
-def _measure(store: Path, settings: "ServeSection") -> "Measure":
-    """Measure drift in a process of its own, so that it takes no time from those that wait for answers."""
+def drift_measure(store: Path, settings: "ServeSection") -> "Measure":
+    """Measure drift in a process of its own, so that it takes no time from those that wait for answers.
+
+    It finds the catalog as every command does: where the store's folder says, or in BUDWOOD_CATALOG.
+    """
 
     def measure(name: str, alias: str) -> str:
         words = ["drift", name, "--alias", alias, "--margin", str(settings.drift_margin)]
@@ -70,7 +74,10 @@ def _measure(store: Path, settings: "ServeSection") -> "Measure":
             done = subprocess.run(command, capture_output=True, text=True, timeout=LONGEST_DRIFT_S, check=False)
         except subprocess.TimeoutExpired:
             return f"it took longer than {LONGEST_DRIFT_S:.0f} s"
-        return "" if done.returncode in (0, 1, 2) else done.stderr.strip()
+        if done.returncode in DRIFT_CODES.values():
+            return ""
+        # One that was killed has said nothing.
+        return done.stderr.strip() or f"`budwood drift` ended with code {done.returncode}"
 
     return measure
 
