@@ -9,6 +9,7 @@ from typer.testing import CliRunner, Result
 
 from budwood.cli import token as token_command
 from budwood.cli.ask import TOKEN_VARIABLE, _token
+from budwood.cli.main import build_app
 from budwood.errors import BudwoodError, ServeError, StoreError
 from budwood.serve.access.secret import digest_of, prefix_of
 from budwood.store import open_store
@@ -45,6 +46,16 @@ def test_a_token_is_shown_once_and_its_digest_is_kept(root: Path) -> None:
     assert told["state"] == "revoked"
     assert "digest" not in told
     assert "No calls yet" in run(root, "calls").stdout
+
+
+def test_the_history_says_which_token_it_was(root: Path) -> None:
+    shown = run(root, "create", "--name", "ci", "--scope", "inference, admin").stdout.splitlines()[0]
+    run(root, "revoke", "ci", "--reason", "leaked")
+    told = CliRunner().invoke(build_app(), ["history", "--store", str(root)]).stdout
+    lines = [line for line in told.splitlines() if "token" in line]
+    assert [line.split()[2] for line in lines] == ["token_created", "token_revoked"]
+    assert all(f"token ci ({prefix_of(shown)}…) inference, admin" in line for line in lines)
+    assert shown not in told
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import typer
 
 from budwood.cli.moment import read_moment, show_moment
 from budwood.cli.options import DEFAULT_STORE, JsonOption, StoreOption, open_here
-from budwood.cli.output import print_json, print_pairs, print_table
+from budwood.cli.output import for_terminal, print_json, print_pairs, print_table
 from budwood.errors import StoreError
 from budwood.identity import short
 
@@ -52,7 +52,7 @@ def register(app: typer.Typer) -> None:
 
 
 def _what(event: "HistoryEvent") -> str:
-    target = f"{event.name or ''}{'@' + event.alias if event.alias else ''}"
+    target = f"{event.name or ''}{'@' + event.alias if event.alias else ''}" or _token(event)
     move = (
         f" {short(event.from_)} → {short(event.to)}"
         if event.from_ and event.to
@@ -61,6 +61,14 @@ def _what(event: "HistoryEvent") -> str:
         else ""
     )
     return target + move + (" (override)" if event.override else "")
+
+
+def _token(event: "HistoryEvent") -> str:
+    """What an event about a token is about: its name and what it may, as `budwood token list` has them."""
+    if "token" not in event.detail:
+        return ""
+    words = [f"token {event.detail['token']}", f"({event.detail['prefix']}…)", ", ".join(event.detail.get("scopes", ()))]
+    return for_terminal(" ".join(words).rstrip())
 
 
 def _print_live_at(store: "Store", name: str, alias: str, moment: "datetime", *, as_json: bool) -> None:
