@@ -117,7 +117,7 @@ def test_a_champion_has_its_own_column_and_filters(report_of: Make) -> None:
         "</style><style>*{display:none}",
     ],
 )
-def test_hostile_answers_stay_text(hostile: str, report_of: Make, store: Store) -> None:
+def test_bad_67_hostile_answers_stay_text(hostile: str, report_of: Make, store: Store) -> None:
     messages = [{"role": "user", "content": hostile}, {"role": "assistant", "content": json.dumps({"intent": hostile})}]
     snapshot = put_snapshot(store, [row(0, messages=messages, slices={"channel": hostile}), row(1), row(2)])
     candidate = report_of(wrong_for(0, 1, output=hostile), snapshot=snapshot)

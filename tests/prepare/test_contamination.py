@@ -73,7 +73,7 @@ BENCH = [ask(prose(1), prose(2)), ask("Where is my new card?", "eighteen"), ask(
 BENCH.append(ask(middle(prose(4), 0, 10), middle(prose(5), 0, 10)))
 
 
-def test_each_way_of_holding_a_benchmark_is_found_and_said_without_its_text(bench: Any) -> None:
+def test_bad_65_each_way_of_holding_a_benchmark_is_found_and_said_without_its_text(bench: Any) -> None:
     rows = [case for case, _ in CASES] + INNOCENT + OTHERS
     bench.write("bench.jsonl", BENCH)
     snapshot = bench.prepare(bench.write("rows.jsonl", rows), benchmarks=["bench.jsonl"], rules=["roles"])
@@ -121,7 +121,7 @@ def test_what_many_benchmark_rows_have_in_common_and_the_system_text_count_for_n
 
 
 @pytest.mark.parametrize("action", ["flag", "stop"])
-def test_a_row_may_be_flagged_or_stop_the_stage(bench: Any, action: str) -> None:
+def test_bad_65_a_row_may_be_flagged_or_stop_the_stage(bench: Any, action: str) -> None:
     bench.write("bench.jsonl", BENCH)
     name = bench.write("rows.jsonl", [*OTHERS, ask(prose(1))])
     if action == "stop":

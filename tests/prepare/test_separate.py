@@ -155,7 +155,7 @@ def test_a_new_row_near_an_old_test_row_is_test_even_when_the_old_one_is_gone(be
     assert next(row for row in second.kept if row["source"]["line"] == 1)["split"] == "test"
 
 
-def test_a_published_test_row_that_was_trained_on_is_refused(bench: Any) -> None:
+def test_bad_65_a_published_test_row_that_was_trained_on_is_refused(bench: Any) -> None:
     rows = various(20)
     first = bench.prepare(bench.write("first.jsonl", rows), test=0.0, validation=0.0)
     train, test = bench.write("train.jsonl", rows[1:]), bench.write("test.jsonl", rows[:1])

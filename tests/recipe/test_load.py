@@ -63,7 +63,7 @@ def test_unknown_key_without_a_neighbour_lists_the_known_ones() -> None:
         ("train", "token_rows", {"lm_head": []}, "train.token_rows: a list is empty: name at least one token,"),
     ],
 )
-def test_wrong_value_is_named_with_its_place(section: str, key: str, value: object, message: str) -> None:
+def test_bad_68_wrong_value_is_named_with_its_place(section: str, key: str, value: object, message: str) -> None:
     text = fault({**SMALLEST, section: {key: value}})
     assert message in text
     assert text.count("\n") == 1
@@ -173,7 +173,7 @@ def test_paths_start_at_the_recipe(tmp_path: Path) -> None:
         ("#" * (1 << 20), "'{path}' has more than 1,048,576 bytes, so it is no recipe."),
     ],
 )
-def test_a_file_that_is_too_much(tmp_path: Path, text: str, said: str) -> None:
+def test_bad_68_a_file_that_is_too_much(tmp_path: Path, text: str, said: str) -> None:
     path = tmp_path / "r.toml"
     path.write_text('name = "x"\n[[source]]\npath = "a"\n' + text)
     with pytest.raises(RecipeError) as caught:

@@ -69,7 +69,7 @@ def test_zero_violations_on_few_cases_do_not_show_that_there_are_none() -> None:
     assert run(scored("new", 299, 0), scored("base", 0, 299), gate=GATE).verdict == "PROMOTE"
 
 
-def test_all_right_against_all_wrong_is_no_zero_width_interval() -> None:
+def test_bad_63_all_right_against_all_wrong_is_no_zero_width_interval() -> None:
     quality = run(scored("new", 60, 0), scored("base", 0, 60)).checks[0]
     assert quality.low is not None
     assert quality.low < 1.0
@@ -86,7 +86,7 @@ def test_cases_of_one_group_count_as_one_piece_of_evidence() -> None:
 
 
 @pytest.mark.parametrize("count", [0, 1, 29])
-def test_too_few_cases_are_never_evidence(count: int) -> None:
+def test_bad_63_too_few_cases_are_never_evidence(count: int) -> None:
     verdict = run(scored("new", count, 0), scored("base", 0, count))
     assert verdict.verdict == "INCONCLUSIVE"
     assert verdict.checks[0].cases_needed == 30
@@ -94,7 +94,7 @@ def test_too_few_cases_are_never_evidence(count: int) -> None:
 
 @pytest.mark.parametrize("side", ["candidate", "baseline", "champion"])
 @pytest.mark.parametrize("score", [None, math.nan])
-def test_a_missing_score_never_passes(side: str, score: float | None) -> None:
+def test_bad_66_a_missing_score_never_passes(side: str, score: float | None) -> None:
     reports = {"candidate": scored("new", 90, 10), "baseline": scored("base", 0, 100), "champion": scored("old", 0, 100)}
     assert run(reports["candidate"], reports["baseline"], reports["champion"]).verdict == "PROMOTE"
     broken = list(reports[side].cases.values())
@@ -186,7 +186,7 @@ def test_the_floor_is_held_with_an_interval(floor: float, outcome: str) -> None:
     assert verdict.verdict == {"pass": "PROMOTE", "unknown": "INCONCLUSIVE", "fail": "REJECT"}[outcome]
 
 
-def test_reports_that_cannot_be_compared_are_refused() -> None:
+def test_bad_64_reports_that_cannot_be_compared_are_refused() -> None:
     candidate, base = scored("new", 90, 10), scored("base", 0, 100)
     cases = list(base.cases.values())
     with pytest.raises(ReleaseError) as caught:
@@ -207,7 +207,7 @@ def test_reports_that_cannot_be_compared_are_refused() -> None:
             run(candidate, base, report_of(other, name="old", **values))
 
 
-def test_the_order_of_cases_does_not_matter() -> None:
+def test_bad_64_the_order_of_cases_does_not_matter() -> None:
     candidate, base = scored("new", 60, 40), scored("base", 40, 60)
     turned = report_of(list(base.cases.values())[::-1], name="base")
     assert run(candidate, base) == run(candidate, turned)

@@ -96,7 +96,7 @@ def test_parts_of_another_release_are_refused(store: Store, release: Releaser) -
 
 
 @pytest.mark.parametrize("base_id", ["support", "org/Support@abc", "models/support/"])
-def test_a_release_cannot_be_named_like_its_base(release: Releaser, base_id: str) -> None:
+def test_bad_49_a_release_cannot_be_named_like_its_base(release: Releaser, base_id: str) -> None:
     with pytest.raises(ReleaseError) as caught:
         release(base_identity={**IDENTITY, "id": base_id})
     assert str(caught.value) == (

@@ -224,7 +224,7 @@ def test_rolling_back_to_any_release_that_was_live(store: Store, release: Releas
     assert rollback(store, "support", "production", to="support@1", who="ben", reason="x").digest == first
 
 
-def test_rolling_back_where_nothing_is_live_is_refused(store: Store, release: Releaser) -> None:
+def test_bad_62_rolling_back_where_nothing_is_live_is_refused(store: Store, release: Releaser) -> None:
     release(1)
     with pytest.raises(ReleaseError, match='support has no alias "production"'):
         rollback(store, "support", "production", who="ben", reason="x")
@@ -257,7 +257,7 @@ def test_rolling_back_while_somebody_promotes_changes_nothing(
     assert first != second
 
 
-def test_rolling_back_to_what_was_removed_is_refused_without_a_fallback(store: Store, release: Releaser) -> None:
+def test_bad_62_rolling_back_to_what_was_removed_is_refused_without_a_fallback(store: Store, release: Releaser) -> None:
     _, second, third = three(store, release)
     adapter = store.manifest(second).body["result"]["digest"]
     store.tombstone(adapter, who="anna", reason="asked for")
@@ -266,7 +266,7 @@ def test_rolling_back_to_what_was_removed_is_refused_without_a_fallback(store: S
     assert store.find_release("support").digest == third
 
 
-def test_rolling_back_to_what_was_deleted_is_refused_without_a_fallback(store: Store, release: Releaser) -> None:
+def test_bad_62_rolling_back_to_what_was_deleted_is_refused_without_a_fallback(store: Store, release: Releaser) -> None:
     first, second, third = three(store, release)
     fourth = release(4, parent=third)
     up(store, "support@4", override="look")

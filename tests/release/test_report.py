@@ -77,7 +77,7 @@ def test_lines_that_are_no_cases_are_refused(store: Store, text: str, words: str
         read_report(store, write(store, text))
 
 
-def test_a_report_edited_after_it_was_made_is_refused(store: Store) -> None:
+def test_bad_69_a_report_edited_after_it_was_made_is_refused(store: Store) -> None:
     digest = write(store, json.dumps({**LINE, "scores": {"exact": 0.0}}))
     path = store.file(digest, "cases.jsonl")
     path.chmod(0o644)

@@ -76,7 +76,7 @@ def test_a_score_depends_on_its_own_case_alone(name: str) -> None:
 
 @pytest.mark.timeout(60)
 @pytest.mark.parametrize("what", HOSTILE)
-def test_hostile_outputs_cost_bounded_time_and_score_nothing(what: str) -> None:
+def test_bad_67_hostile_outputs_cost_bounded_time_and_score_nothing(what: str) -> None:
     output = HOSTILE[what]
     for name, scorer in SCORERS.items():
         value = scorer.score(GOLD[name][0], output)

@@ -74,7 +74,7 @@ def test_a_base_that_is_not_served_is_not_loaded_on_demand(nursery: Any, rows: l
         assert "Its base is not in memory" in reply.json()["error"]["message"]
 
 
-def test_many_requests_for_one_cold_release_load_it_once(
+def test_bad_72_many_requests_for_one_cold_release_load_it_once(
     nursery: Any, rows: list[ReleaseRow], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     loads: list[str] = []
@@ -96,7 +96,7 @@ def test_many_requests_for_one_cold_release_load_it_once(
     assert loads.count(rows[1].digest) == 1
 
 
-def test_the_least_recently_used_go_and_those_of_aliases_stay(
+def test_bad_72_the_least_recently_used_go_and_those_of_aliases_stay(
     nursery: Any, rows: list[ReleaseRow], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Every adapter counts as 400 KiB of 1 MiB: two fit.

@@ -66,7 +66,9 @@ def test_whatever_is_wrong_with_one_release_the_others_go_on(nursery: Any, monke
         server.check_alive()
 
 
-def test_a_release_that_was_rolled_back_while_it_loaded_never_goes_live(nursery: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bad_72_a_release_that_was_rolled_back_while_it_loaded_never_goes_live(
+    nursery: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     first, second = nursery.release("support", 0), nursery.release("support", 1)
     nursery.promote(first)
     with nursery.serving(adapter_memory_mb=0) as server, held_load(monkeypatch, second.digest) as (begun, go):

@@ -122,7 +122,7 @@ def test_the_base_comes_along_and_is_the_one_that_is_bound(
         assert "base" in refusal(third, changed)
 
 
-def test_a_number_means_one_release(nursery: Nursery, row: ReleaseRow, other: Store, tmp_path: Path) -> None:
+def test_bad_52_a_number_means_one_release(nursery: Nursery, row: ReleaseRow, other: Store, tmp_path: Path) -> None:
     export(nursery, row, tmp_path / "out.tar")
     with other.draft("release") as draft:
         (draft.folder / "release.json").write_text("{}")
@@ -138,7 +138,7 @@ def test_a_number_means_one_release(nursery: Nursery, row: ReleaseRow, other: St
 
 
 @pytest.mark.slow
-def test_a_killed_import_leaves_a_whole_store_and_is_finished_by_the_next(
+def test_bad_58_a_killed_import_leaves_a_whole_store_and_is_finished_by_the_next(
     nursery: Nursery, row: ReleaseRow, tmp_path: Path
 ) -> None:
     export(nursery, row, tmp_path / "out.tar")
@@ -254,7 +254,7 @@ EDITS: dict[str, tuple[Edit, str]] = {
 
 
 @pytest.mark.parametrize("edit", EDITS)
-def test_a_changed_archive_is_refused_and_changes_nothing(
+def test_bad_54_a_changed_archive_is_refused_and_changes_nothing(
     nursery: Nursery, row: ReleaseRow, other: Store, tmp_path: Path, edit: str
 ) -> None:
     change, words = EDITS[edit]
@@ -262,7 +262,7 @@ def test_a_changed_archive_is_refused_and_changes_nothing(
     assert words in refusal(other, rewritten(tmp_path / "out.tar", change))
 
 
-def test_parts_of_two_releases_are_no_third(nursery: Nursery, row: ReleaseRow, other: Store, tmp_path: Path) -> None:
+def test_bad_57_parts_of_two_releases_are_no_third(nursery: Nursery, row: ReleaseRow, other: Store, tmp_path: Path) -> None:
     """Both are whole; the second's adapter in the place of the first's is no part of the release."""
     export(nursery, row, tmp_path / "out.tar")
     second = nursery.store.manifest(nursery.release("support", 1).digest).body["result"]["digest"]
@@ -295,14 +295,14 @@ def test_parts_of_two_releases_are_no_third(nursery: Nursery, row: ReleaseRow, o
         (tarfile.GNUTYPE_SPARSE, "a sparse file"),
     ],
 )
-def test_only_plain_files_are_read(
+def test_bad_55_only_plain_files_are_read(
     nursery: Nursery, row: ReleaseRow, other: Store, tmp_path: Path, kind: bytes, words: str
 ) -> None:
     export(nursery, row, tmp_path / "out.tar")
     assert words in refusal(other, with_special(tmp_path / "out.tar", kind))
 
 
-def test_what_is_no_such_tar_is_refused(nursery: Nursery, row: ReleaseRow, other: Store, tmp_path: Path) -> None:
+def test_bad_55_what_is_no_such_tar_is_refused(nursery: Nursery, row: ReleaseRow, other: Store, tmp_path: Path) -> None:
     export(nursery, row, tmp_path / "out.tar")
     data = (tmp_path / "out.tar").read_bytes()
     twice = io.BytesIO()

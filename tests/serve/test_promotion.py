@@ -97,7 +97,7 @@ async def ask_streamed(client: openai.AsyncOpenAI, model: str, case: str) -> Ans
     return Answered(model, case, Digest(fingerprints.pop()), text)
 
 
-def test_no_request_fails_while_releases_are_promoted_and_rolled_back(nursery: Any) -> None:
+def test_bad_72_no_request_fails_while_releases_are_promoted_and_rolled_back(nursery: Any) -> None:
     """200 clients over two adapters and the base, 20 moves: every answer is that of the release that it names."""
     soil = nursery.soil
     first, second = nursery.release("support", 0), nursery.release("support", 1)
@@ -160,7 +160,7 @@ def ask(server: Server, model: str = "support", **more: Any) -> httpx.Response:
     return httpx.post(f"{server.url}/v1/chat/completions", json=body, timeout=PATIENCE_S)
 
 
-def test_probes_that_fail_keep_the_old_release_and_say_so(nursery: Any) -> None:
+def test_bad_44_probes_that_fail_keep_the_old_release_and_say_so(nursery: Any) -> None:
     good, bad = nursery.release("support", 0), nursery.release("support", 1, shift=0.5)
     nursery.promote(good)
     with nursery.serving() as server:
@@ -187,6 +187,7 @@ def test_probes_that_fail_keep_the_old_release_and_say_so(nursery: Any) -> None:
         ({"id": "/nowhere/at/all"}, "'/nowhere/at/all' is a folder that is not there any more"),
         ({"quantization": "gptq"}, "quantization 'gptq' is not known"),
     ],
+    ids=["bad_44 weights", "bad_45 tokenizer", "bad_46 template", "bad_44 gone", "bad_44 quantised"],
 )
 def test_a_release_over_another_base_is_refused(nursery: Any, changes: dict[str, Any], text: str) -> None:
     nursery.promote(nursery.release("support", 0, changes=changes))
@@ -215,7 +216,7 @@ def test_an_adapter_that_probes_cannot_tell_from_the_base_is_refused(nursery: An
     assert "The golden probes failed" in state[2]
 
 
-def test_damaged_files_are_noticed_before_they_serve(nursery: Any) -> None:
+def test_bad_26_damaged_files_are_noticed_before_they_serve(nursery: Any) -> None:
     row = nursery.release("support", 0)
     nursery.promote(row)
     adapter = nursery.store.manifest(row.digest).body["result"]["digest"]
@@ -231,7 +232,7 @@ def test_damaged_files_are_noticed_before_they_serve(nursery: Any) -> None:
     assert f"Object {adapter[:12]} is damaged" in state[2]
 
 
-def test_rolling_back_loads_nothing_and_needs_no_file(nursery: Any) -> None:
+def test_bad_72_rolling_back_loads_nothing_and_needs_no_file(nursery: Any) -> None:
     first, second = nursery.release("support", 0), nursery.release("support", 1)
     nursery.promote(first)
     with nursery.serving() as server:
@@ -329,7 +330,7 @@ def test_a_full_queue_answers_429_with_retry_after(nursery: Any) -> None:
 
 
 @pytest.mark.parametrize("streamed", [True, False])
-def test_generation_stops_when_the_client_goes(nursery: Any, streamed: bool) -> None:
+def test_bad_71_generation_stops_when_the_client_goes(nursery: Any, streamed: bool) -> None:
     nursery.promote(nursery.release("support", 0))
     with nursery.serving(max_new_tokens=400, max_batch=2) as server:
         host, port = server.url.removeprefix("http://").split(":")

@@ -143,7 +143,7 @@ def test_a_release_of_another_name_cannot_be_live_here(store: Store, make: Maker
 
 
 @on_both
-def test_of_eight_processes_that_move_an_alias_at_once_exactly_one_wins_each_time(
+def test_bad_59_of_eight_processes_that_move_an_alias_at_once_exactly_one_wins_each_time(
     store: Store, clock: Clock, releases: list[Digest]
 ) -> None:
     store.move_alias("support", "production", releases[0], who="anna", reason="")
@@ -167,7 +167,7 @@ def test_of_eight_processes_that_move_an_alias_at_once_exactly_one_wins_each_tim
     "name",
     ["../x", "a/b", "%2e%2e", "a\\b", "a\0b", "\u202egnp", "a\u200bb", "ѕupport", "a" * 10_000, "", ".", "..", "-a", "a-"],
 )
-def test_names_that_could_deceive_are_refused_with_the_character(store: Store, make: Maker, name: str) -> None:
+def test_bad_48_names_that_could_deceive_are_refused_with_the_character(store: Store, make: Maker, name: str) -> None:
     release = make("release")
     for call in (
         lambda: store.add_release(name, release, who="x", reason=""),
@@ -191,14 +191,14 @@ def test_the_offending_character_is_named() -> None:
 
 
 @pytest.mark.parametrize("name", ["latest", "base", "none", "all", "default"])
-def test_reserved_words_are_refused(name: str) -> None:
+def test_bad_50_reserved_words_are_refused(name: str) -> None:
     with pytest.raises(StoreError, match="is reserved"):
         check_name(name)
     with pytest.raises(StoreError, match="is reserved"):
         check_alias(name)
 
 
-def test_names_that_differ_by_case_cannot_both_exist() -> None:
+def test_bad_51_names_that_differ_by_case_cannot_both_exist() -> None:
     with pytest.raises(StoreError) as caught:
         check_name("Support")
     assert caught.value.mend == 'Write "support".'

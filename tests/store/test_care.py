@@ -130,7 +130,7 @@ def test_a_removed_object_explains_itself_and_is_accepted(store: Store, make: Ma
         make("snapshot", {"train.jsonl": "secret"})
 
 
-def test_what_is_live_cannot_be_removed(store: Store, make: Maker) -> None:
+def test_bad_61_what_is_live_cannot_be_removed(store: Store, make: Maker) -> None:
     adapter = make("adapter")
     release = make("release", parents=[adapter])
     store.add_release("support", release, who="anna", reason="")
@@ -290,7 +290,7 @@ def test_names_pass_the_gate_so_that_a_collection_waits_for_them(
 
 
 @pytest.mark.parametrize("call", ["fsync", "mkdir", "rename", "link"])
-def test_a_full_disk_leaves_no_half_object_and_says_what_is_free(
+def test_bad_58_a_full_disk_leaves_no_half_object_and_says_what_is_free(
     store: Store, make: Maker, monkeypatch: pytest.MonkeyPatch, call: str
 ) -> None:
     make("base")
@@ -360,7 +360,7 @@ def test_a_really_full_file_system(tmp_path: Path) -> None:
         subprocess.run(["umount", "-l", str(mount)], check=True)
 
 
-def test_a_read_only_store_reads_and_refuses_to_write(store: Store, make: Maker) -> None:
+def test_bad_58_a_read_only_store_reads_and_refuses_to_write(store: Store, make: Maker) -> None:
     digest = make("release")
     store.add_release("support", digest, who="anna", reason="")
     store.close()

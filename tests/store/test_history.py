@@ -78,7 +78,7 @@ def test_each_event_names_its_predecessor(store: Store, moved: list[Digest]) -> 
         (["UPDATE releases SET version = 7 WHERE version = 1"], "release support@7: no event made it"),
     ],
 )
-def test_tampering_is_found_and_named(store: Store, moved: list[Digest], statements: list[str], fault: str) -> None:
+def test_bad_56_tampering_is_found_and_named(store: Store, moved: list[Digest], statements: list[str], fault: str) -> None:
     edit(store, *statements)
     problems = store.verify().problems
     assert any(fault in problem for problem in problems), problems
@@ -89,7 +89,7 @@ HEAD_CUT = "UPDATE history_head SET seq = 3, digest = (SELECT digest FROM histor
 
 
 @pytest.mark.parametrize("statements", [[CUT], [CUT, HEAD_CUT], ["UPDATE history SET who = 'ben' WHERE seq = 4"]])
-def test_nothing_is_added_to_a_tampered_history_until_it_is_accepted(
+def test_bad_56_nothing_is_added_to_a_tampered_history_until_it_is_accepted(
     store: Store, moved: list[Digest], statements: list[str]
 ) -> None:
     edit(store, *statements)
@@ -122,7 +122,7 @@ def test_what_another_process_wrote_is_checked_too(store: Store, moved: list[Dig
         store.move_alias("support", "production", moved[1], who="anna", reason="")
 
 
-def test_an_end_that_was_noted_elsewhere_shows_a_past_that_was_put_back(store: Store, moved: list[Digest]) -> None:
+def test_bad_57_an_end_that_was_noted_elsewhere_shows_a_past_that_was_put_back(store: Store, moved: list[Digest]) -> None:
     """An older catalog with its own head file is whole in itself."""
     old, early = store.head(), (store.root / "history.head").read_bytes()
     late = store.move_alias("support", "production", moved[0], who="anna", reason="")
@@ -163,7 +163,7 @@ def test_a_head_file_that_lags_behind_is_no_fault_and_catches_up(store: Store, m
     assert json.loads((store.root / "history.head").read_text())["seq"] == 5
 
 
-def test_numbers_decide_when_the_clock_goes_back(store: Store, clock: Clock, moved: list[Digest]) -> None:
+def test_bad_60_numbers_decide_when_the_clock_goes_back(store: Store, clock: Clock, moved: list[Digest]) -> None:
     clock.now -= timedelta(hours=2)
     back = store.move_alias("support", "production", moved[0], who="anna", reason="")
     assert back.seq == 5

@@ -119,7 +119,7 @@ def test_a_body_that_is_not_finite_is_refused(make: Maker) -> None:
         (lambda folder: _rewrite(folder / "manifest.json", "{}"), "The manifest of"),
     ],
 )
-def test_damage_is_found_and_named(store: Store, make: Maker, change: object, fault: str) -> None:
+def test_bad_26_damage_is_found_and_named(store: Store, make: Maker, change: object, fault: str) -> None:
     digest = make()
     assert callable(change)
     change(store.folder(digest))
@@ -168,7 +168,7 @@ def test_prefixes_resolve_when_they_are_long_and_unique(store: Store, make: Make
 
 
 @pytest.mark.parametrize("digest", ["", "a", "../" * 21 + "x", "A" * 64, "g" * 64, "a" * 63, "sha256:" + "a" * 57])
-def test_what_is_no_digest_is_refused(store: Store, digest: str) -> None:
+def test_bad_53_what_is_no_digest_is_refused(store: Store, digest: str) -> None:
     for call in (store.manifest, store.folder, store.attestations, store.children, store.done):
         with pytest.raises(StoreError, match="is no digest"):
             call(digest)

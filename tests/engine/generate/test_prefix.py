@@ -42,7 +42,7 @@ def test_the_last_token_is_always_read_and_only_whole_blocks_are_known(prompt: l
     assert prefixes.fill(cache, 1, "release", prompt) == known
 
 
-def test_another_key_or_another_beginning_finds_nothing() -> None:
+def test_bad_70_another_key_or_another_beginning_finds_nothing() -> None:
     prompt = list(range(100))
     cache, prefixes = cache_with(prompt), PrefixCache(1 << 20)
     prefixes.keep(cache, 0, "release", prompt)
