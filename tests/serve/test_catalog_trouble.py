@@ -42,7 +42,8 @@ def test_bad_60_a_clock_that_goes_back_moves_nothing_back(soil: Any, tmp_path: P
     now = [datetime(2026, 9, 1, 14, 0, tzinfo=UTC)]
     with open_store(tmp_path / ".budwood", clock=lambda: now[0]) as store:
         nursery = Nursery(soil, store)
-        first, second = nursery.release("support", 0), nursery.release("support", 1)
+        bound = {"object": nursery.base_object()}
+        first, second = nursery.release("support", 0, changes=bound), nursery.release("support", 1, changes=bound)
         promote(store, "support@1", who="t", reason="", override="first")
         with nursery.serving() as server:
             for digest, step in ((second.digest, timedelta(hours=-1)), (first.digest, timedelta(days=-400))):

@@ -30,6 +30,8 @@ MAX_STOP_CHARACTERS = 256
 MAX_BIASES = 1024
 MAX_NOTES = 16
 MAX_FIELDS = 128
+MAX_VALUES = 20_000
+"""Of all tools, or of a message's calls, with what lies in them: templates write each out, and all of it is looked for."""
 _MOST: Mapping[str, int] = {"messages": MAX_MESSAGES, "tools": MAX_TOOLS, "logit_bias": MAX_BIASES, "metadata": MAX_NOTES}
 
 _CHAT_NEUTRAL: Mapping[str, tuple[Any, ...]] = {
@@ -290,6 +292,17 @@ def _plain_message(message: Any, place: int) -> Any:
     return {**plain, "content": "" if plain.get("content") is None else plain["content"], "tool_calls": calls}
 
 
+def _check_values(value: object, param: str) -> None:
+    waiting, seen = [value], 0
+    while waiting:
+        one = waiting.pop()
+        if isinstance(one, dict | list):
+            seen += len(one)
+            if seen > MAX_VALUES:
+                raise bad_request(f"{param}: there are more than {MAX_VALUES:,} values in it.", param)
+            waiting.extend(one.values() if isinstance(one, dict) else one)
+
+
 def _tools(values: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The tools that the prompt has to list."""
     choice = values.get("tool_choice")
@@ -305,10 +318,12 @@ def _tools(values: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def _read(read: Callable[[object], Sequence[dict[str, Any]]], value: object, param: str) -> list[dict[str, Any]]:
+    _check_values(value, param)
     try:
         found = list(read(value))
     except ToolFault as error:
         raise bad_request(f"{param}{error.path} {error.reason}.", f"{param}{error.path}") from None
-    # Arguments are JSON in a string, with escapes of their own.
+    # Arguments are JSON in a string, with escapes and values of their own.
     check_characters(found, param)
+    _check_values(found, param)
     return found
