@@ -340,7 +340,7 @@ def formatted(schema: Any, **changes: Any) -> dict[str, Any]:
         ({"max_completion_tokens": 65}, "max_completion_tokens"),
         ({"max_tokens": 3, "max_completion_tokens": 3}, "max_tokens"),
         ({"temperature": -1}, "temperature"),
-        ({"temperature": float("nan")}, "temperature"),
+        ({"temperature": float("nan")}, None),  # no JSON: which field it was for is not read
         ({"temperature": "1"}, "temperature"),
         ({"top_p": 0}, "top_p"),
         ({"stop": [""]}, "stop[0]"),
