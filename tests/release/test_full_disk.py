@@ -139,8 +139,16 @@ def bad_58_rollback(store: Store) -> object:
 
 
 def bad_58_start_canary(store: Store) -> object:
-    reasons = {"override": "yes", "without_approvals": "yes"}
-    return start(store, "support@2", share=0.1, policy=CanarySection(), who="dora", reason="try", **reasons)
+    return start(
+        store,
+        "support@2",
+        share=0.1,
+        policy=CanarySection(),
+        who="dora",
+        reason="try",
+        override="yes",
+        without_approvals="yes",
+    )
 
 
 def bad_58_promote_canary(store: Store) -> object:
