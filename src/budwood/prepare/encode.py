@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from json.encoder import encode_basestring
 from typing import Any, NamedTuple
 
+from budwood.identity import Digest
 from budwood.prepare.row import Message, Origin, Rejected, Row, Scalar, Touch
 from budwood.tool_calls import mapped
 
@@ -42,6 +43,26 @@ def encode_row(row: Row) -> Halves:
     touched = ",".join(map(_touch, row.touched)) if row.touched else ""
     tail = f'","slices":{{{slices}}},"weight":{row.weight!r},{tokens}"touched":[{touched}]}}\n'
     return Halves(head.encode("utf-8"), tail.encode("utf-8"))
+
+
+PlainEncoder = Callable[[bytes, bytes, bytes, int, bytes, int | None], Halves]
+
+
+def plain_encoder(file: str, sha256: Digest, weight: float) -> PlainEncoder:
+    """Give what encodes rows of a source whose texts are written as they stand there, and which nothing touched.
+
+    It takes row id, question, answer, line, slices as members of a JSON object, and tokens (None: not measured), and writes
+    what `encode_row` does.
+    """
+    source = f'{{"file":{_string(file)},"sha256":"{sha256}","line":'.replace("%", "%%")
+    asked, answered = '{"role":"user","content":"%b"}', '{"role":"assistant","content":"%b"}'
+    head = f'{{"row_id":"%b","messages":[{asked},{answered}],"source":{source}%d}},"group":"'.encode()
+    measured, rest = b'"tokens":%d,', f'","slices":{{%b}},"weight":{weight!r},%b"touched":[]}}\n'.encode()
+
+    def encoded(row_id: bytes, asked: bytes, answered: bytes, line: int, slices: bytes, tokens: int | None) -> Halves:
+        return Halves(head % (row_id, asked, answered, line), rest % (slices, b"" if tokens is None else measured % tokens))
+
+    return encoded
 
 
 def touches_size(touches: Iterable[Touch], *, after_others: bool) -> int:

@@ -71,7 +71,12 @@ def read_records(content: Content, first: int) -> Iterator[Record | Malformed]:
     if not isinstance(content, bytes):
         yield from content
         return
-    for number, line in enumerate(content.split(b"\n"), start=first):
+    yield from read_lines(enumerate(content.split(b"\n"), start=first))
+
+
+def read_lines(lines: Iterable[tuple[int, bytes]]) -> Iterator[Record | Malformed]:
+    """Read numbered lines of JSON; blank ones hold no record."""
+    for number, line in lines:
         if len(line) > LONGEST_LINE_BYTES:
             yield _too_long(number, len(line))
         elif (text := line.decode("utf-8").rstrip("\r")) and not text.isspace():

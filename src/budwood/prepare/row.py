@@ -94,11 +94,17 @@ class Origin(NamedTuple):
 
     @property
     def row_id(self) -> str:
-        # Canonical JSON of [sha256, line], written out: a million rows are named so.
-        return digest_bytes(f'["{self.sha256}",{self.line}]'.encode())[:16]
+        return row_ids(self.sha256, [self.line])[0]
 
     def __str__(self) -> str:
         return f"{self.file} line {self.line:,}"
+
+
+def row_ids(sha256: Digest, lines: Iterable[int]) -> list[str]:
+    """Name rows by the digest of their file's bytes and the lines they stand on."""
+    # Canonical JSON of [sha256, line], written out: a million rows are named so.
+    before = f'["{sha256}",'.encode()
+    return [digest_bytes(b"%b%d]" % (before, line))[:16] for line in lines]
 
 
 class Touch(NamedTuple):

@@ -28,6 +28,7 @@ from budwood.prepare.guard import tally as tally_benchmarks
 from budwood.prepare.inherit import check_onto, earlier_rows
 from budwood.prepare.keys.find import kernel
 from budwood.prepare.meaning import Meaning
+from budwood.prepare.plain.find import kernel as plain_kernel
 from budwood.prepare.read import Found, SourceFacts, check_declared, read_sources
 from budwood.prepare.row import SPLITS, TokenLength, Touch
 from budwood.prepare.rules.build import build_rules
@@ -96,7 +97,7 @@ def prepare(
         for name in (*SPLITS, "rejected"):
             (draft.folder / f"{name}.jsonl").touch()
         # Compiled once, before several processes would do it side by side.
-        kernels(), kernel()
+        kernels(), kernel(), plain_kernel()
         with Crew(Work, (order,), processes or _processes(recipe)) as crew:
             work = _Stage(recipe, crew, draft, report)
             work.read(store, onto)

@@ -11,19 +11,21 @@ import json
 from collections import Counter
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from budwood.prepare.clean import clean
 from budwood.prepare.columns import KEY_BYTES, KINDS_OF_TOUCH, VALUE_BYTES, Batch, NearColumns
 from budwood.prepare.convert import row_of
-from budwood.prepare.encode import encode_rejected, encode_row
+from budwood.prepare.done import Done, in_order, of_outcomes, of_plain
 from budwood.prepare.finish import Fates, Finisher
-from budwood.prepare.histograms import measure
-from budwood.prepare.keys import keys_of, named
+from budwood.prepare.keys import named
 from budwood.prepare.piece import Piece
-from budwood.prepare.records import Record, read_records
-from budwood.prepare.row import SPLITS, Message, Origin, Rejected, Row, TokenLength
+from budwood.prepare.plain import find_rows
+from budwood.prepare.plain.left import Leaving
+from budwood.prepare.records import Malformed, Record, read_lines, read_records
+from budwood.prepare.row import SPLITS, Message, Origin, Rejected, Row, TokenLength, Touch
 from budwood.prepare.rules.build import build_rules
 from budwood.prepare.rules.contamination import Contamination
 from budwood.prepare.shapes import left_out_keys
@@ -84,6 +86,7 @@ class Work:
             sources=order.sources,
             tell=self._told,
         )
+        self._leaving = Leaving(self._rules)
         self._scheme = make_scheme(order.section.near_duplicate)
         self._lines = Spool(order.scratch, f"lines-{name}")
         self._texts = Spool(order.scratch, f"texts-{name}")
@@ -105,37 +108,52 @@ class Work:
         Raises:
             BudwoodError: a rule that is to stop the stage, at the first row of the piece that makes it.
         """
-        records = list(read_records(piece.content, piece.first))
+        import numpy
+
+        records, plain = self._looked_through(piece)
         read = [row_of(record, piece.source, self._section) for record in records]
         outcomes = clean(read, self._rules)
-        rows = [row for row in outcomes if isinstance(row, Row)]
         if self._section.language != "off":
+            rows = (row for row in outcomes if isinstance(row, Row))
             self._told.confirm(_contents(rows), _contents(row for row in outcomes if isinstance(row, Rejected)), _redacted)
-        lines, lengths = _encoded(outcomes)
-        batch = self._batch(rows, piece.source.number)
-        batch.live, batch.lengths = _flags([isinstance(row, Row) for row in outcomes]), lengths
-        batch.lines = self._lines.add(b"".join(lines))
-        batch.tokens = _tokens(rows)
-        batch.touched, batch.touches = _touches(rows)
+        done = in_order([of_outcomes(outcomes, read, self._section, _redacted), *plain])
+        batch = self._batch(done, piece.source.number)
+        batch.live = done.live
+        batch.lines, batch.lengths = self._written(done)
+        batch.tokens = numpy.fromiter((-1 if one is None else one for one in done.tokens), numpy.int32, len(done.tokens))
+        batch.touched, batch.touches = _touches(done.touched)
         batch.told = _told(outcomes, {rule.name for rule in self._rules if isinstance(rule, Contamination)})
-        batch.sizes, batch.labels = _sizes(rows)
+        batch.sizes, batch.labels = _sizes(done)
         batch.dropped = Counter(row.rule for row in outcomes if isinstance(row, Rejected))
         broken = [row for row in read if isinstance(row, Rejected)]
         batch.malformed = [(row.origin.line, row.reason) for row in broken[:SHOWN_FAULTS]]
         whole = [(row, record) for row, record in zip(read, records, strict=True) if isinstance(row, Row)]
-        batch.slices = list(dict.fromkeys(name for row, _ in whole for name in row.slices))
-        batch.left_out = list(
-            dict.fromkeys(
-                key
-                for _, record in whole
-                if isinstance(record, Record)
-                for key in left_out_keys(record.value, piece.source.shape)
-            )
-        )
-        batch.columns = list(dict.fromkeys(name for row in rows for name in row.slices))
+        left_out = (left_out_keys(record.value, piece.source.shape) for _, record in whole if isinstance(record, Record))
+        batch.left_out = _distinct(left_out)
+        batch.slices, batch.columns = _distinct(done.read_names), _distinct(done.names)
         batch.has_tools = any(row.tools for row, _ in whole)
         batch.calls_tools = any(row.calls_tools for row, _ in whole)
         return batch
+
+    def _looked_through(self, piece: Piece) -> tuple[Sequence[Record | Malformed], Sequence[Done]]:
+        """Take out the plain rows that every rule leaves; gives all other records, and what came of those rows, if any."""
+        found = None
+        if isinstance(piece.content, bytes) and self._leaving.can_tell:
+            found = find_rows(piece.content, piece.source, self._section)
+        if found is None:
+            return list(read_records(piece.content, piece.first)), ()
+        places, tokens = self._leaving.left(found.pairs())
+        others = list(read_lines(found.others(places, piece.first)))
+        done = of_plain(found, places, tokens, piece.first, piece.source, self._section)
+        return others, [done] if places else []
+
+    def _written(self, done: Done) -> "tuple[Place, NDArray[Any]]":
+        """Put the halves of lines into the spool; gives where they lie, and their lengths."""
+        import numpy
+
+        halves = list(chain.from_iterable(done.halves))
+        lengths = numpy.fromiter(map(len, halves), numpy.uint32, len(halves)).reshape(-1, 2)
+        return self._lines.add(b"".join(halves)), lengths
 
     def ancestors(self, lines: bytes) -> Batch:
         """Key and sign rows of an earlier snapshot, given as it holds them."""
@@ -144,40 +162,38 @@ class Work:
         # A rejected row has a split only where a selection left it out later: it keeps its side.
         values = [value for value in map(json.loads, lines.splitlines()) if value.get("split") is not None]
         rows = list(map(ancestor, values))
-        batch = self._batch(rows, EARLIER)
+        done = of_outcomes(rows, rows, self._section, _redacted)
+        batch = self._batch(done, EARLIER)
         batch.split = numpy.array([SPLITS.index(value["split"]) for value in values], numpy.int8)
         if self._section.semantic.model:
             # What they say has to be read again, to be embedded.
-            encoded, batch.lengths = _encoded(rows)
-            batch.live, batch.lines = _flags([True] * len(rows)), self._lines.add(b"".join(encoded))
+            batch.live, (batch.lines, batch.lengths) = done.live, self._written(done)
         return batch
 
-    def _batch(self, rows: Sequence[Row], source: int) -> Batch:
+    def _batch(self, done: Done, source: int) -> Batch:
         import numpy
 
-        seed, column = self._section.split_seed, self._section.group_by
-        keyed = keys_of(rows, seed)
-        pack = pack_encoded(keyed.turns, self._scheme.threshold)
+        rows, seed, values = len(done.row_id), self._section.split_seed, done.values
+        pack = pack_encoded(done.turns, self._scheme.threshold)
         signed = sign_pack(pack, self._scheme)
         near = NearColumns(
             kind=signed.kinds,
             sketch=signed.sketches,
-            number=numpy.bincount(signed.texts, minlength=len(rows)).astype(numpy.int8),
+            number=numpy.bincount(signed.texts, minlength=rows).astype(numpy.int8),
             is_short=pack.is_short,
             keys=self._bands.add(numpy.ascontiguousarray(signed.keys.T).tobytes()),
         )
-        values = [_value(row, column) for row in rows] if column else []
         return Batch(
             source=source,
-            row_id=_numbers(bytes.fromhex("".join(row.row_id for row in rows))),
-            line=numpy.fromiter((row.origin.line for row in rows), numpy.int64, len(rows)),
-            keys=_numbers(keyed.keys.tobytes(), KEY_BYTES),
+            row_id=_numbers(bytes.fromhex("".join(done.row_id))),
+            line=done.line[done.live],
+            keys=_numbers(done.keys.tobytes(), KEY_BYTES),
             value=_numbers(b"".join(bytes(VALUE_BYTES) if one is None else named(one, seed) for one in values), VALUE_BYTES),
-            has_value=_flags([one is not None for one in values]),
+            has_value=numpy.array([one is not None for one in values], numpy.bool_),
             tokens=numpy.empty(0, numpy.int32),
             touched=numpy.empty(0, numpy.uint64),
             touches=(),
-            live=_flags([]),
+            live=numpy.empty(0, numpy.bool_),
             lengths=numpy.empty((0, 2), numpy.uint32),
             sizes=numpy.empty((0, 3), numpy.int32),
             lines=Place("", 0, 0),
@@ -185,20 +201,8 @@ class Work:
             texts=self._texts.add(pack.blob),
             near=near,
             split=numpy.empty(0, numpy.int8),
-            rows=len(rows),
+            rows=rows,
         )
-
-
-def _encoded(outcomes: Sequence[Row | Rejected]) -> "tuple[list[bytes], NDArray[Any]]":
-    import numpy
-
-    lines: list[bytes] = []
-    for outcome in outcomes:
-        if isinstance(outcome, Row):
-            lines += encode_row(outcome)
-        else:
-            lines += (encode_rejected(outcome, _redacted), b"")
-    return lines, numpy.fromiter(map(len, lines), numpy.uint32, len(lines)).reshape(-1, 2)
 
 
 def _contents(rows: Iterable[Row | Rejected]) -> Iterator[str]:
@@ -211,25 +215,14 @@ def _redacted(text: str) -> str:
     return redact(text).text
 
 
-def _value(row: Row, column: str) -> bytes | None:
-    value = row.slices.get(column)
-    return None if value is None or value == "" else f"{column}={value}".encode()
-
-
-def _tokens(rows: Sequence[Row]) -> "NDArray[Any]":
-    import numpy
-
-    return numpy.fromiter((-1 if row.tokens is None else row.tokens for row in rows), numpy.int32, len(rows))
-
-
-def _touches(rows: Sequence[Row]) -> "tuple[NDArray[Any], list[tuple[str, str]]]":
+def _touches(touched: Sequence[tuple[Touch, ...]]) -> "tuple[NDArray[Any], list[tuple[str, str]]]":
     import numpy
 
     bits: dict[tuple[str, str], int] = {}
-    masks = numpy.zeros(len(rows), numpy.uint64)
-    for place, row in enumerate(rows):
-        if row.touched:
-            kinds = {bits.setdefault((touch.rule, touch.kind), len(bits)) for touch in row.touched}
+    masks = numpy.zeros(len(touched), numpy.uint64)
+    for place, touches in enumerate(touched):
+        if touches:
+            kinds = {bits.setdefault((touch.rule, touch.kind), len(bits)) for touch in touches}
             masks[place] = sum(1 << bit for bit in kinds)
     assert len(bits) <= KINDS_OF_TOUCH
     return masks, list(bits)
@@ -248,16 +241,18 @@ def _told(outcomes: Sequence[Row | Rejected], rules: Container[str]) -> list[tup
     return told
 
 
-def _sizes(rows: Sequence[Row]) -> "tuple[NDArray[Any], list[str]]":
+def _sizes(done: Done) -> "tuple[NDArray[Any], list[str]]":
     """Characters of prompt and answer, and the answer's place among the labels or −1, (N, 3); and the labels."""
     import numpy
 
     labels: dict[str, int] = {}
-    sizes = numpy.empty((len(rows), 3), numpy.int32)
-    for place, row in enumerate(rows):
-        prompt, answer, label = measure(row.messages)
-        sizes[place] = prompt, answer, -1 if label is None else labels.setdefault(label, len(labels))
-    return sizes, list(labels)
+    places = [-1 if label is None else labels.setdefault(label, len(labels)) for label in done.labels]
+    return numpy.column_stack([done.sizes, numpy.array(places, numpy.int32)]).astype(numpy.int32), list(labels)
+
+
+def _distinct(names: Iterable[Iterable[str]]) -> list[str]:
+    """Names in order of appearance."""
+    return list(dict.fromkeys(chain.from_iterable(dict.fromkeys(map(tuple, names)))))
 
 
 def _numbers(data: bytes, width: int = 0) -> "NDArray[Any]":
@@ -266,12 +261,6 @@ def _numbers(data: bytes, width: int = 0) -> "NDArray[Any]":
 
     numbers = numpy.frombuffer(data, ">u8").astype(numpy.uint64)
     return numbers.reshape(-1, width // 8) if width else numbers
-
-
-def _flags(values: Sequence[bool]) -> "NDArray[Any]":
-    import numpy
-
-    return numpy.array(values, numpy.bool_)
 
 
 def ancestor(value: Mapping[str, Any]) -> Row:

@@ -13,7 +13,7 @@ from budwood.prepare.said import key, says
 from budwood.prepare.split import key_of, name_of, spot_of
 
 if TYPE_CHECKING:
-    from numpy import uint8
+    from numpy import int64, uint8
     from numpy.typing import NDArray
 
 FLAGS = ("-O3", "-fPIC")
@@ -51,7 +51,9 @@ def keys_of(rows: Sequence[Row], seed: int, *, native: bool = True) -> Keys:
     pairs = [] if isinstance(library, Missing) else [place for place, row in enumerate(rows) if _is_pair(row)]
     if pairs and not isinstance(library, Missing):
         texts = [message.content.encode("ascii") for place in pairs for message in rows[place].messages]
-        found = _in_c(library, texts, seed)
+        ends = numpy.cumsum(numpy.fromiter(map(len, texts), numpy.int64, len(texts)))
+        begins = numpy.concatenate([numpy.zeros(1, numpy.int64), ends[:-1]])
+        found = keys_of_pairs(library, b"".join(texts), begins, ends, seed)
         keys[pairs] = found.keys
         for place, text in zip(pairs, found.turns, strict=True):
             turns[place] = text
@@ -62,6 +64,26 @@ def keys_of(rows: Sequence[Row], seed: int, *, native: bool = True) -> Keys:
                 turns[place], held = _in_python(row, seed)
                 keys[place] = numpy.frombuffer(held, numpy.uint8)
     return Keys(turns, keys)
+
+
+def keys_of_pairs(library: ctypes.CDLL, blob: bytes, begins: "NDArray[int64]", ends: "NDArray[int64]", seed: int) -> Keys:
+    """Key pairs of ASCII texts, question and answer in turn: text k is `blob[begins[k]:ends[k]]`; (2N,).
+
+    Raises:
+        MemoryError: the kernel found no room for a text.
+    """
+    import numpy
+
+    rows, given = len(ends) // 2, key_of(seed)
+    turns, turn_ends = numpy.empty(len(blob), numpy.uint8), numpy.empty(rows + 1, numpy.int64)
+    keys = numpy.empty((rows, KEY_BYTES), numpy.uint8)
+    at = (ctypes.c_void_p(array.ctypes.data) for array in (begins, ends))
+    made = (ctypes.c_void_p(array.ctypes.data) for array in (turns, turn_ends, keys))
+    if library.keys_of_pairs(blob, *at, ctypes.c_long(rows), given, ctypes.c_long(len(given)), *made):
+        raise MemoryError("no room for the text of a row")
+    places = turn_ends.tolist()
+    held = turns[: places[-1]].tobytes()
+    return Keys([held[start:end] for start, end in pairwise(places)], keys)
 
 
 def named(text: bytes, seed: int) -> bytes:
@@ -84,19 +106,3 @@ def _in_python(row: Row, seed: int) -> tuple[bytes, bytes]:
     said = says(row)
     keys = (said.prompt, said.answer, key(said.turns), said.meaning, named(said.prompt, seed))
     return said.turns.encode("utf-8"), b"".join(keys)
-
-
-def _in_c(library: ctypes.CDLL, texts: Sequence[bytes], seed: int) -> Keys:
-    import numpy
-
-    rows, blob, given = len(texts) // 2, b"".join(texts), key_of(seed)
-    ends = numpy.zeros(len(texts) + 1, numpy.int64)
-    numpy.cumsum(numpy.fromiter(map(len, texts), numpy.int64, len(texts)), out=ends[1:])
-    turns, turn_ends = numpy.empty(len(blob), numpy.uint8), numpy.empty(rows + 1, numpy.int64)
-    keys = numpy.empty((rows, KEY_BYTES), numpy.uint8)
-    made = (ctypes.c_void_p(array.ctypes.data) for array in (turns, turn_ends, keys))
-    at = ctypes.c_void_p(ends.ctypes.data)
-    if library.keys_of_pairs(blob, at, ctypes.c_long(rows), given, ctypes.c_long(len(given)), *made):
-        raise MemoryError("no room for the text of a row")
-    held, places = turns.tobytes(), turn_ends.tolist()
-    return Keys([held[start:end] for start, end in pairwise(places)], keys)

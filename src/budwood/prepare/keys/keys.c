@@ -91,13 +91,13 @@ static long normalise(const uint8_t *text, long size, uint8_t *out) {
     return written && out[written - 1] == ' ' ? written - 1 : written;
 }
 
-/* Question and answer of row i are texts 2i and 2i + 1: `blob[ends[k] .. ends[k + 1]]`. turns: the questions, normalised, end to
+/* Question and answer of row i are texts 2i and 2i + 1: `blob[begins[k] .. ends[k]]`. turns: the questions, normalised, end to
    end, with room for all of the blob; turn_ends: (rows + 1,); keys: (rows, KEYS). 1: no memory. */
-int keys_of_pairs(const uint8_t *blob, const int64_t *ends, long rows, const uint8_t *seed, long seed_size, uint8_t *turns,
-                  int64_t *turn_ends, uint8_t *keys) {
+int keys_of_pairs(const uint8_t *blob, const int64_t *begins, const int64_t *ends, long rows, const uint8_t *seed, long seed_size,
+                  uint8_t *turns, int64_t *turn_ends, uint8_t *keys) {
     static const uint8_t NAME[DIGEST] = "name", SPLIT[DIGEST] = "split";
     long longest = 0;
-    for (long i = 0; i < 2 * rows; i++) longest = ends[i + 1] - ends[i] > longest ? ends[i + 1] - ends[i] : longest;
+    for (long i = 0; i < 2 * rows; i++) longest = ends[i] - begins[i] > longest ? ends[i] - begins[i] : longest;
     uint8_t *text = malloc(longest + 2);
     if (!text) return 1;
     text[0] = 0x1F, text[1] = 0x1E;
@@ -105,13 +105,13 @@ int keys_of_pairs(const uint8_t *blob, const int64_t *ends, long rows, const uin
     for (long i = 0; i < rows; i++, keys += KEYS) {
         uint8_t *prompt = keys, *answer = keys + 16, *turn_key = keys + 32, *meaning = keys + 48, *name = keys + 64;
         uint8_t spot[DIGEST];
-        const int64_t *at = ends + 2 * i;
-        long size = normalise(blob + at[0], at[1] - at[0], text + 2);
+        const int64_t *from = begins + 2 * i, *to = ends + 2 * i;
+        long size = normalise(blob + from[0], to[0] - from[0], text + 2);
         memcpy(turns + turn_ends[i], text + 2, size);
         turn_ends[i + 1] = turn_ends[i] + size;
         digest(text, size + 2, NULL, 0, NULL, prompt);
         digest(text + 2, size, NULL, 0, NULL, turn_key);
-        size = normalise(blob + at[1], at[2] - at[1], text + 2);
+        size = normalise(blob + from[1], to[1] - from[1], text + 2);
         digest(text + 2, size, NULL, 0, NULL, answer);
         digest(answer, DIGEST, NULL, 0, NULL, meaning);
         digest(prompt, DIGEST, seed, seed_size, NAME, name);

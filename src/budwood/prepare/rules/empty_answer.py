@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Literal
 
 from budwood.errors import DataError
 from budwood.prepare.row import Drop, Row
+from budwood.prepare.rules.rule import Pair
 from budwood.text.wording.placeholders import Placeholder, placeholder
 
 
@@ -33,6 +34,11 @@ class EmptyAnswer:
 
     def options(self) -> dict[str, Any]:
         return {"no_target": self.no_target, "placeholders": self.placeholders}
+
+    def leaves(self, pair: Pair) -> bool:
+        if not self.placeholders or pair.answered in self.labels:
+            return True
+        return placeholder(pair.answered, pair.asked) is None
 
     def apply(self, row: Row) -> Row | Drop:
         fault = self._fault(row)

@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Literal
 from budwood.errors import RecipeError
 from budwood.identity import digest_json
 from budwood.prepare.row import Drop, Row
+from budwood.prepare.rules.rule import Pair
 from budwood.text.terms import TermList
 
 
@@ -36,6 +37,12 @@ class Forbidden:
     def options(self) -> dict[str, Any]:
         listed = {"terms": len(self.terms), "list": digest_json(list(self.terms))} if self.terms else {"terms": 0}
         return {"action": self.action, "where": self.where} | listed
+
+    def leaves(self, pair: Pair) -> bool:
+        if self.compiled is None:
+            return True
+        texts = (pair.answered,) if self.where == "answers" else (pair.asked, pair.answered)
+        return not any(map(self.compiled.first, texts))
 
     def apply(self, row: Row) -> Row | Drop:
         if self.compiled is None:

@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 from budwood.errors import RecipeError
 from budwood.identity import digest_json
 from budwood.prepare.row import Drop, Row
+from budwood.prepare.rules.rule import Pair
 from budwood.scorers.schema import read_schema
 
 Faults = Callable[[Any], str]
@@ -28,6 +29,9 @@ class JsonAnswer:
 
     def options(self) -> dict[str, Any]:
         return {"schema": None if self.schema is None else digest_json(self.schema)}
+
+    def leaves(self, pair: Pair) -> bool:
+        return self.faults is None
 
     def apply(self, row: Row) -> Row | Drop:
         if self.faults is None or row.messages[-1].calls:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 from budwood.prepare.row import Drop, Row, Touch
+from budwood.prepare.rules.rule import Pair
 from budwood.text.normalise import normalise
 
 
@@ -20,6 +21,9 @@ class Label:
 
     def options(self) -> dict[str, Any]:
         return {"labels": list(self.labels)}
+
+    def leaves(self, pair: Pair) -> bool:
+        return not self.labels or pair.answered in self.labels
 
     def apply(self, row: Row) -> Row | Drop:
         if not self.labels or row.answer in self.labels or row.messages[-1].calls:

@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 
 from budwood.errors import RecipeError
 from budwood.prepare.row import Drop, Row
+from budwood.prepare.rules.rule import Pair
 from budwood.prepare.rules.wording import Action, judge
 from budwood.text.languages import are_near, known_languages, language, script
 from budwood.text.wording.phrases import phrases
@@ -38,6 +39,9 @@ class Language:
 
     def options(self) -> dict[str, Any]:
         return {"action": self.action, "allowed": list(self.allowed)}
+
+    def leaves(self, pair: Pair) -> bool:
+        return self.action == "off"
 
     def apply(self, row: Row) -> Row | Drop:
         if self.action == "off":

@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Literal
 
 from budwood.errors import DataError
 from budwood.prepare.row import Drop, Message, Row, Scalar, Touch
+from budwood.prepare.rules.rule import Pair
 from budwood.text.pii import KINDS, PersonalData, may_hold, redact
 from budwood.tool_calls import Tool, mapped, strings
 
@@ -45,6 +46,9 @@ class Pii:
 
     def options(self) -> dict[str, Any]:
         return {"action": self.action, "kinds": list(self.kinds)}
+
+    def leaves(self, pair: Pair) -> bool:
+        return not may_hold(pair.whole)
 
     def apply(self, row: Row) -> Row | Drop:
         # One look at everything together: most rows hold nothing that any pattern could begin with.

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from budwood.prepare.row import Drop, Row
+from budwood.prepare.rules.rule import Pair
 from budwood.text.normalise import normalise
 
 LEAST = 20
@@ -34,6 +35,9 @@ class PromptEcho:
 
     def options(self) -> dict[str, Any]:
         return {"least_characters": LEAST, "alike": ALIKE}
+
+    def leaves(self, pair: Pair) -> bool:
+        return not _may_echo(pair.asked, pair.answered)
 
     def apply(self, row: Row) -> Row | Drop:
         for asked, answered in zip(row.messages, row.messages[1:], strict=False):

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from budwood.prepare.row import Drop, Row
+from budwood.prepare.rules.rule import Pair
 from budwood.prepare.rules.wording import Action, answers, judge
 from budwood.text.wording.refusals import boilerplate
 
@@ -22,6 +23,9 @@ class Refusal:
 
     def options(self) -> dict[str, Any]:
         return {"action": self.action}
+
+    def leaves(self, pair: Pair) -> bool:
+        return self.action == "off" or not boilerplate(pair.answered, pair.asked)
 
     def apply(self, row: Row) -> Row | Drop:
         if self.action == "off":

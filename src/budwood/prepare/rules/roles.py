@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 from budwood.prepare.row import Drop, Row, Touch
+from budwood.prepare.rules.rule import Pair
 
 ROLES = ("system", "user", "assistant")
 _PAIR = ["user", "assistant"]
@@ -21,6 +22,9 @@ class Roles:
 
     def options(self) -> dict[str, Any]:
         return {"roles": list(ROLES)}
+
+    def leaves(self, pair: Pair) -> bool:
+        return not pair.asked.isspace()
 
     def apply(self, row: Row) -> Row | Drop:
         if row.calls_tools:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 from budwood.prepare.row import Drop, Message, Row, Touch
+from budwood.prepare.rules.rule import Pair
 from budwood.prepare.rules.tool_arguments import argument_fault, unchecked
 from budwood.tool_calls import link_fault
 
@@ -24,6 +25,9 @@ class ToolTurns:
 
     def options(self) -> dict[str, Any]:
         return {"roles": list(ROLES)}
+
+    def leaves(self, pair: Pair) -> bool:
+        return True
 
     def apply(self, row: Row) -> Row | Drop:
         if not row.calls_tools:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from budwood.prepare.row import Drop, Row
+from budwood.prepare.rules.rule import Pair
 from budwood.prepare.rules.wording import Action, answers
 from budwood.text.wording.endings import cut_off
 
@@ -22,6 +23,9 @@ class Truncated:
 
     def options(self) -> dict[str, Any]:
         return {"action": self.action}
+
+    def leaves(self, pair: Pair) -> bool:
+        return self.action == "off" or cut_off(pair.answered) is None
 
     def apply(self, row: Row) -> Row | Drop:
         if self.action == "off":

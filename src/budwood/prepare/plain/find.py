@@ -1,0 +1,176 @@
+"""A piece of JSON lines → its plain rows and where all its lines lie."""
+
+import ctypes
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
+from typing import TYPE_CHECKING, NamedTuple
+
+from budwood.native.build import Missing, load_library
+from budwood.prepare.files import LONGEST_LINE_BYTES
+from budwood.prepare.piece import SourceView
+from budwood.prepare.rules.rule import Pair
+from budwood.prepare.shapes import Shape
+from budwood.recipe import PrepareSection
+
+if TYPE_CHECKING:
+    from numpy import int32, int64, uint8
+    from numpy.typing import NDArray
+
+FLAGS = ("-O3", "-fPIC")
+STRANGE = ("tools", "functions")
+"""Keys beside which a conversation is none of ours, whatever they hold."""
+
+
+class Names(NamedTuple):
+    """Which keys of a record say what; fields are those of `Names` in plain.c, where words are parted by NUL."""
+
+    asked: str
+    answered: str = ""
+    role: str = ""
+    content: str = ""
+    users: tuple[str, ...] = ()
+    assistants: tuple[str, ...] = ()
+    empty: tuple[str, ...] = ()
+    strange: tuple[str, ...] = STRANGE
+
+
+_NAMES: Mapping[Shape, Names] = {
+    "prompt": Names("prompt", "completion", empty=("system",)),
+    "alpaca": Names("instruction", "output", empty=("input", "system")),
+    "messages": Names("messages", "", "role", "content", ("user",), ("assistant",)),
+    "sharegpt": Names(
+        "conversations", "", "from", "value", ("human", "user"), ("gpt", "chatgpt", "model", "assistant"), ("system",)
+    ),
+}
+
+
+class PlainRows(NamedTuple):
+    """Plain rows of a piece, P of its L lines.
+
+    Args:
+        data: the piece.
+        bounds: where each line begins and ends in it, (L, 2).
+        line: which line each row is, (P,).
+        said: question, answer and the texts of its slices, parted by line feeds, row after row.
+        said_at: where each begins and the last one ends, (P + 1,).
+        sizes: bytes of question and answer, (P, 2).
+        raw: where these begin and end in the data as they are written, (P, 4).
+        slices: `"name":value,…`, row after row.
+        slices_at: (P + 1,).
+        layout: equal for rows whose slices have equal names, (P,).
+    """
+
+    data: bytes
+    bounds: "NDArray[int64]"
+    line: "NDArray[int64]"
+    said: str
+    said_at: "NDArray[int64]"
+    sizes: "NDArray[int64]"
+    raw: "NDArray[int64]"
+    slices: bytes
+    slices_at: "NDArray[int64]"
+    layout: "NDArray[int32]"
+
+    def pairs(self) -> list[Pair]:
+        """The texts of all rows, as rules look at them."""
+        said, starts = self.said, self.said_at.tolist()
+        bounds = zip(starts, starts[1:], self.sizes.tolist(), strict=False)
+        return [
+            Pair(said[start : start + asked], said[start + asked + 1 : start + asked + 1 + answered], said[start:end])
+            for start, end, (asked, answered) in bounds
+        ]
+
+    def others(self, places: Sequence[int], first: int) -> Iterator[tuple[int, bytes]]:
+        """All lines but those of the rows at these places, numbered from `first` on."""
+        import numpy
+
+        is_other = numpy.ones(len(self.bounds), numpy.bool_)
+        is_other[self.line[places]] = False
+        lines = numpy.flatnonzero(is_other)
+        for line, (start, end) in zip(lines.tolist(), self.bounds[lines].tolist(), strict=True):
+            yield first + line, self.data[start:end]
+
+    def names(self) -> list[tuple[str, ...]]:
+        """Names of each row's slices."""
+        import numpy
+
+        known: dict[int, tuple[str, ...]] = {}
+        for layout, row in zip(*numpy.unique(self.layout, return_index=True), strict=True):
+            start, end = self.slices_at[row : row + 2]
+            known[int(layout)] = tuple(json.loads(b"{" + self.slices[start:end] + b"}"))
+        return [known[layout] for layout in self.layout.tolist()]
+
+
+@cache
+def kernel() -> ctypes.CDLL | Missing:
+    """Load the kernel, compiling it if it is not in the cache."""
+    return load_library("budwood.prepare.plain", FLAGS)
+
+
+def names_of(source: SourceView) -> Names | None:
+    """Say which keys hold what in the lines of a source; None where none of its lines is looked for."""
+    if source.layout != "jsonl":
+        return None
+    if source.shape != "columns":
+        return _NAMES[source.shape]
+    columns = source.columns
+    names = Names(columns["prompt"], columns["completion"], empty=tuple(filter(None, [columns.get("system", "")])))
+    # A name of no letters, or one with a NUL in it, cannot be said to the kernel.
+    words = (names.asked, names.answered, *names.empty)
+    return names if all(word and "\0" not in word for word in words) else None
+
+
+def find_rows(content: bytes, source: SourceView, section: PrepareSection) -> PlainRows | None:
+    """Look for plain rows; None where there can be none, or no kernel."""
+    library, names = kernel(), names_of(source)
+    # A system message put before every row makes it one of three.
+    if isinstance(library, Missing) or names is None or section.system:
+        return None
+    return _found(library, content, names)
+
+
+class _Names(ctypes.Structure):
+    _fields_ = (*((name, ctypes.c_char_p) for name in Names._fields), ("longest", ctypes.c_int64))
+
+
+_ARRAYS = ("bounds", "line", "said", "said_at", "sizes", "raw", "slices", "slices_at", "layout")
+
+
+class _Found(ctypes.Structure):
+    _fields_ = tuple((name, ctypes.c_void_p) for name in _ARRAYS)
+
+
+def _found(library: ctypes.CDLL, content: bytes, names: Names) -> PlainRows:
+    import numpy
+
+    lines, size = content.count(b"\n") + 1, len(content)
+    shapes = ((lines, 2), lines, size, lines + 1, (lines, 2), (lines, 4), size, lines + 1, lines)
+    types: Sequence[type[uint8 | int64 | int32]] = [numpy.int64] * 9
+    types = [*types]
+    types[2] = types[6] = numpy.uint8
+    types[8] = numpy.int32
+    arrays = {name: numpy.empty(shape, kind) for name, shape, kind in zip(_ARRAYS, shapes, types, strict=True)}
+    words = [_words(value) for value in names]
+    given = _Names(*words, LONGEST_LINE_BYTES)
+    made = _Found(*(array.ctypes.data for array in arrays.values()))
+    library.plain_rows.restype = ctypes.c_long
+    rows = library.plain_rows(content, ctypes.c_long(size), ctypes.byref(given), ctypes.byref(made))
+    said_at, slices_at = arrays["said_at"][: rows + 1], arrays["slices_at"][: rows + 1]
+    return PlainRows(
+        data=content,
+        bounds=arrays["bounds"],
+        line=arrays["line"][:rows],
+        said=arrays["said"][: said_at[-1]].tobytes().decode("ascii"),
+        said_at=said_at,
+        sizes=arrays["sizes"][:rows],
+        raw=arrays["raw"][:rows],
+        slices=arrays["slices"][: slices_at[-1]].tobytes(),
+        slices_at=slices_at,
+        layout=arrays["layout"][:rows],
+    )
+
+
+def _words(value: str | tuple[str, ...]) -> bytes:
+    """A word, or a list of words that an empty one ends."""
+    return value.encode() if isinstance(value, str) else b"".join(word.encode() + b"\0" for word in value) + b"\0"
