@@ -56,9 +56,11 @@ def _may_echo(asked: str, answered: str) -> bool:
     if abs(len(answered) - len(asked)) * 20 <= len(asked) and asked.rstrip(_ENDS)[-10:].casefold() in answered.casefold():
         return True
     head = answered[: 2 * _HEAD].casefold()
-    words = [word.strip(_QUOTES) for word in asked[:_HEAD].casefold().split()[:5]]
-    if any(word not in head for word in words if word.isascii()):
-        return False
+    for word in asked[:_HEAD].casefold().split(None, 5)[:5]:
+        bare = word.strip(_QUOTES)
+        # Mostly the first word is not among the answer's, and nothing else needs to be done.
+        if bare not in head and bare.isascii():
+            return False
     first = _bare(asked[:_HEAD])[:12]
     return len(first) >= 12 and first in _bare(answered[:_HEAD])
 
