@@ -86,13 +86,33 @@ def encode_rejected(rejected: Rejected, redact: Callable[[str], str]) -> bytes:
     return _rejected(rejected.row_id, _origin(rejected.origin), rejected.rule, rejected.reason, held)
 
 
-def reject_encoded(halves: Halves, rule: str, reason: str, redact: Callable[[str], str]) -> bytes:
-    """Turn a row that is encoded as a kept one into the line of a rejected one."""
+def reject_encoded(
+    halves: Halves, rule: str, reason: str, redact: Callable[[str], str], may_hold: Callable[[str], bool]
+) -> bytes:
+    """Turn a row that is encoded as a kept one into the line of a rejected one; `may_hold` says what `redact` may change.
+
+    That has to see what it looks for wherever there are quotation marks around it.
+    """
+    head, tail = halves.head, halves.tail[: halves.tail.rindex(b',"weight":')]
+    # Without escapes the line holds the texts as they are: one look at all of it, and mostly nothing has to be redacted.
+    if b"\\" not in head and b"\\" not in tail and b'"train":' not in head and not may_hold((head + tail).decode()):
+        return _rejected_as_it_stands(head, tail, rule, reason)
     value = json.loads(halves.head + b'"}')
     messages = [{key: held for key, held in message.items() if key != "train"} for message in value["messages"]]
     slices = json.loads(b"{" + halves.tail[2:])["slices"]
     held = _redacted(messages, value.get("tools", ()), slices, redact)
     return _rejected(value["row_id"], encode(value["source"]), rule, reason, held)
+
+
+def _rejected_as_it_stands(head: bytes, tail: bytes, rule: str, reason: str) -> bytes:
+    """The same for lines without an escape, in which no text can look like the end of another."""
+    name, _, rest = head.partition(b',"messages":')
+    messages, _, source = rest.rpartition(b',"source":')
+    source = source.removesuffix(b',"group":"')
+    slices = tail.removeprefix(b'"')
+    slices = b"" if slices == b',"slices":{}' else slices
+    why = f'"rule":{encode(rule)},"reason":{encode(reason)}'.encode()
+    return b'%b,"source":%b,%b,"messages":%b%b}\n' % (name, source, why, messages, slices)
 
 
 def _rejected(row_id: str, origin: str, rule: str, reason: str, held: Mapping[str, Any]) -> bytes:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from budwood.prepare.encode import SPLIT, Halves, reject_encoded, touches_size, with_touches
 from budwood.prepare.row import SPLITS, Touch
 from budwood.prepare.spool import Place, Shelf, write_at
-from budwood.text.pii import redact
+from budwood.text.pii import may_hold, redact
 
 if TYPE_CHECKING:
     from numpy import bool_, int8, int64, uint32, uint64
@@ -82,7 +82,9 @@ class Finisher:
             else:
                 split, group = next(splits), next(groups)
                 if split < 0:
-                    rejected.append(reject_encoded(Halves(data[at:middle], data[middle:end]), *next(reasons), _redacted))
+                    rejected.append(
+                        reject_encoded(Halves(data[at:middle], data[middle:end]), *next(reasons), _redacted, may_hold)
+                    )
                 else:
                     rest = data[middle:end]
                     if row in fates.flags:
