@@ -3,6 +3,7 @@
 import json
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.prepare.reference.lines import Placed, as_json, rejected_as_json
@@ -68,7 +69,20 @@ def test_a_rejected_row_is_the_same_from_objects_and_from_halves(row: Row, reaso
     rejected = Rejected(row.origin, "leak", reason, row.messages, row.tools, row.slices)
     line = as_line(rejected_as_json(rejected, redact))
     assert encode_rejected(rejected, redact) == line
-    assert reject_encoded(encode_row(row), "leak", reason, redact) == line
+    assert reject_encoded(encode_row(row), "leak", reason, redact, lambda text: "@" in text) == line
+
+
+@pytest.mark.parametrize("text", ["plain", "a@b", 'a "b"', "a\\b", "née", "a\nb", ',"source":{"weight":1}'])
+@pytest.mark.parametrize("slices", [{}, {"weight": 3, "source": "x"}, {"weight": "née@"}, {"a": 'b",'}])
+@pytest.mark.parametrize("trained", [True, False])
+@pytest.mark.parametrize("tools", [(), (TOOL,), ({"type": "function", "function": {"name": "messages"}},)])
+def test_a_line_that_is_cut_or_read_again_is_the_same(text: str, slices: Any, trained: bool, tools: Any) -> None:
+    origin = Origin("rows.jsonl", Digest("a" * 64), 3)
+    messages = (Message("user", text), Message("assistant", text, trained))
+    row = Row(origin.row_id, origin, messages, slices, 1.0, "auto", (Touch("pii", "flagged", "weight"),), 12, tools)
+    line = encode_rejected(Rejected(origin, "leak", text, messages, tools, slices), redact)
+    assert reject_encoded(encode_row(row), "leak", text, redact, lambda held: "@" in held) == line
+    assert reject_encoded(encode_row(row), "leak", text, redact, lambda held: True) == line
 
 
 @given(TEXT, TEXT, st.integers(1, 10**12))

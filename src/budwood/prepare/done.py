@@ -9,11 +9,10 @@ from dataclasses import Field, dataclass, fields
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
-from budwood.native.build import Missing
 from budwood.prepare.encode import Halves, encode_rejected, encode_row, plain_encoder
 from budwood.prepare.histograms import LONGEST_LABEL, measure
 from budwood.prepare.keys import keys_of
-from budwood.prepare.keys.find import kernel, keys_of_pairs
+from budwood.prepare.keys.find import keys_of_pairs
 from budwood.prepare.piece import SourceView
 from budwood.prepare.plain import PlainRows
 from budwood.prepare.row import Rejected, Row, Scalar, Touch, row_ids
@@ -101,14 +100,12 @@ def of_plain(
     """Key and encode plain rows that every rule leaves, at these places; `first` is the number of the piece's first line."""
     import numpy
 
-    library = kernel()
-    assert not isinstance(library, Missing), "what compiles plain.c compiles keys.c"
     at = numpy.array(places, numpy.int64)
     line = found.line[at] + first
     starts, sizes = found.said_at[:-1][at], found.sizes[at]
     begins = numpy.stack([starts, starts + sizes[:, 0] + 1], axis=1)
     ends = (begins + sizes).ravel()
-    keyed = keys_of_pairs(library, found.said.encode("ascii"), begins.ravel(), ends, section.split_seed)
+    keyed = keys_of_pairs(found.said.encode("ascii"), begins.ravel(), ends, section.split_seed)
     numbers = line.tolist()
     row_id = row_ids(source.sha256, numbers)
     every = found.names()

@@ -49,11 +49,11 @@ def keys_of(rows: Sequence[Row], seed: int, *, native: bool = True) -> Keys:
     turns = [b""] * len(rows)
     keys = numpy.empty((len(rows), KEY_BYTES), numpy.uint8)
     pairs = [] if isinstance(library, Missing) else [place for place, row in enumerate(rows) if _is_pair(row)]
-    if pairs and not isinstance(library, Missing):
+    if pairs:
         texts = [message.content.encode("ascii") for place in pairs for message in rows[place].messages]
         ends = numpy.cumsum(numpy.fromiter(map(len, texts), numpy.int64, len(texts)))
         begins = numpy.concatenate([numpy.zeros(1, numpy.int64), ends[:-1]])
-        found = keys_of_pairs(library, b"".join(texts), begins, ends, seed)
+        found = keys_of_pairs(b"".join(texts), begins, ends, seed)
         keys[pairs] = found.keys
         for place, text in zip(pairs, found.turns, strict=True):
             turns[place] = text
@@ -66,14 +66,16 @@ def keys_of(rows: Sequence[Row], seed: int, *, native: bool = True) -> Keys:
     return Keys(turns, keys)
 
 
-def keys_of_pairs(library: ctypes.CDLL, blob: bytes, begins: "NDArray[int64]", ends: "NDArray[int64]", seed: int) -> Keys:
-    """Key pairs of ASCII texts, question and answer in turn: text k is `blob[begins[k]:ends[k]]`; (2N,).
+def keys_of_pairs(blob: bytes, begins: "NDArray[int64]", ends: "NDArray[int64]", seed: int) -> Keys:
+    """Key ASCII texts, question and answer in turn, where there is a kernel: text k is `blob[begins[k]:ends[k]]`; (2N,).
 
     Raises:
         MemoryError: the kernel found no room for a text.
     """
     import numpy
 
+    library = kernel()
+    assert not isinstance(library, Missing), library.reason
     rows, given = len(ends) // 2, key_of(seed)
     turns, turn_ends = numpy.empty(len(blob), numpy.uint8), numpy.empty(rows + 1, numpy.int64)
     keys = numpy.empty((rows, KEY_BYTES), numpy.uint8)

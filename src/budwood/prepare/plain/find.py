@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from budwood.native.build import Missing, load_library
 from budwood.prepare.files import LONGEST_LINE_BYTES
+from budwood.prepare.keys.find import kernel as keys_kernel
 from budwood.prepare.piece import SourceView
 from budwood.prepare.rules.rule import Pair
 from budwood.prepare.shapes import Shape
 from budwood.recipe import PrepareSection
 
 if TYPE_CHECKING:
-    from numpy import int32, int64, uint8
+    from numpy import int32, int64
     from numpy.typing import NDArray
 
 FLAGS = ("-O3", "-fPIC")
@@ -105,7 +106,10 @@ class PlainRows(NamedTuple):
 @cache
 def kernel() -> ctypes.CDLL | Missing:
     """Load the kernel, compiling it if it is not in the cache."""
-    return load_library("budwood.prepare.plain", FLAGS)
+    library = load_library("budwood.prepare.plain", FLAGS)
+    if not isinstance(library, Missing):
+        library.plain_rows.restype = ctypes.c_long
+    return library
 
 
 def names_of(source: SourceView) -> Names | None:
@@ -124,8 +128,10 @@ def names_of(source: SourceView) -> Names | None:
 def find_rows(content: bytes, source: SourceView, section: PrepareSection) -> PlainRows | None:
     """Look for plain rows; None where there can be none, or no kernel."""
     library, names = kernel(), names_of(source)
+    if isinstance(library, Missing) or isinstance(keys_kernel(), Missing):
+        return None
     # A system message put before every row makes it one of three.
-    if isinstance(library, Missing) or names is None or section.system:
+    if names is None or section.system:
         return None
     return _found(library, content, names)
 
@@ -134,40 +140,39 @@ class _Names(ctypes.Structure):
     _fields_ = (*((name, ctypes.c_char_p) for name in Names._fields), ("longest", ctypes.c_int64))
 
 
-_ARRAYS = ("bounds", "line", "said", "said_at", "sizes", "raw", "slices", "slices_at", "layout")
-
-
 class _Found(ctypes.Structure):
-    _fields_ = tuple((name, ctypes.c_void_p) for name in _ARRAYS)
+    _fields_ = tuple(
+        (name, ctypes.c_void_p)
+        for name in ("bounds", "line", "said", "said_at", "sizes", "raw", "slices", "slices_at", "layout")
+    )
 
 
 def _found(library: ctypes.CDLL, content: bytes, names: Names) -> PlainRows:
     import numpy
 
     lines, size = content.count(b"\n") + 1, len(content)
-    shapes = ((lines, 2), lines, size, lines + 1, (lines, 2), (lines, 4), size, lines + 1, lines)
-    types: Sequence[type[uint8 | int64 | int32]] = [numpy.int64] * 9
-    types = [*types]
-    types[2] = types[6] = numpy.uint8
-    types[8] = numpy.int32
-    arrays = {name: numpy.empty(shape, kind) for name, shape, kind in zip(_ARRAYS, shapes, types, strict=True)}
-    words = [_words(value) for value in names]
-    given = _Names(*words, LONGEST_LINE_BYTES)
-    made = _Found(*(array.ctypes.data for array in arrays.values()))
-    library.plain_rows.restype = ctypes.c_long
-    rows = library.plain_rows(content, ctypes.c_long(size), ctypes.byref(given), ctypes.byref(made))
-    said_at, slices_at = arrays["said_at"][: rows + 1], arrays["slices_at"][: rows + 1]
+    bounds, line, sizes, raw = (numpy.empty(shape, numpy.int64) for shape in ((lines, 2), lines, (lines, 2), (lines, 4)))
+    said_at, slices_at, layout = (
+        numpy.empty(lines + 1, numpy.int64),
+        numpy.empty(lines + 1, numpy.int64),
+        numpy.empty(lines, numpy.int32),
+    )
+    said, slices = numpy.empty(size, numpy.uint8), numpy.empty(size, numpy.uint8)
+    given = _Names(*map(_words, names), LONGEST_LINE_BYTES)
+    made = (bounds, line, said, said_at, sizes, raw, slices, slices_at, layout)
+    found = _Found(*(array.ctypes.data for array in made))
+    rows = library.plain_rows(content, ctypes.c_long(size), ctypes.byref(given), ctypes.byref(found))
     return PlainRows(
         data=content,
-        bounds=arrays["bounds"],
-        line=arrays["line"][:rows],
-        said=arrays["said"][: said_at[-1]].tobytes().decode("ascii"),
-        said_at=said_at,
-        sizes=arrays["sizes"][:rows],
-        raw=arrays["raw"][:rows],
-        slices=arrays["slices"][: slices_at[-1]].tobytes(),
-        slices_at=slices_at,
-        layout=arrays["layout"][:rows],
+        bounds=bounds,
+        line=line[:rows],
+        said=said[: said_at[rows]].tobytes().decode("ascii"),
+        said_at=said_at[: rows + 1],
+        sizes=sizes[:rows],
+        raw=raw[:rows],
+        slices=slices[: slices_at[rows]].tobytes(),
+        slices_at=slices_at[: rows + 1],
+        layout=layout[:rows],
     )
 
 
