@@ -65,8 +65,10 @@ def of_outcomes(
     read: Sequence[Row | Rejected],
     section: PrepareSection,
     redact: Callable[[str], str],
+    *,
+    encoded: bool = True,
 ) -> Done:
-    """Key and encode what came of records; `read` is how they came to the rules."""
+    """Key what came of records, and encode it unless told otherwise; `read` is how they came to the rules."""
     import numpy
 
     rows = [row for row in outcomes if isinstance(row, Row)]
@@ -75,7 +77,7 @@ def of_outcomes(
     return Done(
         line=numpy.fromiter((one.origin.line for one in outcomes), numpy.int64, len(outcomes)),
         live=numpy.array([isinstance(one, Row) for one in outcomes], numpy.bool_),
-        halves=[encode_row(one) if isinstance(one, Row) else Halves(encode_rejected(one, redact), b"") for one in outcomes],
+        halves=[_halves(one, redact) for one in outcomes] if encoded else [],
         read_names=[tuple(one.slices) if isinstance(one, Row) else () for one in read],
         row_id=[row.row_id for row in rows],
         keys=keyed.keys,
@@ -87,6 +89,10 @@ def of_outcomes(
         values=[value_of(row.slices, section.group_by) for row in rows] if section.group_by else [],
         names=[tuple(row.slices) for row in rows],
     )
+
+
+def _halves(outcome: Row | Rejected, redact: Callable[[str], str]) -> Halves:
+    return encode_row(outcome) if isinstance(outcome, Row) else Halves(encode_rejected(outcome, redact), b"")
 
 
 def of_plain(

@@ -162,11 +162,12 @@ class Work:
         # A rejected row has a split only where a selection left it out later: it keeps its side.
         values = [value for value in map(json.loads, lines.splitlines()) if value.get("split") is not None]
         rows = list(map(ancestor, values))
-        done = of_outcomes(rows, rows, self._section, _redacted)
+        embedded = bool(self._section.semantic.model)
+        done = of_outcomes(rows, rows, self._section, _redacted, encoded=embedded)
         batch = self._batch(done, EARLIER)
         batch.split = numpy.array([SPLITS.index(value["split"]) for value in values], numpy.int8)
-        if self._section.semantic.model:
-            # What they say has to be read again, to be embedded.
+        if embedded:
+            # What they say has to be read again.
             batch.live, (batch.lines, batch.lengths) = done.live, self._written(done)
         return batch
 

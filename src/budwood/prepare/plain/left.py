@@ -11,7 +11,7 @@ class Leaving:
     def __init__(self, rules: Sequence[Rule]) -> None:
         others = [rule for rule in rules if not (isinstance(rule, TextRule) and rule.leaves_plain)]
         self._counting = [rule for rule in others if isinstance(rule, MeasuringRule) and rule.measures]
-        others = [rule for rule in others if not (isinstance(rule, MeasuringRule))]
+        others = [rule for rule in others if not isinstance(rule, MeasuringRule)]
         self._telling = [rule for rule in others if isinstance(rule, PairRule)]
         self.can_tell = len(self._telling) == len(others)
         """Whether each of them can; where one cannot, no row is left."""
@@ -24,7 +24,7 @@ class Leaving:
             places = [place for place in places if leaves(pairs[place])]
         if not self._counting:
             return places, [None] * len(places)
-        (rule,) = self._counting
-        tokens = rule.measure([pairs[place] for place in places])
+        (counting,) = self._counting
+        tokens = counting.measure([pairs[place] for place in places])
         counted = [(place, count) for place, count in zip(places, tokens, strict=True) if count is not None]
         return [place for place, _ in counted], [count for _, count in counted]

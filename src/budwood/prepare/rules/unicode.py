@@ -63,7 +63,7 @@ def _repair(text: str) -> str:
 def _is_bad(text: str) -> bool:
     """Whether ftfy sees mojibake in it; the way from sign to sign is a hundred times as long for it as for a search.
 
-    All that it looks for holds a foreign sign and no more than a few signs around it (tests/prepare/rules/test_unicode.py).
+    All that it looks for holds a foreign sign and no more than a few signs around it (tests/prepare/rules/test_pairs.py).
     """
     from ftfy.badness import is_bad
 
