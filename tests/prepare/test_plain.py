@@ -204,7 +204,7 @@ def flat(value: Any) -> Iterator[Any]:
 
 @pytest.mark.parametrize("shape", ["prompt", "alpaca", "messages", "sharegpt", "columns"])
 @given(data=st.data())
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
 def test_both_ways_come_to_the_same(
     shape: Shape, data: st.DataObject, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import ftfy.badness
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from budwood.identity import Digest
@@ -38,6 +38,7 @@ def row_of(asked: str, answered: str, note: str) -> Row:
 
 @pytest.mark.parametrize("section", SECTIONS)
 @given(asked=TEXT, answered=TEXT, note=TEXT, echoes=st.booleans())
+@settings(max_examples=50, deadline=None)
 def test_a_rule_that_leaves_a_pair_gives_the_row_itself(
     section: dict[str, Any], asked: str, answered: str, note: str, echoes: bool
 ) -> None:
@@ -78,6 +79,7 @@ WORDS = st.lists(st.sampled_from(["Kettle", "kettle,", "(is)", "broken", "now", 
 
 
 @given(WORDS, WORDS, st.booleans())
+@settings(deadline=None)
 def test_an_echo_is_given_up_at_the_first_word_as_it_would_be_at_all(asked: Any, answered: Any, same: bool) -> None:
     prompt, answer = " ".join(asked), " ".join([*asked, *answered] if same else answered)
     head = answer[: 2 * _HEAD].casefold()
@@ -94,7 +96,7 @@ def test_mojibake_is_seen_around_foreign_signs_as_in_the_whole() -> None:
     draw = random.Random(5)
     foreign = [*sorted(set("".join(ftfy.badness.MOJIBAKE_CATEGORIES.values())) | set("ÂÃÎÐŒœØÙà√≈‚ÄâвЂВГРСўāē€β×²³")), "ГўВЂВ"]
     seen = 0
-    for _ in range(20_000):
+    for _ in range(8_000):
         parts = [
             draw.choice(foreign) if draw.random() < 0.4 else draw.choice("ab c.,Z\n9") * draw.choice([1, 1, 2, 7, 8, 9, 17])
             for _ in range(draw.randrange(1, 14))
@@ -102,4 +104,4 @@ def test_mojibake_is_seen_around_foreign_signs_as_in_the_whole() -> None:
         text = "".join(parts)
         assert _is_bad(text) == ftfy.badness.is_bad(text), text
         seen += _is_bad(text)
-    assert seen > 2_000
+    assert seen > 800
