@@ -19,6 +19,7 @@ from budwood.prepare.files import LONGEST_LINE_BYTES
 from budwood.prepare.piece import Piece, SourceView
 from budwood.prepare.plain import find_rows
 from budwood.prepare.plain.find import kernel
+from budwood.prepare.records import read_lines
 from budwood.prepare.shapes import Shape
 from budwood.prepare.work import Order, Work
 from budwood.recipe import PrepareSection
@@ -226,7 +227,7 @@ def test_most_of_a_plain_piece_is_taken(monkeypatch: pytest.MonkeyPatch, tmp_pat
         {"prompt": f"Where is order {number} of the blue kettle?", "completion": "It is on its way."} for number in range(50)
     ]
     made: list[int] = []
-    read = work.read_lines
+    read = read_lines
 
     def watched(others: Iterator[tuple[int, bytes]]) -> Any:
         held = list(others)

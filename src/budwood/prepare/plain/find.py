@@ -176,6 +176,6 @@ def _found(library: ctypes.CDLL, content: bytes, names: Names) -> PlainRows:
     )
 
 
-def _words(value: str | tuple[str, ...]) -> bytes:
+def _words(value: Sequence[str]) -> bytes:
     """A word, or a list of words that an empty one ends."""
     return value.encode() if isinstance(value, str) else b"".join(word.encode() + b"\0" for word in value) + b"\0"
