@@ -40,9 +40,18 @@ def make_garden(shape: str, adapters: int, folder: Path) -> None:
 
 
 def make_releases(
-    store: "Store", base: "LoadedBase", named: "Sequence[tuple[str, Adapter | None]]", *, precision: str, new_tokens: int = 64
+    store: "Store",
+    base: "LoadedBase",
+    named: "Sequence[tuple[str, Adapter | None]]",
+    *,
+    precision: str,
+    new_tokens: int = 64,
+    kinds: int = 0,
 ) -> "list[ReleaseRow]":
-    """Register a release of each adapter under its name, with golden probes in the precision that will be served."""
+    """Register a release of each adapter under its name, with golden probes in the precision that will be served.
+
+    With `kinds` the adapters repeat after so many, but for what no probe can tell: all have the probes of the first ones.
+    """
     from budwood.engine.chat import chat_template
     from budwood.engine.generate import Generator
     from budwood.engine.lora import AdapterBank, save_adapter
@@ -52,29 +61,31 @@ def make_releases(
     bound = {key: getattr(identity, key) for key in ("id", "revision", "weights_digest", "tokenizer_digest", "template_digest")}
     with store.draft("base") as draft:
         base_object = draft.commit(body=identity.as_body())
-    rows = []
+    rows, probes = [], dict[int, bytes]()
     for number, (name, adapter) in enumerate(named):
-        result, slot = None, -1
+        result, kind = None, number % kinds if kinds else number
+        if kind not in probes:
+            slot = -1 if adapter is None else bank.add("probed", adapter)
+            probes[kind] = _probes(generator, slot, identity.vocab, precision)
+            if adapter is not None:
+                generator.remove_adapter("probed")
         if adapter is not None:
-            slot = bank.add("probed", adapter)
             with store.draft("adapter") as draft:
                 save_adapter(adapter, draft.folder, base_id=identity.id, revision=identity.revision)
                 result = draft.commit(parents=[base_object], body={"adapter": number})
         body = {
             "name": name,
-            "base": {**bound, "quantization": "none"},
+            "base": {**bound, "object": base_object, "quantization": "none"},
             "result": {"kind": "none" if result is None else "adapter", "digest": result},
             "decoding": {"temperature": 0.0, "max_new_tokens": new_tokens, "stop_ids": []},
         }
         with store.draft("release") as draft:
             (draft.folder / "release.json").write_text(json.dumps(body))
-            (draft.folder / "probes.json").write_bytes(_probes(generator, slot, identity.vocab, precision))
+            (draft.folder / "probes.json").write_bytes(probes[kind])
             (draft.folder / "template.jinja").write_bytes(template.source.encode())
             digest = draft.commit(parents=[base_object, *([result] if result else [])], body=body)
         store.add_release(name, digest, who="benchmark", reason="benchmark")
         rows.append(store.find_release(digest))
-        if adapter is not None:
-            generator.remove_adapter("probed")
     bank.detach(base.model)
     return rows
 
@@ -84,13 +95,13 @@ def _fresh(folder: Path) -> Path:
     return folder
 
 
-def loud_adapter(model: "nn.Module", number: int, *, loudness: float = 0.05) -> "Adapter":
-    """Give an adapter of rank 16 on all linear layers that changes answers."""
+def loud_adapter(model: "nn.Module", number: int, *, rank: int = RANK, loudness: float = 0.05) -> "Adapter":
+    """Give an adapter on all linear layers that changes answers."""
     import torch
 
     from budwood.engine.lora import Adapter, LoraConfig, Pair, new_adapter, target_paths
 
-    fresh = new_adapter(model, LoraConfig(RANK, 2.0 * RANK, targets=target_paths(model, "all-linear")), seed=number)
+    fresh = new_adapter(model, LoraConfig(rank, 2.0 * rank, targets=target_paths(model, "all-linear")), seed=number)
     draw = torch.Generator().manual_seed(number)
     pairs = {
         path: Pair(pair.a, loudness * torch.randn(pair.b.shape, generator=draw), pair.scaling)

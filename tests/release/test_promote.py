@@ -3,7 +3,7 @@
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -13,9 +13,9 @@ import pytest
 from budwood.errors import ReleaseError, StoreError
 from budwood.identity import Digest, digest_json
 from budwood.release.make import Decoding
-from budwood.release.promote import ServerState, followed, promote, rollback, wait_for_servers
+from budwood.release.promote import ServerState, followed, promote, rollback, wait_for_servers, warm_up
 from budwood.release.status import body_or_reason, status
-from budwood.store import HistoryEvent, Store, open_store
+from budwood.store import HistoryEvent, ReleaseRow, Store, open_store
 
 from .conftest import Made, Releaser
 
@@ -244,8 +244,8 @@ def test_rolling_back_while_somebody_promotes_changes_nothing(
     rollback(store, "support", "production", who="ben", reason="back to 2")
     real = store.history
 
-    def early(name: str | None = None) -> list[HistoryEvent]:
-        found = real(name)
+    def early(name: str | None = None, *, kinds: Sequence[str] = ()) -> list[HistoryEvent]:
+        found = real(name, kinds=kinds)
         monkeypatch.undo()
         up(store, "support@3")
         return found
@@ -440,7 +440,16 @@ def test_a_dead_server_whose_clock_was_early_is_given_up_as_well(dated: Dated) -
     assert [(state.state, dated.own) for state in dated.wait(60)] == [("lost", 10.0)]
 
 
-def test_a_promotion_that_was_waited_for_says_whether_it_was_followed(store: Store, release: Releaser) -> None:
+def test_a_promotion_that_was_waited_for_says_whether_it_was_followed(
+    store: Store, release: Releaser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+
+    def warm_up(store: Store, row: ReleaseRow, *, wait_s: float) -> None:
+        store.warmups.ask(row.name, row.digest, lasts_s=1e6)
+        asked.append(row.version)
+
+    monkeypatch.setattr("budwood.release.promote.warm_up", warm_up)
     target = release(1).digest
     store.observe("a", "support", "production", target, True, "")
     moved = promote(store, "support@1", who="anna", reason="", wait_s=60)
@@ -449,6 +458,8 @@ def test_a_promotion_that_was_waited_for_says_whether_it_was_followed(store: Sto
     store.observe("a", "support", "production", second.digest, False, "probe 2 differs")
     moved = promote(store, "support@2", who="anna", reason="", override="look", wait_s=60)
     assert (moved.followed, moved.as_dict()["followed"]) == (False, False)
+    assert asked == [1, 2]
+    assert store.warmups.rows() == []
 
 
 def test_status_sets_desired_beside_observed(store: Store, release: Releaser) -> None:
@@ -515,3 +526,33 @@ def test_promotion_and_its_neighbours_import_nothing_heavy() -> None:
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=Path.cwd())
     assert done.stdout.strip() == "[]"
+
+
+def test_a_promotion_that_waits_asks_servers_to_be_ready_first(store: Store, release: Releaser) -> None:
+    first, second, _ = three(store, release)
+    store.observe("a", "support", "production", first, True, "")
+    store.observe("b", "support", "production", first, True, "")
+    said = {2: "a", 4: "b"}
+    passed = [0.0]
+
+    def sleep(seconds: float) -> None:
+        passed[0] += 1
+        assert store.find_release("support").digest != second
+        if int(passed[0]) in said:
+            store.warmups.report(said[int(passed[0])], second, True, "ready")
+
+    warm_up(store, store.find_release("support@2"), wait_s=30, clock=lambda: passed[0], sleep=sleep)
+    assert passed[0] == 4
+    assert [row.digest for row in store.warmups.rows()] == [second]
+
+
+def test_a_server_that_says_nothing_holds_a_promotion_up_no_longer_than_is_waited(store: Store, release: Releaser) -> None:
+    first, _, _ = three(store, release)
+    store.observe("a", "support", "production", first, True, "")
+    passed = [0.0]
+
+    def sleep(seconds: float) -> None:
+        passed[0] += 1
+
+    warm_up(store, store.find_release("support@2"), wait_s=5, clock=lambda: passed[0], sleep=sleep)
+    assert passed[0] == 5

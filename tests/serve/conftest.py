@@ -142,6 +142,7 @@ class Nursery:
         shift: float = 0.0,
         note: str = "",
         changes: dict[str, Any] | None = None,
+        verdict: dict[str, Any] | None = None,
         system: str = "",
     ) -> ReleaseRow:
         """Register a release of an adapter, or of the base alone; `shift` spoils its probes, `changes` what it binds."""
@@ -155,6 +156,7 @@ class Nursery:
             "decoding": {"temperature": 0.0, "max_new_tokens": 16, "stop_ids": list(self.soil.template.stop_ids)},
             "note": note,
             "system": system,
+            **({"verdict": verdict} if verdict else {}),
         }
         with self.store.draft("release") as draft:
             (draft.folder / "release.json").write_text(json.dumps(body))

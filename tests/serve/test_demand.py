@@ -38,7 +38,7 @@ def rows(nursery: Any) -> list[ReleaseRow]:
 
 
 def test_a_release_is_loaded_when_a_request_names_it(nursery: Any, rows: list[ReleaseRow]) -> None:
-    with nursery.serving() as server:
+    with nursery.serving(on_demand="any") as server:
         assert loaded(server) == {rows[0].digest}
         for number, model in ((1, "support@2"), (2, f"support@{rows[2].digest[:8]}"), (3, f"support@4-{rows[3].digest[:12]}")):
             reply = ask(server, model)
@@ -49,16 +49,16 @@ def test_a_release_is_loaded_when_a_request_names_it(nursery: Any, rows: list[Re
 
 
 def test_names_of_no_release_are_not_found(nursery: Any, rows: list[ReleaseRow]) -> None:
-    with nursery.serving() as server:
+    with nursery.serving(on_demand="any") as server:
         for model in ("support@9", "support@abcdef12", "other@1", f"other@{rows[0].digest[:8]}", "support@nowhere", "support@"):
             assert ask(server, model).status_code == 404
-    with nursery.serving(on_demand=False) as server:
+    with nursery.serving(on_demand="none") as server:
         assert ask(server, "support@2").status_code == 404
 
 
 def test_a_release_that_fails_its_probes_never_answers(nursery: Any, rows: list[ReleaseRow]) -> None:
     spoilt = nursery.release("support", 1, shift=1.0)
-    with nursery.serving() as server:
+    with nursery.serving(on_demand="any") as server:
         for _ in range(2):
             reply = ask(server, f"support@{spoilt.version}")
             assert reply.status_code == 422
@@ -68,7 +68,7 @@ def test_a_release_that_fails_its_probes_never_answers(nursery: Any, rows: list[
 
 def test_a_base_that_is_not_served_is_not_loaded_on_demand(nursery: Any, rows: list[ReleaseRow]) -> None:
     other = nursery.release("support", 1, changes={"weights_digest": "0" * 64})
-    with nursery.serving() as server:
+    with nursery.serving(on_demand="any") as server:
         reply = ask(server, f"support@{other.version}")
         assert reply.status_code == 422
         assert "Its base is not in memory" in reply.json()["error"]["message"]
@@ -87,7 +87,7 @@ def test_bad_72_many_requests_for_one_cold_release_load_it_once(
         return original(self, row)
 
     monkeypatch.setattr(Loader, "load", load)
-    with nursery.serving() as server, ThreadPoolExecutor(6) as pool:
+    with nursery.serving(on_demand="any") as server, ThreadPoolExecutor(6) as pool:
         replies = [pool.submit(ask, server, "support@2") for _ in range(5)]
         # What is loaded answers meanwhile.
         assert ask(server, "support").status_code == 200
@@ -105,7 +105,7 @@ def test_bad_72_the_least_recently_used_go_and_those_of_aliases_stay(
     fifth = nursery.release("support", None, note="plain")
     nursery.adapter_of[fifth.digest] = None
     adapters = {row.digest: row for row in rows}
-    with nursery.serving(adapter_memory_mb=1) as server:
+    with nursery.serving(adapter_memory_mb=1, on_demand="any") as server:
         assert ask(server, "support@2").status_code == 200
         assert loaded(server) == {rows[0].digest, rows[1].digest}
         # Versions 1 and 3 share an adapter: it is counted once.
@@ -128,7 +128,7 @@ def test_a_reload_does_not_replay_the_probes_and_hashes_the_files_again(
     def proofs() -> int:
         return sum(f"support@2-{rows[1].digest[:12]}: probes passed" in event.message for event in nursery.events)
 
-    with nursery.serving(adapter_memory_mb=1) as server:
+    with nursery.serving(adapter_memory_mb=1, on_demand="any") as server:
         for version in (2, 4, 2, 4):
             assert ask(server, f"support@{version}").status_code == 200
             assert loaded(server) == {rows[0].digest, rows[version - 1].digest}

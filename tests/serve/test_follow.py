@@ -101,18 +101,18 @@ def test_a_report_that_could_not_be_written_is_written_later(nursery: Any, monke
     nursery.promote(first)
     with nursery.serving() as server:
         refusals = [StoreError("The catalog is locked by another process; waited 10 s.")]
-        original = Store.observe
+        original = Store.observe_all
 
         def observe(store: Store, *arguments: Any) -> None:
             if refusals:
                 raise refusals.pop()
             original(store, *arguments)
 
-        monkeypatch.setattr(Store, "observe", observe)
+        monkeypatch.setattr(Store, "observe_all", observe)
         nursery.promote(second)
         wait_for(lambda: follows(nursery, "support", second.digest))
         assert answering(server, "support") == second.digest
-    assert any("The catalog cannot be used; serving what is loaded." in event.message for event in nursery.events)
+    assert any("The catalog cannot be written; serving goes on." in event.message for event in nursery.events)
 
 
 def test_going_back_to_what_never_stopped_clears_the_report_even_after_a_forced_look(nursery: Any) -> None:
@@ -132,7 +132,7 @@ def test_an_engine_that_died_is_started_again(nursery: Any, monkeypatch: pytest.
     row = nursery.release("support", 0)
     nursery.promote(row)
     with nursery.serving() as server:
-        worker = server._directory.find("support").worker
+        worker = server._parts.directory.find("support").worker
 
         def step() -> list[Any]:
             raise RuntimeError("out of memory")

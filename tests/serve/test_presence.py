@@ -32,7 +32,7 @@ def test_it_beats_until_it_is_stopped_and_reports_a_silence_once(monkeypatch: py
 
 def test_a_server_that_runs_goes_on_beating_and_repeats_no_report(nursery: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     beats, reports = list[str](), list[str]()
-    beat, observe = Store.server_beat, Store.observe
+    beat, observe = Store.server_beat, Store.observe_all
     monkeypatch.setattr(presence, "BEAT_S", 0.01)
 
     def counted_beat(store: Store, server_id: str) -> None:
@@ -44,7 +44,7 @@ def test_a_server_that_runs_goes_on_beating_and_repeats_no_report(nursery: Any, 
         observe(store, server_id, *said)
 
     monkeypatch.setattr(Store, "server_beat", counted_beat)
-    monkeypatch.setattr(Store, "observe", counted_report)
+    monkeypatch.setattr(Store, "observe_all", counted_report)
     nursery.promote(nursery.release("support", 0))
     with nursery.serving() as server:
         wait_for(lambda: len(beats) > 20)

@@ -128,7 +128,7 @@ def test_an_adapter_whose_names_match_nothing_stays_out(field: Any, monkeypatch:
 
 def test_the_same_adapter_asked_of_vllm_itself(field: Any, tmp_path: Path) -> None:
     nursery, server, _ = field
-    replica = next(iter(server._loader._pools.values())).replicas[0]
+    replica = next(iter(server._parts.backend._pools.values())).replicas[0]
     save_adapter(nursery.soil.adapters[0], tmp_path / "own", base_id="x", revision=None)
     prompt = list(nursery.soil.template.encode_prompt([{"role": "user", "content": "itself"}]))
     with httpx.Client(
@@ -151,7 +151,7 @@ def test_killed_during_a_promotion_the_alias_is_old_or_new_and_answers_again(fie
     nursery, server, events = field
     first = nursery.store.find_release("support@production")
     second = nursery.release("support", 1, note="promoted while vLLM is killed")
-    process = next(iter(server._loader._pools.values())).replicas[0].process
+    process = next(iter(server._parts.backend._pools.values())).replicas[0].process
     began = len(events)
     nursery.promote(second)
     os.kill(process.pid, signal.SIGKILL)

@@ -66,6 +66,11 @@ def test_a_release_is_found_by_every_reference(store: Store, releases: list[Dige
         ("support@000000", 'No release begins with "support@000000"'),
         ("support@2-000000", 'No release begins with "support@2-000000"'),
         ("../etc", "unknown release name"),
+        ("support@\ud800", "unknown alias"),
+        ("\ud800@1", "unknown release name"),
+        ("support\x00@1", "unknown release name"),
+        ("support@²", "unknown alias"),
+        (f"support@{'9' * 5000}-000000", "No release begins with"),
         ("", "unknown release name"),
     ],
 )

@@ -57,7 +57,7 @@ def test_a_catalog_of_the_first_schema_is_brought_up_with_its_servers(tmp_path: 
         store.observe("host:8321:7", "support", "production", "a" * 64, True, "probes passed")
     engine = create_engine(f"sqlite:///{root / 'catalog.sqlite'}", poolclass=NullPool)
     with engine.begin() as connection:
-        for table in ("servers", "access_tokens", "audit", "trials", "trial_reports", "drifts"):
+        for table in ("servers", "access_tokens", "audit", "trials", "trial_reports", "drifts", "warmups", "warm_reports"):
             connection.execute(text(f"DROP TABLE {table}"))
         connection.execute(text("UPDATE alembic_version SET version_num = '0001'"))
     with open_store(root) as store:

@@ -18,9 +18,10 @@ class ServeSection(Section):
     max_batch: int = Field(default=64, ge=1, description="requests decoded together")
     max_queue: int = Field(default=1024, ge=1, description="requests waiting; more are answered 429")
     max_new_tokens: int = Field(default=512, ge=1, description="ceiling of max_tokens")
-    on_demand: bool = Field(
-        default=True,
-        description="a request may name any registered release by version or digest; it is loaded and proved first",
+    on_demand: Literal["judged", "any", "none"] = Field(
+        default="judged",
+        description='releases that a request may name by version or digest though no alias points to them: "judged": with '
+        'verdict PROMOTE, or live once; "any": all that are registered; "none"',
     )
     adapter_memory_mb: int = Field(
         default=1024,

@@ -4,7 +4,8 @@ The move itself is the store's compare-and-swap; here it is decided whether it m
 """
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
@@ -19,6 +20,8 @@ from budwood.store.rows import SILENCE_S
 from budwood.store.signatures import check_rule
 
 POLL_S = 0.05
+WARM_S = 30.0
+"""So long after the wait for them servers keep a release ready that an alias is about to move to."""
 Hearing = Literal["here", "silent", "lost"]
 """Whether a server is heard of; "silent": not now, but too early to give it up."""
 
@@ -89,7 +92,9 @@ def promote(
         reason: why.
         override: reason to go against the verdict; it is recorded.
         without_approvals: reason to do without the approvals that the alias asks for; it is recorded.
-        wait_s: how long to wait until every known server has followed; 0: do not look.
+        wait_s: how long to wait until every known server has followed; 0: do not look. Servers are asked to have the release
+            ready first, and the alias is moved when they have, so that all follow at once; one that refuses it, or takes longer
+            than this, holds nothing up.
 
     Raises:
         ReleaseError: the verdict is not PROMOTE, or was given against another champion than the one that is live, or
@@ -121,19 +126,20 @@ def promote(
         return found.as_detail()
 
     verdict = body.get("verdict")
-    event = store.move_alias(
-        row.name,
-        alias,
-        row.digest,
-        # The verdict was checked against this; whoever doesn't say what he expects means it too.
-        expect=now,
-        who=who,
-        reason=recorded(reason, override if refused else None, without_approvals if lacking else None),
-        verdict=digest_json(verdict) if verdict else None,
-        kind="promoted",
-        override=refused is not None or lacking is not None,
-        permit=permit,
-    )
+    with _warmed(store, row, wait_s=0.0 if now == row.digest else wait_s):
+        event = store.move_alias(
+            row.name,
+            alias,
+            row.digest,
+            # The verdict was checked against this; whoever doesn't say what he expects means it too.
+            expect=now,
+            who=who,
+            reason=recorded(reason, override if refused else None, without_approvals if lacking else None),
+            verdict=digest_json(verdict) if verdict else None,
+            kind="promoted",
+            override=refused is not None or lacking is not None,
+            permit=permit,
+        )
     return _finish(store, row, alias, now, event, wait_s)
 
 
@@ -162,8 +168,8 @@ def rollback(
     moves = [
         # Back to one that was replaced since, to lose a golden probe, is back to what took its place.
         replace(event, to=store.current(event.to))
-        for event in store.history(name)
-        if event.kind in MOVES and event.alias == alias and event.to
+        for event in store.history(name, kinds=MOVES)
+        if event.alias == alias and event.to
     ]
     # Where it is and where it was are read in one go; that it is still there is for the move to find out.
     now = moves[-1].to if moves else None
@@ -232,6 +238,42 @@ def wait_for_servers(
         states = server_states(store, name, alias, digest, listener.hear)
         if all(state.state != "waiting" for state in states) or clock() >= deadline:
             return states
+        sleep(POLL_S)
+
+
+@contextmanager
+def _warmed(store: Store, row: ReleaseRow, *, wait_s: float) -> Iterator[None]:
+    """Have servers ready for a move that is made inside."""
+    if wait_s <= 0:
+        yield
+        return
+    warm_up(store, row, wait_s=wait_s)
+    try:
+        yield
+    finally:
+        store.warmups.end(row.name, row.digest)
+
+
+def warm_up(
+    store: Store,
+    row: ReleaseRow,
+    *,
+    wait_s: float,
+    clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
+) -> None:
+    """Ask every server to have a release ready, and wait until all that are heard of have answered, or the time is over.
+
+    They keep it until `Store.warmups.end`, or for half a minute after that time.
+    """
+    if not any(server.alive for server in store.servers()):
+        return
+    store.warmups.ask(row.name, row.digest, lasts_s=wait_s + WARM_S)
+    deadline = clock() + wait_s
+    while clock() < deadline:
+        said = {report.server_id for report in store.warmups.reports(row.digest)}
+        if all(server.server_id in said for server in store.servers() if server.alive):
+            return
         sleep(POLL_S)
 
 

@@ -5,8 +5,10 @@ never brought up here, that is the follower's.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from budwood.errors import BudwoodError, ServeError
@@ -19,6 +21,16 @@ if TYPE_CHECKING:
 
 MOST_WAITING = 256
 """Requests that may wait for a load."""
+LetGo = Callable[[], None]
+"""Says that a release that was brought up may be unloaded again."""
+
+
+@dataclass(eq=False)
+class _Load:
+    """A release that is being brought up, or is up and kept until those who wait for it have taken it."""
+
+    future: "asyncio.Future[LetGo]"
+    waiting: int = 0
 
 
 class Demand:
@@ -26,7 +38,9 @@ class Demand:
 
     Args:
         find: release of a catalog's name; raises BudwoodError if there is none.
-        bring_up: loads and proves it, or raises BudwoodError; called on a thread of this object's.
+        permit: raises BudwoodError for a release that is not to be brought up; called on any thread.
+        bring_up: loads and proves it, or raises BudwoodError; called on a thread of this object's. It stays loaded until what
+            comes back is called.
         metrics: counts loads by their result.
         most_waiting: requests that may wait for loads.
     """
@@ -34,56 +48,70 @@ class Demand:
     def __init__(
         self,
         find: "Callable[[str], ReleaseRow]",
-        bring_up: "Callable[[ReleaseRow], None]",
+        permit: "Callable[[ReleaseRow], None]",
+        bring_up: "Callable[[ReleaseRow], LetGo]",
         metrics: Metrics,
         *,
         most_waiting: int = MOST_WAITING,
     ) -> None:
         self._find = find
+        self._permit = permit
         self._bring_up = bring_up
         self._metrics = metrics
         self._most_waiting = most_waiting
         self._waiting = 0
-        self._open: dict[str, asyncio.Future[None]] = {}
+        self._open: dict[str, _Load] = {}
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="load on demand")
 
-    async def load(self, model: str) -> bool:
-        """Bring up the release that a model name means; False: it means none that the catalog has.
+    @asynccontextmanager
+    async def loaded(self, model: str) -> AsyncIterator[bool]:
+        """Bring up the release that a model name means, and keep it loaded inside; False: it means none that the catalog has.
 
         Raises:
             UnavailableError: too many wait for loads.
             BudwoodError: it did not come up.
         """
-        ref = release_ref(model)
-        if ref is None:
-            return False
-        if self._waiting >= self._most_waiting:
-            raise UnavailableError(f"{self._waiting:,} requests wait for releases to be loaded.", mend="Try again soon.")
+        row = await self._row(model)
+        if row is None:
+            yield False
+            return
+        load = self._open.get(row.digest)
+        if load is None:
+            loop = asyncio.get_running_loop()
+            load = self._open[row.digest] = _Load(loop.run_in_executor(self._executor, self._run, row))
+        load.waiting += 1
         self._waiting += 1
         try:
-            loop = asyncio.get_running_loop()
-            try:
-                row = await loop.run_in_executor(None, self._find, ref)
-            except BudwoodError:
-                return False
-            if row.name != model.partition("@")[0]:
-                return False
-            if row.digest not in self._open:
-                self._open[row.digest] = loop.run_in_executor(self._executor, self._run, row)
-                self._open[row.digest].add_done_callback(lambda _: self._open.pop(row.digest, None))
             # Shielded: others wait for the same load, and this one's client may go.
-            await asyncio.shield(self._open[row.digest])
-            return True
+            await asyncio.shield(load.future)
+            yield True
         finally:
             self._waiting -= 1
+            load.waiting -= 1
+            if not load.waiting:
+                del self._open[row.digest]
+                load.future.add_done_callback(_let_go)
 
     def close(self) -> None:
         """Begin no further load."""
         self._executor.shutdown(wait=False, cancel_futures=True)
 
-    def _run(self, row: "ReleaseRow") -> None:
+    async def _row(self, model: str) -> "ReleaseRow | None":
+        ref = release_ref(model)
+        if ref is None:
+            return None
+        if self._waiting >= self._most_waiting:
+            raise UnavailableError(f"{self._waiting:,} requests wait for releases to be loaded.", mend="Try again soon.")
         try:
-            self._bring_up(row)
+            row = await asyncio.get_running_loop().run_in_executor(None, self._find, ref)
+        except BudwoodError:
+            return None
+        return row if row.name == model.partition("@")[0] else None
+
+    def _run(self, row: "ReleaseRow") -> LetGo:
+        try:
+            self._permit(row)
+            let_go = self._bring_up(row)
         except BudwoodError:
             self._metrics.demand_loads.labels("failed").inc()
             raise
@@ -91,3 +119,9 @@ class Demand:
             self._metrics.demand_loads.labels("failed").inc()
             raise ServeError(f"The release could not be loaded: {type(error).__name__}: {error}.") from error
         self._metrics.demand_loads.labels("loaded").inc()
+        return let_go
+
+
+def _let_go(future: "asyncio.Future[LetGo]") -> None:
+    if not future.cancelled() and future.exception() is None:
+        future.result()()

@@ -14,7 +14,8 @@ the new one, and the release that it saw is not unloaded before it has finished.
 import difflib
 import re
 import threading
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -27,11 +28,17 @@ if TYPE_CHECKING:
     from budwood.serve.backend import Engine
     from budwood.serve.texts import Texts
 
+MOST_COMPARED = 200
+"""Names that are looked through for those that are like a wrong one."""
 _CONCRETE = re.compile(r"(\d+)-([0-9a-f]{6,64})")
 
 
 class UnknownModelError(ServeError):
     """No release of this server answers to that name."""
+
+
+class AmbiguousModelError(UnknownModelError):
+    """More than one release of this server answers to that name."""
 
 
 class NotUpError(ServeError):
@@ -55,6 +62,8 @@ class Live:
         slot: what its requests name in the engine, as its adapter's place in a bank; -1: base alone.
         size_bytes: memory of its adapter.
         last_used: a count that rises with every request of the server.
+        held: how many loads it was brought up by whose requests have not taken it yet; it stays until then.
+        leaving: it takes no new requests by version or digest, and goes when those that it has are done.
         system: put before conversations that begin without a system message, as training did; empty: nothing.
     """
 
@@ -73,6 +82,8 @@ class Live:
     size_bytes: int = 0
     in_flight: int = 0
     last_used: int = 0
+    held: int = 0
+    leaving: bool = False
 
     @property
     def concrete(self) -> str:
@@ -99,11 +110,13 @@ class Directory:
             key: of whoever asks; an alias may answer some of them from its canary. None: never from that.
 
         Raises:
-            UnknownModelError: nothing loaded here answers to it.
+            UnknownModelError: nothing loaded here answers to it. In few words, as it may yet be loaded: see `unknown`.
             NotUpError: its release is not up.
         """
         with self._lock:
             live = self._find(model)
+            if live is None or live.leaving:
+                raise UnknownModelError(f"The model {model!r} is not loaded here.", where="model")
             canary = self._routes.get((*alias_of(model), "canary"))
             if canary is not None and key is not None and in_share(canary, key):
                 live = canary.live
@@ -136,6 +149,20 @@ class Directory:
                 with self._lock:
                     live.in_flight -= 1
 
+    def hold(self, digest: Digest) -> Live | None:
+        """Keep a release loaded until `let_go`; None: it is not loaded."""
+        with self._lock:
+            live = self._loaded.get(digest)
+            if live is not None:
+                live.held += 1
+                live.leaving = False
+            return live
+
+    def let_go(self, live: Live) -> None:
+        """Take back one `hold`."""
+        with self._lock:
+            live.held -= 1
+
     def set_routes(self, wanted: Mapping[tuple[str, str, RouteKind], tuple[Digest, float]]) -> set[Digest]:
         """Send shares of aliases' traffic to releases that are loaded, and no others; return those that are not loaded."""
         with self._lock:
@@ -144,6 +171,8 @@ class Directory:
                 for key, (digest, share) in wanted.items()
                 if digest in self._loaded
             }
+            for route in self._routes.values():
+                route.live.leaving = False
             return {digest for digest, _ in wanted.values()} - self._loaded.keys()
 
     def routes(self) -> list[Route]:
@@ -158,7 +187,10 @@ class Directory:
             NotUpError: its release is not up.
         """
         with self._lock:
-            return self._find(model)
+            live = self._find(model)
+        if live is None:
+            raise self.unknown(model)
+        return live
 
     def put(self, live: Live) -> None:
         """Make a release known by version and digest; it counts as used just now, or it would be the first to go."""
@@ -173,6 +205,7 @@ class Directory:
             live = self._loaded.get(digest)
             if live is not None:
                 self._aliases[name, alias] = live
+                live.leaving = False
             return live
 
     def drop(self, live: Live) -> None:
@@ -185,18 +218,17 @@ class Directory:
     def remove_alias(self, name: str, alias: str) -> None:
         with self._lock:
             self._aliases.pop((name, alias), None)
-            self._problems.pop((name, alias), None)
 
-    def note_problem(self, name: str, alias: str, problem: str) -> None:
+    def note_problems(self, problems: Mapping[tuple[str, str], str]) -> None:
+        """Say why some aliases do not have the release that they should; the others have."""
         with self._lock:
-            self._problems[name, alias] = problem
-
-    def clear_problem(self, name: str, alias: str) -> None:
-        with self._lock:
-            self._problems.pop((name, alias), None)
+            self._problems = dict(problems)
 
     def take_idle(self, keep: set[Digest], *, limit_bytes: int = 0, needed_bytes: int = 0) -> list[Live]:
         """Take out, and return, releases that no alias needs, that are not to be kept, and that no request is using.
+
+        Where they are not enough, the least recently used of those in use take no new requests from now on, so that there is
+        room when the requests that they have are done: however many ask for what is loaded, what is not loaded gets its turn.
 
         Args:
             keep: to be kept whatever they take.
@@ -208,17 +240,30 @@ class Directory:
             pinned = keep | {live.digest for live in self._aliases.values()}
             pinned |= {route.live.digest for route in self._routes.values()}
             bases = {live.engine_key for live in self._loaded.values() if live.digest in pinned}
-            idle = [live for live in self._loaded.values() if live.digest not in pinned and live.in_flight == 0]
-            idle.sort(key=lambda live: (live.engine_key in bases, live.last_used))
-            held = needed_bytes + self._held_bytes()
+            free = [live for live in self._loaded.values() if live.digest not in pinned and not live.held]
+            free.sort(key=lambda live: (live.engine_key in bases, live.last_used))
+            room = _Room(self._loaded.values(), limit_bytes - needed_bytes)
             gone = []
-            for live in idle:
-                if live.engine_key in bases and held <= limit_bytes:
-                    break
-                del self._loaded[live.digest]
-                gone.append(live)
-                held = needed_bytes + self._held_bytes()
+            for live in free:
+                if live.in_flight == 0 and not (live.engine_key in bases and room.enough):
+                    del self._loaded[live.digest]
+                    gone.append(live)
+                    room.leave(live)
+            used = [live for live in free if live.in_flight] if needed_bytes else []
+            for live in used:
+                live.leaving = not room.enough
+                room.leave(live)
+            if not room.enough:
+                # It would not fit if all of them left: nobody is sent away for nothing.
+                for live in used:
+                    live.leaving = False
             return gone
+
+    def stay(self) -> None:
+        """Let all that are leaving take requests again."""
+        with self._lock:
+            for live in self._loaded.values():
+                live.leaving = False
 
     @property
     def held_bytes(self) -> int:
@@ -256,7 +301,22 @@ class Directory:
             names[live.concrete] = live
         return names
 
-    def _find(self, model: str) -> Live:
+    def unknown(self, model: str) -> UnknownModelError:
+        """Say that there is no such model, and which are named alike."""
+        with self._lock:
+            names = list(self._names())
+        name = model.partition("@")[0]
+        # Comparing words takes its time: those of the same release first, and not of thousands.
+        names.sort(key=lambda one: one.partition("@")[0] != name)
+        known = names[:MOST_COMPARED]
+        near = difflib.get_close_matches(model, known, n=3, cutoff=0.4) or known[:3]
+        return UnknownModelError(
+            f"The model {model!r} does not exist here.",
+            where="model",
+            mend=f"Nearest names: {', '.join(near)}." if near else "No release is being served yet.",
+        )
+
+    def _find(self, model: str) -> Live | None:
         name, alias = alias_of(model)
         rest = model.partition("@")[2]
         live = self._aliases.get((name, alias)) if rest or "@" not in model else None
@@ -270,14 +330,27 @@ class Directory:
             return fitting[0]
         if len(fitting) > 1:
             known = ", ".join(live.concrete for live in fitting)
-            raise UnknownModelError(f"The model {model!r} could be {known}.", where="model", mend="Give more digits.")
-        names = list(self._names())
-        near = difflib.get_close_matches(model, names, n=3, cutoff=0.4) or names[:3]
-        raise UnknownModelError(
-            f"The model {model!r} does not exist here.",
-            where="model",
-            mend=f"Nearest names: {', '.join(near)}." if near else "No release is being served yet.",
-        )
+            raise AmbiguousModelError(f"The model {model!r} could be {known}.", where="model", mend="Give more digits.")
+        return None
+
+
+class _Room:
+    """What the adapters of some releases take, as they leave one after the other; releases may share one."""
+
+    def __init__(self, loaded: Iterable[Live], limit_bytes: int) -> None:
+        sizes = {live.adapter_key: live.size_bytes for live in loaded}
+        self._uses = Counter(live.adapter_key for live in loaded)
+        self._held = sum(sizes.values())
+        self._limit = limit_bytes
+
+    @property
+    def enough(self) -> bool:
+        return self._held <= self._limit
+
+    def leave(self, live: Live) -> None:
+        self._uses[live.adapter_key] -= 1
+        if not self._uses[live.adapter_key]:
+            self._held -= live.size_bytes
 
 
 def release_ref(model: str) -> str | None:

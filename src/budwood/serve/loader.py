@@ -38,11 +38,20 @@ CALL_TIMEOUT_S = 600.0
 
 
 @dataclass
+class _Held:
+    """An adapter in an engine's bank: its slot, the memory that it takes, and how many releases use it."""
+
+    slot: int
+    size_bytes: int
+    releases: int = 0
+
+
+@dataclass
 class _Engine:
     """One loaded base with its bank.
 
     Args:
-        adapters: how many releases use each key of the bank.
+        adapters: by key of the bank.
         proven: releases whose golden probes have passed here: nothing that they depend on can have changed since, as the
             base is the same in memory and files are hashed again at every load.
     """
@@ -51,7 +60,7 @@ class _Engine:
     bank: "AdapterBank"
     worker: Worker
     texts: Texts
-    adapters: dict[str, int]
+    adapters: dict[str, _Held]
     releases: int = 0
     proven: set[Digest] = field(default_factory=set)
 
@@ -164,9 +173,7 @@ class Loader:
         self._report(Event("serve", f"{where}: probes passed", fields={"difference": worst, "tolerance": probes.tolerance}))
 
     def _size_of(self, engine: _Engine, key: str) -> int:
-        if not key:
-            return 0
-        return engine.worker.call(lambda: engine.worker.generator.adapter_bytes(key)).result(CALL_TIMEOUT_S)
+        return engine.adapters[key].size_bytes if key else 0
 
     def _engine(self, body: ReleaseBody, where: str) -> _Engine:
         engine = self._engines.get(body.engine_key)
@@ -202,16 +209,25 @@ class Loader:
             return -1
         if key not in engine.adapters:
             adapter = load_adapter(self._store.folder(key), engine.base.model)
-            engine.worker.call(lambda: engine.bank.add(key, adapter)).result(CALL_TIMEOUT_S)
-            engine.adapters[key] = 0
-        engine.adapters[key] += 1
-        return engine.worker.call(lambda: engine.bank.slot(key)).result(CALL_TIMEOUT_S)
+
+            def put() -> _Held:
+                slot = engine.bank.add(key, adapter)
+                try:
+                    return _Held(slot, engine.worker.generator.adapter_bytes(key))
+                except Exception:
+                    engine.bank.remove(key)
+                    raise
+
+            # One call: each of them waits for the step that is being computed.
+            engine.adapters[key] = engine.worker.call(put).result(CALL_TIMEOUT_S)
+        engine.adapters[key].releases += 1
+        return engine.adapters[key].slot
 
     def _leave(self, engine: _Engine, key: str) -> None:
         if not key:
             return
-        engine.adapters[key] -= 1
-        if engine.adapters[key] == 0:
+        engine.adapters[key].releases -= 1
+        if engine.adapters[key].releases == 0:
             del engine.adapters[key]
             if engine.worker.alive:
                 engine.worker.call(lambda: engine.worker.generator.remove_adapter(key)).result(CALL_TIMEOUT_S)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from budwood.engine.base import BaseRef
     from budwood.recipe import ServeSection
     from budwood.serve.api.actions import AdminActions
-    from budwood.serve.backend import Backend
+    from budwood.serve.api.context import Context
     from budwood.serve.drift import Measure
     from budwood.serve.trials import Guard
     from budwood.store import Store
@@ -91,109 +91,62 @@ class Server:
         report: Reporter = silent,
     ) -> None:
         from budwood.serve.access.book import Book
-        from budwood.serve.access.limits import Limits
-        from budwood.serve.aftermath import Aftermath, counting
         from budwood.serve.api.app import make_app
-        from budwood.serve.api.context import Context
-        from budwood.serve.api.entrance import Entrance, own_hosts
-        from budwood.serve.api.flight import Admission
-        from budwood.serve.demand import Demand
-        from budwood.serve.directory import Directory
-        from budwood.serve.drift import DriftWatch
-        from budwood.serve.follow import Follower
-        from budwood.serve.listen import check_open, http_server, is_loopback, listen
-        from budwood.serve.metrics import Metrics
-        from budwood.serve.presence import Presence
-        from budwood.serve.sampling import Sampler
-        from budwood.serve.traffic import Traffic
-        from budwood.serve.trials import Trials
+        from budwood.serve.listen import check_open, http_server, listen
+        from budwood.serve.parts import make_parts
 
         self._store = store
         self._report = report
-        self._poll_s = settings.poll_s
-        self._book = Book(store.access.rows, settings.auth, report=report)
-        check_open(settings, self._book)
+        book = Book(store.access.rows, settings.auth, report=report)
+        check_open(settings, book)
         self._socket = listen(settings)
         host, port = self._socket.getsockname()[:2]
         self.url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
         self.id = f"{socket.gethostname()[:64]}:{port}:{os.getpid()}"
         self._stopping = threading.Event()
-        self._directory = Directory()
-        self._loader = _backend(store, settings, bases, report)
-        metrics = Metrics()
-        metrics.engine_requests.set_function(lambda: self._loader.active)
-        metrics.engine_tokens.set_function(lambda: self._loader.tokens_made)
-        metrics.adapter_bytes.set_function(lambda: self._directory.held_bytes)
-        metrics.prefix_asked.set_function(lambda: self._loader.prefixes.asked_tokens)
-        metrics.prefix_found.set_function(lambda: self._loader.prefixes.found_tokens)
-        metrics.prefix_bytes.set_function(lambda: self._loader.prefixes.size_bytes)
-        traffic = Traffic()
-        self._trials = trials = Trials(store, self._directory, traffic, server_id=self.id, guard=guard, report=report)
-        self._follower: Follower = Follower(
-            store,
-            self._loader,
-            self._directory,
-            metrics,
-            server_id=self.id,
-            report=report,
-            trials=trials,
-            limit_bytes=settings.adapter_memory_mb << 20,
+        self._parts = make_parts(
+            store, settings, book, server_id=self.id, bases=bases, guard=guard, measure_drift=measure_drift, report=report
         )
-        wanted = settings.on_demand and settings.adapter_memory_mb > 0
-        self._demand = Demand(store.find_release, self._follower.bring_up, metrics) if wanted else None
-        sampler = Sampler(
-            store.root,
-            server_id=self.id,
-            share=settings.sample,
-            days=settings.sample_days,
-            metrics=metrics,
-            report=report,
-        )
-        self._drift = DriftWatch(
-            store, self._directory, metrics, measure=measure_drift, hours=settings.drift_hours, report=report
-        )
-        self._aftermath = Aftermath([counting(traffic), sampler.take], metrics, tidy=sampler.tidy, report=report)
-        self._entrance = Entrance(self._book, own_hosts(settings.hosts), literals=not is_loopback(settings.host))
-        context = Context(
-            directory=self._directory,
+        self._http = http_server(make_app(self._context(settings, admin)), host)
+        self._threads = [threading.Thread(target=self._run_http, name="http", daemon=True)]
+        for name, run in self._parts.work(settings.poll_s):
+            self._threads.append(threading.Thread(target=run, args=(self._stopping,), name=name, daemon=True))
+
+    def _context(self, settings: "ServeSection", admin: "AdminActions | None") -> "Context":
+        """What the routes need of this server."""
+        from budwood.serve.access.limits import Limits
+        from budwood.serve.api.context import Context
+        from budwood.serve.api.entrance import Entrance, own_hosts
+        from budwood.serve.api.flight import Admission
+        from budwood.serve.listen import is_loopback
+
+        parts = self._parts
+        return Context(
+            directory=parts.directory,
             settings=settings,
-            metrics=metrics,
-            entrance=self._entrance,
+            metrics=parts.metrics,
+            entrance=Entrance(parts.book, own_hosts(settings.hosts), literals=not is_loopback(settings.host)),
             limits=Limits(settings.requests_per_minute, settings.tokens_per_minute, time.monotonic),
             admission=Admission(settings.max_batch + settings.max_queue, settings.max_streams),
             state=self.state,
-            synced=self._follower.synced.is_set,
-            healthy=lambda: self._loader.healthy,
+            synced=self.synced.is_set,
+            healthy=lambda: parts.backend.healthy,
             sync=self._sync,
             admin=admin,
-            audit=_Record(store, self.id),
+            audit=_Record(self._store, self.id),
             log=_log_line if settings.log_requests else None,
-            finished=self._aftermath.put,
-            demand=self._demand,
+            finished=parts.aftermath.put,
+            demand=parts.demand,
         )
-        self._presence = Presence(store, server_id=self.id, report=report)
-        self._http = http_server(make_app(context), host)
-        self._threads = [
-            threading.Thread(target=self._run_http, name="http", daemon=True),
-            threading.Thread(target=self._aftermath.run, args=(self._stopping,), name="count and sample", daemon=True),
-            threading.Thread(target=trials.run, args=(self._stopping,), name="judge what is on trial", daemon=True),
-            threading.Thread(target=self._drift.run, args=(self._stopping,), name="watch drift", daemon=True),
-            threading.Thread(target=self._book.run, args=(self._stopping,), name="read tokens", daemon=True),
-            threading.Thread(target=self._presence.run, args=(self._stopping,), name="report presence", daemon=True),
-            threading.Thread(
-                target=self._follower.watch, args=(self._stopping, self._poll_s), name="follow the catalog", daemon=True
-            ),
-            threading.Thread(target=self._follower.run, args=(self._stopping, self._poll_s), name="load releases", daemon=True),
-        ]
 
     @property
     def synced(self) -> threading.Event:
         """Set when the aliases have been followed for the first time."""
-        return self._follower.synced
+        return self._parts.follower.synced
 
     def start(self) -> None:
         # Before anybody can be told that we are here: a promotion that comes right after waits for this server.
-        self._presence.beat()
+        self._parts.presence.beat()
         for thread in self._threads:
             thread.start()
         self._report(Event("serve", f"Listening on {self.url}; {self._door()}"))
@@ -202,8 +155,7 @@ class Server:
         """Take no new connection, let requests in flight finish (30 s at most), and take this server off the records."""
         self._stopping.set()
         self._http.should_exit = True
-        if self._demand is not None:
-            self._demand.close()
+        self._parts.wake()
         for thread in self._threads:
             if thread.is_alive():
                 thread.join(STOP_S)
@@ -212,7 +164,7 @@ class Server:
             # A load cannot be interrupted, and ends with the process.
             self._report(Event("serve", "A release is still being loaded; it is left behind"))
         else:
-            self._loader.close()
+            self._parts.backend.close()
         self._store.forget_server(self.id)
 
     def __enter__(self) -> Self:
@@ -236,36 +188,29 @@ class Server:
         """What `/ready` shows: every alias with the release that answers, and what could not be loaded."""
         aliases = {
             f"{name}@{alias}": {"release": live.digest, "version": live.version}
-            for (name, alias), live in sorted(self._directory.aliases().items())
+            for (name, alias), live in sorted(self._parts.directory.aliases().items())
         }
-        problems = {f"{name}@{alias}": text for (name, alias), text in sorted(self._directory.problems().items())}
+        problems = {f"{name}@{alias}": text for (name, alias), text in sorted(self._parts.directory.problems().items())}
         trials = [
             {"alias": f"{one.name}@{one.alias}", "kind": one.kind, "release": one.live.digest, "share": one.share}
-            for one in self._directory.routes()
+            for one in self._parts.directory.routes()
         ]
         ready = self.synced.is_set() and bool(aliases) and not self._stopping.is_set()
         return {"ready": ready, "server": self.id, "aliases": aliases, "trials": trials, "problems": problems}
 
     def _door(self) -> str:
         """Say who may come in."""
-        if not self._book.required:
+        if not self._parts.book.required:
             return "no token is asked for: whoever can reach it from this machine may ask"
-        live = self._book.live
+        live = self._parts.book.live
         return f"every request needs a token ({live} count{'s' if live == 1 else ''} now)"
 
     def _sync(self) -> None:
-        self._book.refresh()
-        self._follower.sync(retry=True)
+        self._parts.book.refresh()
+        self._parts.follower.sync(retry=True)
 
     def _run_http(self) -> None:
         self._http.run(sockets=[self._socket])
-
-
-def _backend(store: "Store", settings: "ServeSection", bases: Sequence["BaseRef"], report: Reporter) -> "Backend":
-    from budwood.serve.loader import Loader
-    from budwood.serve.vllm.loader import VllmLoader
-
-    return (VllmLoader if settings.backend == "vllm" else Loader)(store, settings, bases, report)
 
 
 class _Record:

@@ -15,7 +15,7 @@ from budwood.store.history import Head, HistoryEvent
 from budwood.store.manifest import KINDS, FileEntry, Kind, Manifest
 from budwood.store.names import check_alias, check_digest, check_name
 from budwood.store.removals import Removal
-from budwood.store.rows import ANY, AliasRow, Anything, AuditRow, ObservedRow, ReleaseRow, ServerRow, TokenRow
+from budwood.store.rows import ANY, AliasRow, Anything, AuditRow, Observation, ObservedRow, ReleaseRow, ServerRow, TokenRow
 from budwood.store.store import Store, open_store
 from budwood.store.tombstones import Tombstone
 from budwood.store.verify import VerifyReport
@@ -31,6 +31,7 @@ __all__ = [
     "HistoryEvent",
     "Kind",
     "Manifest",
+    "Observation",
     "ObservedRow",
     "ReleaseRow",
     "Removal",

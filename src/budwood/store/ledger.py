@@ -85,10 +85,10 @@ class Ledger:
         if entry.head != head:
             self._follow(entry.head)
 
-    def events(self) -> list[HistoryEvent]:
-        """Read all events in the order of their numbers."""
+    def events(self, name: str | None = None, *, kinds: Sequence[str] = ()) -> list[HistoryEvent]:
+        """Read all events in the order of their numbers, or those of one release name, of some kinds."""
         with self._catalog.read() as connection:
-            return read_events(connection)
+            return read_events(connection, name, kinds=kinds)
 
     def repair(self, *, who: str, reason: str) -> HistoryEvent:
         """Go on from what is there, and put on record what was wrong; the faults stay visible.

@@ -1,6 +1,6 @@
 """The face of a store for what moves: releases by name, aliases, servers, and the history of it all."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -10,13 +10,14 @@ from budwood.store.history import TOKEN_EVENTS, Head, HistoryEvent, move_at
 from budwood.store.names import check_digest
 from budwood.store.removals import BEGUN, DELETED, ENDED
 from budwood.store.room import Room
-from budwood.store.rows import ANY, AliasRow, Anything, ObservedRow, ReleaseRow, ServerRow
+from budwood.store.rows import ANY, AliasRow, Anything, Observation, ObservedRow, ReleaseRow, ServerRow
 
 if TYPE_CHECKING:
     from budwood.store.access import Access
     from budwood.store.canaries import Canaries
     from budwood.store.drifts import Drifts
     from budwood.store.registry import Permit
+    from budwood.store.warmups import Warmups
 
 
 class NameRoom(Room):
@@ -90,7 +91,11 @@ class NameRoom(Room):
 
     def observe(self, server_id: str, name: str, alias: str, digest: str, ok: bool, detail: str) -> None:
         """Report what a server serves under an alias."""
-        self._parts.observations.put(server_id, name, alias, digest, ok, detail)
+        self.observe_all(server_id, [Observation(name, alias, digest, ok, detail)])
+
+    def observe_all(self, server_id: str, found: "Sequence[Observation]") -> None:
+        """Report what a server serves under several aliases, in one transaction."""
+        self._parts.observations.put(server_id, found)
 
     def observed(self, name: str | None = None, alias: str | None = None) -> list[ObservedRow]:
         return self._parts.observations.rows(name, alias)
@@ -111,6 +116,11 @@ class NameRoom(Room):
         return self._parts.canaries
 
     @property
+    def warmups(self) -> "Warmups":
+        """Releases that servers are asked to have ready."""
+        return self._parts.warmups
+
+    @property
     def drifts(self) -> "Drifts":
         """Whether production still resembles what releases were judged on."""
         return self._parts.drifts
@@ -120,8 +130,20 @@ class NameRoom(Room):
         """Tokens of servers, and the record of what was done with them."""
         return self._parts.access
 
-    def history(self, name: str | None = None) -> list[HistoryEvent]:
-        return [event for event in self._parts.ledger.events() if name is None or event.name == name]
+    def history(self, name: str | None = None, *, kinds: Sequence[str] = ()) -> list[HistoryEvent]:
+        """Events in the order of their numbers: all, or those of one release name, of some kinds."""
+        return self._parts.ledger.events(name, kinds=kinds)
+
+    def mark(self) -> bytes | None:
+        """A value that is another one after each event of the history, for some microseconds; None: it cannot be told.
+
+        Only a hint: where the disk was full, or folders are far away, it may stay what it was after an event.
+        """
+        try:
+            # A hundred bytes, with the number of the last event; the catalog itself need not be there to read them.
+            return self._parts.head_file.read_bytes()
+        except OSError:
+            return None
 
     def add_event(self, event: HistoryEvent) -> HistoryEvent:
         """Put something on record that moves no alias, e.g. that a gate judged."""

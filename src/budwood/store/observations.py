@@ -4,6 +4,7 @@
 answered by those who answered.
 """
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from sqlalchemy import Connection, delete, insert, select
@@ -15,7 +16,7 @@ from budwood.store.history import iso
 from budwood.store.index import upsert
 from budwood.store.ledger import Clock
 from budwood.store.names import check_alias, check_digest, check_name
-from budwood.store.rows import SILENCE_S, ObservedRow, ServerRow
+from budwood.store.rows import SILENCE_S, Observation, ObservedRow, ServerRow
 from budwood.store.schema import observations, observed, servers
 
 GONE_S = 24 * 3600.0
@@ -46,20 +47,21 @@ class Observations:
             found = connection.execute(query).all()
         return [ServerRow(row.server_id, row.since, row.seen, row.seen >= limit) for row in found]
 
-    def put(self, server_id: str, name: str, alias: str, digest: str, ok: bool, detail: str) -> None:
+    def put(self, server_id: str, found: Sequence[Observation]) -> None:
         """Write what a server reports; a change of release or health is also kept for good."""
         _check_server(server_id)
-        key = {"server_id": server_id, "name": check_name(name), "alias": check_alias(alias)}
-        state = {"digest": check_digest(digest), "ok": ok}
         now = iso(self._clock())
         with self._catalog.write() as connection:
             _seen(connection, server_id, now)
-            before = connection.execute(select(observed).filter_by(**key)).one_or_none()
-            changed = before is None or (before.digest, before.ok) != (digest, ok)
-            since = now if before is None or changed else before.since
-            upsert(connection, observed, key, {**state, "detail": detail, "since": since, "seen": now})
-            if changed:
-                connection.execute(insert(observations).values({**key, **state, "at": now}))
+            for one in found:
+                key = {"server_id": server_id, "name": check_name(one.name), "alias": check_alias(one.alias)}
+                state = {"digest": check_digest(one.digest), "ok": one.ok}
+                before = connection.execute(select(observed).filter_by(**key)).one_or_none()
+                changed = before is None or (before.digest, before.ok) != (one.digest, one.ok)
+                since = now if before is None or changed else before.since
+                upsert(connection, observed, key, {**state, "detail": one.detail, "since": since, "seen": now})
+                if changed:
+                    connection.execute(insert(observations).values({**key, **state, "at": now}))
 
     def rows(self, name: str | None, alias: str | None) -> list[ObservedRow]:
         query = select(observed).order_by(observed.c.name, observed.c.alias, observed.c.server_id)

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from budwood.store.observations import Observations
     from budwood.store.registry import Registry
     from budwood.store.state import CatalogState
+    from budwood.store.warmups import Warmups
 
 T = TypeVar("T")
 
@@ -73,6 +74,11 @@ class Parts:
                 where=str(self.settings.root),
                 mend="Nothing was changed. Check owner, permissions and mount of that folder.",
             )
+
+    @property
+    def head_file(self) -> Path:
+        """The second witness of the history's end."""
+        return self.settings.root / "history.head"
 
     @contextmanager
     def writing(self, what: str) -> Iterator[None]:
@@ -129,6 +135,12 @@ class Parts:
         return Canaries(self.catalog, self.ledger, self.clock)
 
     @property
+    def warmups(self) -> "Warmups":
+        from budwood.store.warmups import Warmups
+
+        return Warmups(self.catalog, self.clock)
+
+    @property
     def drifts(self) -> "Drifts":
         from budwood.store.drifts import Drifts
 
@@ -160,7 +172,7 @@ class Parts:
     def _open_ledger(self) -> "Ledger":
         from budwood.store.ledger import Ledger
 
-        ledger = Ledger(self.catalog, self.settings.root / "history.head", self.scratch, self.clock)
+        ledger = Ledger(self.catalog, self.head_file, self.scratch, self.clock)
         if not self.settings.read_only:
             ledger.found()
         return ledger

@@ -78,16 +78,17 @@ class Registry:
             raise _unknown(name, known, "release name")
 
     def find(self, ref: str) -> ReleaseRow:
-        """Find a release by name, name@alias, name@number, name@digest or digest."""
+        """Find a release by name, name@alias, name@number, name@digest or digest; costs the same with one or thousands."""
         name, at, rest = ref.strip().partition("@")
-        rows = self.releases()
-        if name in {row.name for row in rows}:
-            mine = [row for row in rows if row.name == name]
-            return self._within(name, rest if at else "production", mine)
-        digits = name.removesuffix("…")
-        if not at and len(digits) >= SHORTEST_PREFIX and set(digits) <= _HEX:
-            return _one(ref, [row for row in rows if row.digest.startswith(check_prefix(name))])
-        raise _unknown(ref, {row.name for row in rows}, "release name")
+        with self._catalog.read() as connection:
+            some = select(releases.c.version).where(releases.c.name == name).limit(1)
+            if _is_plain(name) and connection.execute(some).first():
+                return _within(connection, name, rest if at else "production")
+            digits = name.removesuffix("…")
+            if not at and len(digits) >= SHORTEST_PREFIX and set(digits) <= _HEX:
+                return _one(ref, _with_prefix(connection, check_prefix(name)))
+            known = set(connection.execute(select(releases.c.name).distinct()).scalars())
+        raise _unknown(ref, known, "release name")
 
     def move(
         self,
@@ -155,27 +156,6 @@ class Registry:
             raise self._moved_meanwhile(connection, name, alias, now, expect)
         return now
 
-    def _within(self, name: str, rest: str, mine: list[ReleaseRow]) -> ReleaseRow:
-        # Servers list a release as name@3-9d02ab41c977; the digest says it all, and the number must agree with it.
-        number, dash, tail = rest.partition("-")
-        if dash and number.isdigit() and len(tail) >= SHORTEST_PREFIX and set(tail) <= _HEX:
-            return _one(f"{name}@{rest}", [r for r in mine if r.digest.startswith(tail) and r.version == int(number)])
-        points = {row.alias: row.digest for row in self.aliases(name)}
-        if rest in points:
-            return next(row for row in mine if row.digest == points[rest])
-        if rest.isdigit() and len(rest) < SHORTEST_PREFIX:
-            found = [row for row in mine if row.version == int(rest)]
-            if found:
-                return found[0]
-            raise StoreError(
-                f"{name} has no release number {rest}; its numbers are {mine[0].version} to {mine[-1].version}.",
-                mend=f"Read `budwood history {name}`.",
-            )
-        digits = rest.removesuffix("…")
-        if len(digits) >= SHORTEST_PREFIX and set(digits) <= _HEX:
-            return _one(f"{name}@{rest}", [row for row in mine if row.digest.startswith(check_prefix(digits))])
-        raise _unknown(f"{name}@{rest}", set(points), "alias")
-
     def _moved_meanwhile(
         self, connection: Connection, name: str, alias: str, now: AliasRow | None, expect: Digest | None
     ) -> StoreError:
@@ -197,6 +177,50 @@ _HEX = frozenset("0123456789abcdef")
 _ALIASES = select(aliases.c.name, aliases.c.alias, aliases.c.digest, aliases.c.seq, releases.c.version).join_from(
     aliases, releases, (aliases.c.name == releases.c.name) & (aliases.c.digest == releases.c.digest)
 )
+
+
+def _within(connection: Connection, name: str, rest: str) -> ReleaseRow:
+    """The release of a name that has some, by alias, number or digest."""
+    # Servers list a release as name@3-9d02ab41c977; the digest says it all, and the number must agree with it.
+    number, dash, tail = rest.partition("-")
+    if dash and _is_number(number) and len(tail) >= SHORTEST_PREFIX and set(tail) <= _HEX:
+        return _one(f"{name}@{rest}", [r for r in _with_prefix(connection, tail, name) if str(r.version) == number])
+    mine = select(releases).where(releases.c.name == name)
+    pointed = select(aliases.c.digest).where(aliases.c.name == name, aliases.c.alias == rest).scalar_subquery()
+    row = connection.execute(mine.where(releases.c.digest == pointed)).one_or_none() if _is_plain(rest) else None
+    if row is not None:
+        return _release(row)
+    if _is_number(rest) and len(rest) < SHORTEST_PREFIX:
+        row = connection.execute(mine.where(releases.c.version == int(rest))).one_or_none()
+        if row is not None:
+            return _release(row)
+        ends = select(func.min(releases.c.version), func.max(releases.c.version)).where(releases.c.name == name)
+        first, last = connection.execute(ends).one()
+        raise StoreError(
+            f"{name} has no release number {rest}; its numbers are {first} to {last}.",
+            mend=f"Read `budwood history {name}`.",
+        )
+    digits = rest.removesuffix("…")
+    if len(digits) >= SHORTEST_PREFIX and set(digits) <= _HEX:
+        return _one(f"{name}@{rest}", _with_prefix(connection, check_prefix(digits), name))
+    raise _unknown(f"{name}@{rest}", {row.alias for row in alias_rows(connection, name)}, "alias")
+
+
+def _is_plain(word: str) -> bool:
+    """Whether a database takes it as a text: it comes from strangers, and no name or alias is anything else."""
+    return word.isascii() and word.isprintable()
+
+
+def _is_number(word: str) -> bool:
+    return word.isascii() and word.isdigit()
+
+
+def _with_prefix(connection: Connection, prefix: str, name: str | None = None) -> list[ReleaseRow]:
+    """Releases whose digest begins so. As a range, which an index serves; "g" comes after every digit of a digest."""
+    query = select(releases).where(releases.c.digest >= prefix, releases.c.digest < f"{prefix}g")
+    if name is not None:
+        query = query.where(releases.c.name == name)
+    return [_release(row) for row in connection.execute(query.order_by(releases.c.name, releases.c.version))]
 
 
 def release_rows(connection: Connection, name: str | None = None) -> list[ReleaseRow]:

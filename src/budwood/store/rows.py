@@ -57,6 +57,17 @@ class ServerRow:
 
 
 @dataclass(frozen=True)
+class Observation:
+    """What a server says of one alias: the release, whether it answers from it, and in what words."""
+
+    name: str
+    alias: str
+    digest: str
+    ok: bool
+    detail: str
+
+
+@dataclass(frozen=True)
 class ObservedRow:
     """What a server says that it serves: `since` this state, last `seen`; times are UTC, ISO 8601."""
 

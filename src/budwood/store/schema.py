@@ -5,7 +5,7 @@ Plain SQL that SQLite and PostgreSQL both speak: text, integers, booleans; times
 
 from sqlalchemy import Boolean, Column, Float, Index, Integer, MetaData, String, Table, Text, UniqueConstraint
 
-REVISION = "0005"
+REVISION = "0006"
 """Newest migration; a test compares it with the folder."""
 
 metadata = MetaData()
@@ -150,6 +150,23 @@ drifts = Table(
     Column("says", Text, nullable=False),
     Column("seq", Integer, nullable=False),
     Column("at", String(32), nullable=False),
+)
+
+warmups = Table(
+    "warmups",
+    metadata,
+    Column("name", String(64), primary_key=True),
+    Column("digest", String(64), primary_key=True),
+    Column("until", String(32), nullable=False),
+)
+
+warm_reports = Table(
+    "warm_reports",
+    metadata,
+    Column("server_id", String(128), primary_key=True),
+    Column("digest", String(64), primary_key=True),
+    Column("ok", Boolean(create_constraint=False), nullable=False),
+    Column("detail", Text, nullable=False),
 )
 
 access_tokens = Table(

@@ -99,9 +99,8 @@ def require(store: "Store", name: str, keys: Sequence[str], *, who: str, reason:
 def rule_of(store: "Store", name: str) -> SignatureRule:
     """The rule in force for a name: the last that was set."""
     found = SignatureRule()
-    for event in store.history(name):
-        if event.kind == REQUIRED:
-            found = SignatureRule(tuple(str(key) for key in event.detail.get("keys", ())), event.seq)
+    for event in store.history(name, kinds=(REQUIRED,)):
+        found = SignatureRule(tuple(str(key) for key in event.detail.get("keys", ())), event.seq)
     return found
 
 

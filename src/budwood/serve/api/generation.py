@@ -24,11 +24,9 @@ from budwood.serve.api.schema import ChatRequest, CompletionRequest, GenerationR
 from budwood.serve.api.sender import key_of, prompt_of
 from budwood.serve.backend import UnavailableError
 from budwood.serve.demand import Demand
-from budwood.serve.directory import Live, NotUpError, UnknownModelError
+from budwood.serve.directory import AmbiguousModelError, Live, NotUpError, UnknownModelError
 from budwood.serve.exchange import Answer, End, Exchange
 
-DEMAND_TRIES = 4
-"""Between a load and the request that asked for it, others' loads may have made room of it."""
 RELEASE_HEADER = "x-budwood-release"
 CLIENT_GONE = 499
 """Status for our own figures; the client that closed its connection never sees it."""
@@ -140,31 +138,22 @@ async def _answer(
         return await _whole(run, request)
 
 
-async def _bring_up(demand: Demand, model: str) -> bool:
-    """Bring up a release on demand; False: there is none of that name.
+async def _acquire(context: Context, hold: ExitStack, asked: _Asked) -> Live:
+    """Find the release that is to answer, bring it up if it is not loaded, and hold it.
 
     Raises:
-        UnavailableError: trying again soon makes sense.
-        ApiError: 422: it was refused, and would be again.
+        ApiError: 404: there is none; 503: trying again soon makes sense; 422: it was refused, and would be again.
     """
-    try:
-        return await demand.load(model)
-    except UnavailableError:
-        raise
-    except BudwoodError as error:
-        raise ApiError(422, error.what, param="model", code="release_refused", mend=error.mend) from None
-
-
-async def _acquire(context: Context, hold: ExitStack, asked: _Asked) -> Live:
     model, key = asked.wanted.model, asked.key
     try:
-        for _ in range(DEMAND_TRIES):
-            try:
-                return hold.enter_context(context.directory.acquire(model, key))
-            except UnknownModelError:
-                if context.demand is None or not await _bring_up(context.demand, model):
-                    raise
-        raise UnavailableError(f"The model {model!r} was unloaded again for others before it could answer.")
+        try:
+            return hold.enter_context(context.directory.acquire(model, key))
+        except AmbiguousModelError:
+            raise
+        except UnknownModelError:
+            if context.demand is None:
+                raise context.directory.unknown(model) from None
+        return await _acquire_on_demand(context.demand, context, hold, asked)
     except UnavailableError as error:
         raise engine_fault(error) from None
     except NotUpError as error:
@@ -175,6 +164,22 @@ async def _acquire(context: Context, hold: ExitStack, asked: _Asked) -> Live:
                 503, "The server is still loading its releases.", code="loading", headers={"retry-after": "1"}
             ) from None
         raise ApiError(404, error.what, param="model", code="model_not_found", mend=error.mend) from None
+
+
+async def _acquire_on_demand(demand: Demand, context: Context, hold: ExitStack, asked: _Asked) -> Live:
+    model = asked.wanted.model
+    try:
+        async with demand.loaded(model) as found:
+            if not found:
+                raise context.directory.unknown(model)
+            try:
+                return hold.enter_context(context.directory.acquire(model, asked.key))
+            except UnknownModelError:
+                raise UnavailableError(f"The model {model!r} was lost again: its engine has stopped.") from None
+    except (UnavailableError, UnknownModelError, NotUpError):
+        raise
+    except BudwoodError as error:
+        raise ApiError(422, error.what, param="model", code="release_refused", mend=error.mend) from None
 
 
 @contextmanager
