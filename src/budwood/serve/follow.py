@@ -195,6 +195,9 @@ class Follower:
         live = self._directory.aliases().get(alias)
         if live is not None and live.digest == row.digest:
             return
+        wanted = self._directory.loaded().get(row.digest)
+        if wanted is not None and not wanted.worker.ready(wanted.slot):
+            return
         fresh = self._directory.flip(*alias, row.digest)
         if fresh is None:
             return
@@ -224,7 +227,8 @@ class Follower:
             self._directory.note_problem(*alias, f"{title} did not come up: {failure.reason} ({keeps})")
             report = (row.digest, False, f"{failure.reason} ({keeps})")
         else:
-            self._directory.note_problem(*alias, f"{title} is being loaded ({keeps})")
+            doing = "has to be proved again" if row.digest in self._directory.loaded() else "is being loaded"
+            self._directory.note_problem(*alias, f"{title} {doing} ({keeps})")
             return
         said = self._said.get(alias)
         if said is None or said[0] != report or self._clock() - said[1] >= SAY_AGAIN_S:
