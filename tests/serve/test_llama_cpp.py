@@ -79,7 +79,7 @@ def test_base_and_adapter_have_our_logits(family: str, tmp_path: Path) -> None:
     torch.manual_seed(0)
     model = AutoModelForCausalLM.from_config(make(**SIZES, **more))  # type: ignore[no-untyped-call]
     with torch.no_grad():
-        for name, weight in model.named_parameters():
+        for weight in model.parameters():
             # Norms begin at one and biases at zero: neither would show that it was put in the wrong place.
             if weight.dim() == 1:
                 weight.add_(torch.randn(weight.shape) * 0.1)
