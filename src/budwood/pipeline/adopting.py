@@ -7,7 +7,7 @@ rows of one's own, or on somebody's override, with a reason.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from budwood.release.make import Precision
     from budwood.store import Store
 
+Conversation = tuple[list[Any], Sequence[Mapping[str, Any]]]
+"""Turns, and the tools that there are."""
 METHOD = "import"
 PROBES = 4
 PROBE_TOKENS = 12
@@ -120,7 +122,7 @@ def adopt(store: "Store", folder: Path, wish: Adoption, *, who: str, reason: str
     report(Event("release", f"{len(adapter.pairs)} modules, {adapter.parameters:,} values, all of them for {ref.id}"))
     template = template_of(ref)
     identity = identify_base(ref)
-    prompts = [template.encode_prompt(messages) for messages in _conversations(wish)]
+    prompts = [template.encode_prompt(messages, tools) for messages, tools in _conversations(wish)]
     probes = _probes(ref, prompts, adapter, template, identity, wish, report)
     base_object = ensure_base(store, identity, ref.folder)
     stored = _store_adapter(store, adapter, identity, base_object, wish.quantization)
@@ -161,16 +163,16 @@ def _check_name(name: str, base_id: str) -> None:
     check_name(name, base_id)
 
 
-def _conversations(wish: Adoption) -> list[list[Any]]:
+def _conversations(wish: Adoption) -> list[Conversation]:
     """What the probes are chosen from, without the answers."""
     opening = [{"role": "system", "content": wish.system}] if wish.system else []
     if wish.prompts is None:
-        return [[*opening, {"role": "user", "content": question}] for question in QUESTIONS]
-    rows = _rows(wish.prompts)
-    return [row if row[0]["role"] == "system" else [*opening, *row] for row in rows[:CANDIDATES]]
+        return [([*opening, {"role": "user", "content": question}], ()) for question in QUESTIONS]
+    rows = _rows(wish.prompts)[:CANDIDATES]
+    return [(turns if turns[0]["role"] == "system" else [*opening, *turns], tools) for turns, tools in rows]
 
 
-def _rows(path: Path) -> list[list[Any]]:
+def _rows(path: Path) -> list[Conversation]:
     """Read records in any shape that `budwood prepare` reads, one a line."""
     from budwood.json_text import decode
     from budwood.prepare.shapes import Misshapen, convert, recognise
@@ -182,13 +184,17 @@ def _rows(path: Path) -> list[list[Any]]:
         if not records or not all(isinstance(record, dict) for record in records):
             raise ValueError("no records, one JSON object a line")
         shape = recognise(records, shown=path.name)
-        found = [[dict(message) for message in convert(record, shape, {}).messages] for record in records]
+        found = [convert(record, shape, {}) for record in records]
     except (OSError, ValueError, Misshapen) as error:
         raise DataError(f"The prompts cannot be read: {error}.", where=where, mend="Give JSONL as for a recipe.") from None
-    asked = [row[:-1] if row and row[-1]["role"] == "assistant" else row for row in found]
-    if not all(asked):
+    asked = [(_question([message.as_json() for message in one.messages]), one.tools) for one in found]
+    if not all(turns for turns, _ in asked):
         raise DataError("A record asks nothing.", where=where, mend="Each needs a question before its answer.")
     return asked
+
+
+def _question(turns: list[Any]) -> list[Any]:
+    return turns[:-1] if turns and turns[-1]["role"] == "assistant" else turns
 
 
 def _probes(
