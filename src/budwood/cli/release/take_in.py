@@ -20,8 +20,7 @@ def register(app: typer.Typer) -> None:
     @app.command(
         name="import",
         short_help="Take an exported release, or a PEFT adapter, into this store.",
-        epilog="Examples: budwood release import support.tar\n"
-        "          budwood release import trl-output/ --base org/name@revision --as-name support --prompts rows.jsonl",
+        epilog="Example: budwood release import support.tar",
     )
     def take_in(
         path: Annotated[Path, typer.Argument(help="an archive, the folder of an OCI layout, or a folder of PEFT's files")],
