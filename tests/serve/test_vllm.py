@@ -172,6 +172,31 @@ def test_killed_during_a_promotion_the_alias_is_old_or_new_and_answers_again(fie
     nursery.store.history("support")
 
 
+def test_probes_hold_in_bfloat16(field: Any, tmp_path: Path) -> None:
+    """Probes as they are measured for every release, on a vLLM of its own that computes in bfloat16."""
+    from budwood.engine.probes import read_probes
+    from budwood.events import silent
+    from budwood.pipeline.adopting import Adoption, adopt
+
+    soil = field[0].soil
+    save_adapter(soil.adapters[0], tmp_path / "peft", base_id="x", revision=None)
+    with open_store(tmp_path / ".budwood") as store:
+        nursery = Nursery(soil, store)
+        wish = Adoption("imported", str(soil.ref.folder))
+        digest = adopt(store, tmp_path / "peft", wish, who="t", reason="t", report=silent).digest
+        probes = read_probes(store.file(digest, "probes.json"))
+        assert probes.tolerances["bfloat16"] > probes.tolerances["float32"]
+        nursery.promote(store.find_release(digest))
+        chosen = nursery.settings(**settings(precision="bfloat16"))
+        with Server(store, chosen, report=nursery.events.append) as server:
+            assert server.synced.wait(START_S)
+            assert not server.state()["problems"], server.state()
+            passed = next(event for event in nursery.events if "probes passed" in event.message)
+            # Not float32 by another name: a difference that float32 does not make, and within what was measured for it.
+            assert probes.tolerances["float32"] < passed.fields["difference"] <= probes.tolerances["bfloat16"]
+            assert ask(server, "imported").json()["system_fingerprint"] == digest
+
+
 def wait_for_long(what: Any) -> None:
     tick = threading.Event()
     for _ in range(int(START_S)):

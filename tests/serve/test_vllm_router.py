@@ -211,6 +211,24 @@ def test_a_server_that_comes_back_gets_its_releases_again(nursery: Any, one: Fak
         assert said(ask(server, "support")) == expected(nursery, 0)
 
 
+def test_an_alias_never_moves_to_a_release_that_no_server_has_proved_again(nursery: Any, one: FakeVllm) -> None:
+    """The predecessor is warm, but a server that went away has it no more: a rollback waits until it is there."""
+    first, second = nursery.release("support", 0), nursery.release("support", 1)
+    nursery.promote(first)
+    with nursery.serving(**at(one)) as server:
+        nursery.promote(second)
+        wait_for(lambda: follows(nursery, "support", second.digest))
+        one.stop()
+        assert ask(server, "support").status_code == 503
+        nursery.store.move_alias("support", "production", first.digest, who="t", reason="t", kind="rolled_back")
+        wait_for(lambda: "has to be proved again" in server.state()["problems"].get("support@production", ""))
+        assert "still serving support@2" in server.state()["problems"]["support@production"]
+        assert not follows(nursery, "support", first.digest)
+        one.start()
+        wait_for(lambda: follows(nursery, "support", first.digest))
+        assert said(ask(server, "support")) == expected(nursery, 0)
+
+
 def test_a_server_that_lost_its_adapters_unnoticed_is_found_out(nursery: Any, one: FakeVllm) -> None:
     row = nursery.release("support", 0)
     nursery.promote(row)

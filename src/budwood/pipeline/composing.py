@@ -69,7 +69,7 @@ def compose_releases(job: Job, releases: Sequence[Digest], settings: "Settings")
     composed = compose(adapters, settings)
     adapter = _store_adapter(job, composed.adapter, forms[0][0], releases)
     lost = fmean(composed.lost.values())
-    data = dict.fromkeys(Digest(body["snapshot"]) for body in bodies)
+    data = dict.fromkeys(Digest(body["snapshot"]) for body in bodies if body["snapshot"] is not None)
     run = _store_run(job, adapter, [*data, *releases], settings, forms[0])
     rank = composed.adapter.config.rank
     return ComposedRun(run, adapter, rank, lost, tuple(_notes(composed.adapter)))

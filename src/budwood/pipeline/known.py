@@ -109,7 +109,8 @@ def _snapshots(job: Job) -> list[Digest]:
     What was prepared onto either is found by its digest.
     """
     rows = [row for row in job.store.releases(job.recipe.name) if job.store.tombstone_of(row.digest) is None]
-    bound = [Digest(job.store.manifest(row.digest).body["snapshot"]) for row in rows]
+    named = [job.store.manifest(row.digest).body["snapshot"] for row in rows]
+    bound = [Digest(snapshot) for snapshot in named if snapshot is not None]
     return list(dict.fromkeys((*bound, *map(job.store.current, bound))))
 
 

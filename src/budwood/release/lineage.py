@@ -51,7 +51,10 @@ class Lineage:
         own = self.nodes[0]
         by_digest = {node.digest: node for node in self.nodes}
         near = [own, *(by_digest[parent] for parent in own.parents)]
-        return next((node for node in near if node.kind == "snapshot"), None)
+        runs = [node for node in near if node.kind == "run" and node is not own and own.kind == "release"]
+        # A release of an imported adapter names the rows that it was judged on: it has not learnt from them.
+        learnt = {parent for run in runs for parent in run.parents}
+        return next((node for node in near if node.kind == "snapshot" and (not runs or node.digest in learnt)), None)
 
     def lines(self) -> list[str]:
         """Draw the walk as an indented tree; what was shown before is named again, but not unfolded again."""
@@ -209,6 +212,8 @@ def _title(manifest: Manifest) -> str:
         return f"{body.get('name', '')}: {counts.get('kept', 0):,} rows of {counts.get('read', 0):,}"
     if manifest.kind == "run" and body.get("method") == "compose":
         return f"composed ({body['settings']['method']}) of {len(body['settings']['weights'])} adapters"
+    if manifest.kind == "run" and body.get("method") == "import":
+        return "imported from PEFT files, not trained here"
     if manifest.kind == "run":
         return f"{body.get('method', '')}, {body.get('steps', 0):,} steps"
     keys = {"base": "id", "release": "name", "adapter": "rank", "model": "id", "report": "suite"}

@@ -36,6 +36,15 @@ class Decoding:
 
 
 @dataclass(frozen=True)
+class Label:
+    """What a release is called, the alias that it is for, and notes for people."""
+
+    name: str
+    alias: str
+    notes: str = ""
+
+
+@dataclass(frozen=True)
 class Parts:
     """All that a release binds.
 
@@ -44,7 +53,7 @@ class Parts:
         base_object: the base's object.
         result: adapter or model on it; None: the plain base is released.
         run: training run that made the result.
-        snapshot: data that it was trained and tested on.
+        snapshot: data that it was trained and tested on, or tested on alone where it was imported; None: imported, not judged.
         report: evaluation that the verdict is about.
         verdict: what the gate said; None: not judged, so that promotion needs an override.
         quantization: "none", "nf4" or "int8": the base under an adapter is only that base in this form.
@@ -60,7 +69,7 @@ class Parts:
     base_object: Digest
     result: ResultRef | None
     run: Digest | None
-    snapshot: Digest
+    snapshot: Digest | None
     report: Digest | None
     verdict: Verdict | None
     quantization: str
@@ -80,13 +89,18 @@ class Parts:
 
 
 def make_release(recipe: Recipe, store: Store, parts: Parts, *, who: str, reason: str) -> tuple[Digest, int]:
-    """Write the release object and register it under the recipe's name; return its digest and running number.
+    """Bind a release under the recipe's name, for its alias and with its notes; see `bind`."""
+    return bind(Label(recipe.name, recipe.release.alias, recipe.release.notes), store, parts, who=who, reason=reason)
+
+
+def bind(label: Label, store: Store, parts: Parts, *, who: str, reason: str) -> tuple[Digest, int]:
+    """Write the release object and register it under its name; return its digest and running number.
 
     The same parts give the same release and the same number, also when the parent is that very release: what it is judged
     against and what it replaces are circumstances, and going live must not make a second release of it.
 
     Args:
-        recipe: its name, alias and notes.
+        label: its name, alias and notes.
         store: where all parts lie.
         parts: what it binds.
         who: person or program that makes it.
@@ -96,25 +110,25 @@ def make_release(recipe: Recipe, store: Store, parts: Parts, *, who: str, reason
         ReleaseError: parts that do not belong together, or a name that is the base model's.
         StoreError: a part is not in the store.
     """
-    check_name(recipe.name, str(parts.base_identity["id"]))
+    check_name(label.name, str(parts.base_identity["id"]))
     _check_parts(store, parts)
-    body = _body(recipe, parts)
+    body = _body(label, parts)
     if parts.parent is not None and _is_same(store.manifest(parts.parent).body, body):
-        return parts.parent, store.add_release(recipe.name, parts.parent, who=who, reason=reason)
+        return parts.parent, store.add_release(label.name, parts.parent, who=who, reason=reason)
     with store.draft("release") as draft:
         readable = json.dumps(body, indent=2, ensure_ascii=False, sort_keys=True)
         (draft.folder / "release.json").write_bytes(readable.encode("utf-8", "surrogatepass") + b"\n")
         (draft.folder / "probes.json").write_bytes(parts.probes.encode())
         (draft.folder / "template.jinja").write_bytes(_template(parts))
         digest = draft.commit(parents=parts.objects, body=body, attestation={"who": who, "reason": reason})
-    return digest, store.add_release(recipe.name, digest, who=who, reason=reason)
+    return digest, store.add_release(label.name, digest, who=who, reason=reason)
 
 
-def _body(recipe: Recipe, parts: Parts) -> dict[str, Any]:
+def _body(label: Label, parts: Parts) -> dict[str, Any]:
     bound = ("id", "revision", "weights_digest", "tokenizer_digest", "template_digest")
     return {
-        "name": recipe.name,
-        "alias": recipe.release.alias,
+        "name": label.name,
+        "alias": label.alias,
         "base": {
             **{key: parts.base_identity[key] for key in bound},
             "quantization": parts.quantization,
@@ -137,7 +151,7 @@ def _body(recipe: Recipe, parts: Parts) -> dict[str, Any]:
         "run": parts.run,
         "verdict": parts.verdict.as_body() if parts.verdict else None,
         "parent": parts.parent,
-        "notes": recipe.release.notes,
+        "notes": label.notes,
     }
 
 
@@ -169,7 +183,8 @@ def _check_parts(store: Store, parts: Parts) -> None:
     """Refuse parts that were not made from each other: valid pieces of two releases are no release."""
     base, result, report, verdict = parts.base_object, parts.result, parts.report, parts.verdict
     _expect(store, base, "base")
-    _expect(store, parts.snapshot, "snapshot")
+    if parts.snapshot is not None:
+        _expect(store, parts.snapshot, "snapshot")
     known = store.manifest(base).body.get("weights_digest")
     if known != parts.base_identity["weights_digest"]:
         raise _mismatch(f"base object {short(base)}… has weights {short(str(known))}…", "the base identity has others")
@@ -178,7 +193,9 @@ def _check_parts(store: Store, parts: Parts) -> None:
         _expect_parent(store, result.digest, base, result.kind)
     if parts.run is not None:
         _expect(store, parts.run, "run")
-        for digest in (result.digest if result else None, parts.snapshot, base):
+        # What was imported was trained on rows that nobody here knows: a snapshot is what it was judged on.
+        imported = store.manifest(parts.run).body.get("method") == "import"
+        for digest in (result.digest if result else None, None if imported else parts.snapshot, base):
             if digest:
                 _expect_parent(store, parts.run, digest, "run")
     if report is not None:

@@ -120,7 +120,7 @@ def _grouped(bundle: Bundle) -> Iterator[tuple[str, list[Piece]]]:
 def _layer(blobs: Path, of: str, pieces: list[Piece], bundle: Bundle) -> dict[str, Any]:
     scratch = blobs / "layer.new"
     with scratch.open("xb") as file:
-        for piece in pieces:
+        for piece in sorted(pieces, key=lambda one: one.name):  # as the specification asks, so that layers repeat
             add_member(file, piece.name, piece.size, piece.pieces())
         end(file)
     digest, size = _hash(scratch), scratch.stat().st_size

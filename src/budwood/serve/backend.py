@@ -54,6 +54,9 @@ class Engine(Protocol):
     def context(self) -> int:
         """Most tokens of prompt and answer together."""
 
+    def ready(self, slot: int) -> bool:
+        """Whether a request of this release would be answered now: an alias moves only to one that is."""
+
     def check(self, request: "Request") -> None:
         """Refuse a request that cannot be answered, its schema aside.
 

@@ -223,6 +223,9 @@ class Follower:
     def _flip(self, alias: Alias, row: "AliasRow", live: Live | None) -> None:
         if live is not None and live.digest == row.digest:
             return
+        wanted = self._directory.loaded().get(row.digest)
+        if wanted is not None and not wanted.worker.ready(wanted.slot):
+            return
         fresh = self._directory.flip(*alias, row.digest)
         if fresh is None:
             return
@@ -242,7 +245,7 @@ class Follower:
 
     def _tell(self, rows: Rows) -> None:
         """Say of each alias whether it is served as the catalog wants it; of one whose release is loading, nothing new."""
-        held = self._directory.aliases()
+        held, loaded = self._directory.aliases(), self._directory.loaded()
         problems, told = dict[Alias, str](), dict[Alias, Observation]()
         for alias, row in rows.items():
             live, failure = held.get(alias), self._failures.get(row.digest)
@@ -255,7 +258,8 @@ class Follower:
                 problems[alias] = f"{title} did not come up: {failure.reason} ({keeps})"
                 told[alias] = Observation(*alias, row.digest, False, f"{failure.reason} ({keeps})")
             else:
-                problems[alias] = f"{title} is being loaded ({keeps})"
+                doing = "has to be proved again" if row.digest in loaded else "is being loaded"
+                problems[alias] = f"{title} {doing} ({keeps})"
                 if alias in self._told:
                     told[alias] = self._told[alias]
         self._directory.note_problems(problems)
@@ -284,7 +288,8 @@ class Follower:
             yield one.digest, f"{one.name}@{one.digest}"
 
     def _settled(self, one: "Warmup", loaded: Mapping[Digest, Live]) -> bool:
-        return one.digest in loaded or one.digest in self._failures
+        live = loaded.get(one.digest)
+        return one.digest in self._failures or (live is not None and live.worker.ready(live.slot))
 
     def _why(self, digest: Digest) -> str:
         failure = self._failures.get(digest)

@@ -45,6 +45,9 @@ class Worker:
     def context(self) -> int:
         return self.generator.context
 
+    def ready(self, slot: int) -> bool:
+        return self.alive
+
     def check(self, request: "Request") -> None:
         self.generator.check(request)
 

@@ -50,9 +50,16 @@ def store_adapter(store: "Store", adapter: Adapter, base: Base, settings: TrainS
     """
     if not any(bool(pair.b.any()) for pair in adapter.pairs.values()):
         raise nothing_learnt()
-    body = {
-        "base": base.identity.weights_digest,
-        "quantization": settings.quantization,
+    with store.draft("adapter") as draft:
+        save_adapter(adapter, draft.folder, base_id=base.identity.id, revision=base.identity.revision)
+        return draft.commit(parents=[base.object], body=adapter_body(adapter, base.identity, settings.quantization))
+
+
+def adapter_body(adapter: Adapter, identity: "BaseIdentity", quantization: str) -> dict[str, Any]:
+    """What an adapter's object says of it."""
+    return {
+        "base": identity.weights_digest,
+        "quantization": quantization,
         "rank": adapter.config.rank,
         "alpha": float(adapter.config.alpha),
         "rslora": adapter.config.rslora,
@@ -61,9 +68,6 @@ def store_adapter(store: "Store", adapter: Adapter, base: Base, settings: TrainS
         **({"dora": True} if adapter.config.dora else {}),
         **({"token_rows": {path: list(rows.ids) for path, rows in adapter.rows.items()}} if adapter.rows else {}),
     }
-    with store.draft("adapter") as draft:
-        save_adapter(adapter, draft.folder, base_id=base.identity.id, revision=base.identity.revision)
-        return draft.commit(parents=[base.object], body=body)
 
 
 def store_model(store: "Store", model: "nn.Module", base: Base) -> Digest:

@@ -103,6 +103,10 @@ def _snapshot(store: "Store", ref: str) -> Digest:
 
     digest = find_object(store, ref)
     manifest = store.manifest(digest)
+    if manifest.kind == "release" and manifest.body["snapshot"] is None:
+        raise DataError(
+            f"{ref} was imported and never judged: no snapshot is known.", where="--snapshot", mend="Name a snapshot."
+        )
     if manifest.kind == "release":
         digest = store.current(str(manifest.body["snapshot"]))
     elif manifest.kind != "snapshot":

@@ -40,6 +40,10 @@ class VllmEngine:
         limit = self.pool.context
         return self._context if limit is None else min(self._context, limit)
 
+    def ready(self, slot: int) -> bool:
+        placement = self._placements.get(slot)
+        return placement is not None and self.pool.ready(placement.name)
+
     def next_slot(self) -> int:
         """A number that no release has had."""
         self._next += 1
@@ -93,6 +97,9 @@ class PinnedEngine:
     @property
     def context(self) -> int:
         return self._engine.context
+
+    def ready(self, slot: int) -> bool:
+        return self._replica.up
 
     def check(self, request: "Request") -> None:
         self._engine.check(request)

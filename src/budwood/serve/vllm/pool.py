@@ -96,6 +96,10 @@ class Pool:
     def context(self) -> int | None:
         return context_of(self.replicas)
 
+    def ready(self, name: str) -> bool:
+        """Whether a server is up on which this release has proved itself; one that was started again proves it anew first."""
+        return any(replica.up and name in replica.proved for replica in self.replicas)
+
     def bring(self, placement: Placement) -> None:
         """Load a release on every server that is up, and prove it on each.
 
