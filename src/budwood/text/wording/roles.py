@@ -9,7 +9,8 @@ know is grammar, what the lexicon knows are words: new wordings of known words i
 new word is one entry.
 
 A grammar is a TOML file beside this module. [roles] lists words; [verbs] lists verbs, each of which plays four roles by its
-form: `look` lists "check" and "see saw seen seeing", which gives `look_base`, `look_s`, `look_ed` and `look_ing`. [macros] and
+form: `look` lists "check" and "see saw seen seeing", which gives `look_base`, `look_s`, `look_ed` and `look_ing`, and `look_past` for
+past forms that are no base form as well ("run" is). [macros] and
 [frames] are expressions in which `<role>` is a word that may play the role, `<a|b>` one of either, `<^a>` one that may not,
 `<any>` a word of the sentence. Marks are roles of their own: `<stop>` ends a sentence, `<ask>` a question, `<mark>` is a comma,
 colon, dash or bracket. The text begins with a stop, so that `<stop>` also says "at the beginning"; spaces mean nothing.
@@ -102,6 +103,8 @@ def _forms(verb: str) -> Iterator[tuple[str, str]]:
     yield "s", f"{base[:-1]}ies" if y else base + ("es" if base.endswith(("ch", "sh", "x", "ss")) else "s")
     for past in others[:-1] or [f"{base[:-1]}ied" if y else f"{stem}ed"]:
         yield "ed", past
+        if past != base:
+            yield "past", past
     yield "ing", others[-1] if others else f"{stem}ing"
 
 
