@@ -20,7 +20,10 @@ LONGEST = 160
 
 _OUTER = "\"'()[]{}<>%$#|\\/=:;,.!?-–—_~*…•·`→@ \t\n"
 _QUOTES = "\"'“”‘’`´«»"
-_MARKS = re.compile(r"[\[(<{]{0,2}[.…\-–—_*#?~\s·•=]{2,}[\])>}]{0,2}|[….\-_–—*#?•]")
+_MARKS = re.compile(r"[\[\](){}<>.…\-–—_*#?!~\s·•=/\\|,;:]+")
+_OPERATOR = re.compile(r"[\[\](){}<>*=/\\|!:~#-]{1,3}")
+"""What may answer a question about code or arithmetic."""
+_FACE = re.compile(r"[:;=]['-]?[)(\]\[/|\\>]+|\^_*\^|[><]?_+[><]?")
 _BRACKETS = re.compile(
     r"(?:\[{1,3}|<{1,3}|\{{1,3}|\({1,2}|\$\{|%{1,2}|<!--|__|@@|##)\s*(?P<inner>[^\n]{1,110}?)\s*"
     r"(?:\]{1,3}|>{1,3}|\}{1,3}|\){1,2}|%{1,2}|/>|-->|__|@@|##)[.:!]?"
@@ -67,8 +70,8 @@ def placeholder(answer: str, prompt: str = "") -> Placeholder | None:
     if not text.strip(_QUOTES):
         return Placeholder("nothing but quotation marks", certain=False)
     text = text.strip(_QUOTES) if len(text) > 2 else text
-    if _MARKS.fullmatch(text):
-        return None if _offers(prompt, text) and len(text) < 3 else Placeholder("nothing but marks", len(text) > 1 or text in "-…._–—")
+    if _MARKS.fullmatch(text) and not _FACE.fullmatch(text):
+        return None if _offers(prompt, text) and len(text) < 3 else Placeholder("nothing but marks", len(text) > 1 and not _OPERATOR.fullmatch(text) or text in "-…._–—")
     return _kind(text, prompt) or _filler(text, prompt)
 
 
