@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from budwood.text.plain import plain
 from budwood.text.wording.phrases import phrases
-from budwood.text.wording.roles import grammar
+from budwood.text.wording.roles import grammar, without_code
 
 EMPTY_HANDED = 160
 """Characters below which a prompt can hardly hold the document that an answer speaks of."""
@@ -69,7 +69,7 @@ def _in_phrases(head: str, folded: str, prompt: str) -> str:
 
 def _in_roles(head: str, prompt: str) -> Claim | None:
     known, said = grammar("access_roles"), phrases("access_claims")
-    signs = known.roles_of(plain(head))
+    signs = known.roles_of(plain(without_code(head)))
     sure = known.matches("claims", signs)
     of_text = not sure and known.matches("claims_of_text", signs)
     if not (sure or of_text or known.matches("perhaps", signs)):

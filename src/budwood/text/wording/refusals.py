@@ -15,7 +15,7 @@ from typing import Literal, NamedTuple
 
 from budwood.text.plain import plain
 from budwood.text.wording.phrases import phrases
-from budwood.text.wording.roles import grammar
+from budwood.text.wording.roles import grammar, without_code
 
 HEAD = 600
 """Characters of an answer in which a refusal stands."""
@@ -36,7 +36,7 @@ def boilerplate(answer: str, prompt: str = "") -> Boilerplate | None:
     in_roles = grammar("refusal_roles").may_match(folded[:HEAD])
     if not in_phrases and not in_roles:
         return None
-    spoken = plain(answer).strip("\"' >-")
+    spoken = plain(without_code(answer)).strip("\"' >-")
     if in_phrases and known["refusal"].search(spoken[:HEAD]):
         return Boilerplate("refusal")
     about_itself = known["asked_of_itself"].search(plain(prompt))

@@ -27,6 +27,7 @@ from importlib.resources import files
 from budwood.text.linear import LinearPattern
 
 _TOKEN = re.compile(r"n't\b|'(?:ve|m|d|ll|re|s)\b|[^\W_]+?(?=n't\b)|[^\W_]+(?:-[^\W_]+)*|[.!?…]+|[,:;()\[\]—]|(?<= )-(?= )")
+_CODE = re.compile(r"```.*?(?:```|\Z)", re.DOTALL)
 _MARKS = {".": "stop", "!": "stop", "…": "stop", "?": "ask"} | dict.fromkeys(",:;()[]—-", "mark")
 _NAME = re.compile(r"<([a-z_|^]+)>")
 _SIGNS = string.ascii_letters + string.digits + "".join(map(chr, range(0xC0, 0x400)))
@@ -62,6 +63,11 @@ class Grammar:
         if word.endswith("ly") and len(word) > 4:
             return self.adverb
         return self.number if len(word) == 1 or any(map(str.isdigit, word)) else self.other
+
+
+def without_code(text: str) -> str:
+    """Leave out blocks of code, closed or not: nobody speaks there."""
+    return _CODE.sub(" … ", text) if "```" in text else text
 
 
 @cache
