@@ -69,7 +69,7 @@ def _in_phrases(head: str, folded: str, prompt: str) -> str:
 
 def _in_roles(head: str, prompt: str) -> Claim | None:
     known, said = grammar("access_roles"), phrases("access_claims")
-    signs = known.roles_of(plain(without_code(head)))
+    signs = known.roles_of(without_code(head))
     sure = known.matches("claims", signs)
     of_text = not sure and known.matches("claims_of_text", signs)
     if not (sure or of_text or known.matches("perhaps", signs)):
