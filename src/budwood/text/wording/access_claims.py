@@ -69,7 +69,7 @@ def _in_phrases(head: str, folded: str, prompt: str) -> str:
 
 def _in_roles(head: str, prompt: str) -> Claim | None:
     known, said = grammar("access_roles"), phrases("access_claims")
-    signs = known.roles_of(without_code(head))
+    signs = known.roles_of(_NOT_YET.sub(r"\1 _", without_code(head).lower()))
     sure = known.matches("claims", signs)
     of_text = not sure and known.matches("claims_of_text", signs)
     if not (sure or of_text or known.matches("perhaps", signs)):

@@ -21,6 +21,7 @@ LONGEST = 160
 _OUTER = "\"'()[]{}<>%$#|\\/=:;,.!?-–—_~*…•·`→@ \t\n"
 _QUOTES = "\"'“”‘’`´«»"
 _MARKS = re.compile(r"[\[\](){}<>.…\-–—_*#?!~\s·•=/\\|,;:]+")
+_EMPTY_VALUE = re.compile(r"\[\s*\]|\{\s*\}|\(\s*\)")
 _OPERATOR = re.compile(r"[\[\](){}<>*=/\\|!:~#-]{1,3}")
 """What may answer a question about code or arithmetic."""
 _FACE = re.compile(r"[:;=]['-]?[)(\]\[/|\\>]+|\^_*\^|[><]?_+[><]?")
@@ -70,7 +71,7 @@ def placeholder(answer: str, prompt: str = "") -> Placeholder | None:
     if not text.strip(_QUOTES):
         return Placeholder("nothing but quotation marks", certain=False)
     text = text.strip(_QUOTES) if len(text) > 2 else text
-    if _MARKS.fullmatch(text) and not _FACE.fullmatch(text):
+    if _MARKS.fullmatch(text) and not _FACE.fullmatch(text) and not _EMPTY_VALUE.fullmatch(text):
         return None if _offers(prompt, text) and len(text) < 3 else Placeholder("nothing but marks", len(text) > 1 and not _OPERATOR.fullmatch(text) or text in "-…._–—")
     return _kind(text, prompt) or _filler(text, prompt)
 
