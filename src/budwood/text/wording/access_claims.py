@@ -25,7 +25,7 @@ HEAD = 600
 """Characters in which an answer says what it goes by; later "the page" is mostly its own subject."""
 
 _NOT_YET = re.compile(r"\b(if|once|whenever|until|unless|suppose|imagine|pretend|as though|as soon as|wish) (?=i\b|we\b)")
-_HOLDS_MORE = re.compile(r"\n|`|.{400}|[\"“].{60}", re.DOTALL)
+_HOLDS_MORE = re.compile(r"\n|`|.{280}|[\"“].{60}", re.DOTALL)
 """What a longer prompt has that holds a text beside its question."""
 _LETTER = re.compile(
     r"\W*(?:subject ?:|dear [\w\[]|to whom|(?:hi|hello|hey) (?:\[|team\b|all\b|everyone\b|[A-Z][a-z]+,\s*\n)"

@@ -50,6 +50,8 @@ def _in_roles(spoken: str, *, about_itself: bool) -> Boilerplate | None:
     signs = known.roles_of(spoken)
     if known.matches("refusal", signs):
         return Boilerplate("refusal")
-    if not about_itself and known.matches("disclaimer", signs):
+    if about_itself:
+        return None
+    if known.matches("disclaimer", signs):
         return Boilerplate("disclaimer")
     return Boilerplate("refusal", certain=False) if known.matches("perhaps_refusal", signs) else None
