@@ -1,7 +1,7 @@
 """Answers that claim to have opened what a model was never given: links, attachments, pictures, recordings, the web.
 
-    claim("I've gone through the PDF you attached, and …", "Sum up https://…")    # Claim('to have opened a link, …', certain=True)
-    claim("I contacted the courier.", "…")                                        # Claim('to have acted or asked …', certain=False)
+    claim("I've gone through the PDF you attached, and …", "Sum up https://…")    # Claim('to have opened …', True)
+    claim("I contacted the courier.", "…")                                        # Claim('to have acted …', False)
     claim("I can't open links.", "…")                                             # None
 
 A text that stands in the prompt may be spoken of ("the article you provided"), so a word such as document or article counts
@@ -69,7 +69,7 @@ def _in_phrases(head: str, folded: str, prompt: str) -> str:
 
 def _in_roles(head: str, prompt: str) -> Claim | None:
     known, said = grammar("access_roles"), phrases("access_claims")
-    signs = known.roles_of(_NOT_YET.sub(r"\1 _", without_code(head).lower()))
+    signs = known.roles_of(_NOT_YET.sub(r"\1 not ", without_code(head).lower()))
     sure = known.matches("claims", signs)
     of_text = not sure and known.matches("claims_of_text", signs)
     if not (sure or of_text or known.matches("perhaps", signs)):

@@ -43,7 +43,8 @@ _WORDS = re.compile(r"[^\W\d_]{3,}(?: [^\W\d_]+){0,5}")
 _SLOT_WORDS = ("slot_words_only", "has_slot_noun", "has_slot_mark")
 _OF_TAGS = re.compile(r"(?i)\b(?:html|xml|tags?|elements?|markup|svg|jsx)\b")
 _NAMING = (
-    r"\b(?:or|and|either|write|writes|say|says|answer|reply|respond|return|output|put|use|type|print|enter|with|as|is|are|of|word|just|only) "
+    r"\b(?:or|and|either|write|writes|say|says|answer|reply|respond|return|output|put|use|type"
+    r"|print|enter|with|as|is|are|of|word|just|only) "
 )
 """Words behind which a prompt names what may be answered."""
 _REDACTED = re.compile(r"\[(?:EMAIL|PHONE|CARD|IBAN|IP|SECRET|NATIONAL_ID)\]")
@@ -72,7 +73,11 @@ def placeholder(answer: str, prompt: str = "") -> Placeholder | None:
         return Placeholder("nothing but quotation marks", certain=False)
     text = text.strip(_QUOTES) if len(text) > 2 else text
     if _MARKS.fullmatch(text) and not _FACE.fullmatch(text) and not _EMPTY_VALUE.fullmatch(text):
-        return None if _offers(prompt, text) and len(text) < 3 else Placeholder("nothing but marks", len(text) > 1 and not _OPERATOR.fullmatch(text) or text in "-…._–—")
+        return (
+            None
+            if _offers(prompt, text) and len(text) < 3
+            else Placeholder("nothing but marks", (len(text) > 1 and not _OPERATOR.fullmatch(text)) or text in "-…._–—")
+        )
     return _kind(text, prompt) or _filler(text, prompt)
 
 
@@ -109,7 +114,7 @@ def _in_words(words: str, rest: str) -> Placeholder | None:
 
 
 def _in_roles(words: str) -> Placeholder | None:
-    """Judge a text by what its words are about: the answer, its place, its absence, who still has to write it, and nothing else."""
+    """Judge a text by what its words are about: the answer, its place or absence, who has to write it, and nothing else."""
     known = grammar("placeholder_roles")
     signs = known.roles_of(words)
     if known.matches("whole", signs):
@@ -127,7 +132,12 @@ def _offers(prompt: str, words: str) -> bool:
     if not words or words not in (asked := plain(prompt)):
         return False
     named = re.escape(words)
-    return bool(re.search(rf"(?:{_NAMING}|[\"'(\[:,/`] ?){named}(?!\w)|(?<!\w){named}[\"'`)\]/]|(?<!\w){named},? (?:if|or|when|where)\b", asked))
+    return bool(
+        re.search(
+            rf"(?:{_NAMING}|[\"'(\[:,/`] ?){named}(?!\w)|(?<!\w){named}[\"'`)\]/]|(?<!\w){named},? (?:if|or|when|where)\b",
+            asked,
+        )
+    )
 
 
 def _filler(text: str, prompt: str) -> Placeholder | None:
