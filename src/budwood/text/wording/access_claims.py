@@ -25,6 +25,7 @@ HEAD = 600
 """Characters in which an answer says what it goes by; later "the page" is mostly its own subject."""
 
 _NOT_YET = re.compile(r"\b(if|once|whenever|until|unless|suppose|imagine|pretend|as though|as soon as|wish) (?=i\b|we\b)")
+_CONDITION = re.compile(r"\b(if|once|whenever|until|unless|suppose|imagine|pretend|as soon as|wish) (?:i|we)\b")
 _HOLDS_MORE = re.compile(r"\n|`|.{280}|[\"“].{60}", re.DOTALL)
 """What a longer prompt has that holds a text beside its question."""
 _LETTER = re.compile(
@@ -69,7 +70,7 @@ def _in_phrases(head: str, folded: str, prompt: str) -> str:
 
 def _in_roles(head: str, prompt: str) -> Claim | None:
     known, said = grammar("access_roles"), phrases("access_claims")
-    signs = known.roles_of(_NOT_YET.sub(r"\1 not ", without_code(head).lower()))
+    signs = known.roles_of(_CONDITION.sub(r"\1 one", without_code(head).lower()))
     sure = known.matches("claims", signs)
     of_text = not sure and known.matches("claims_of_text", signs)
     if not (sure or of_text or known.matches("perhaps", signs)):
