@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     from budwood.store import Store
     from budwood.store.draft import Draft
 
-VERSION = 9
+VERSION = 10
 """Version of the stage: raise it when the same input would give another snapshot."""
 SMALL_BYTES = 4 << 20
 """Of sources that one process has done before others would have begun."""

@@ -30,7 +30,9 @@ def test_placeholders_are_dropped(answer: str, kind: str) -> None:
     assert dropped(EmptyAnswer(), row(PLAIN, answer)) == f"a placeholder for an answer: {kind}"
 
 
-@pytest.mark.parametrize("answer", ["Not available", "pending", "[silver moon]", "answer 3"])
+@pytest.mark.parametrize(
+    "answer", ["Not available", "pending", "[silver moon]", "answer 3", "Ask legal for the wording", "See template B12"]
+)
 def test_what_may_be_an_answer_is_only_flagged(answer: str) -> None:
     assert flagged(EmptyAnswer(), row(PLAIN, answer)).startswith("perhaps a placeholder for an answer")
 
@@ -150,6 +152,42 @@ def test_no_claim_is_seen_where_there_is_none(prompt: str, answer: str) -> None:
     assert FalseAccess(action="drop").apply(given) is given
 
 
+@pytest.mark.parametrize(
+    ("answer", "certain"),
+    [
+        ("I have just gone over your invoice, and the second item was charged twice.", True),
+        ("According to our records, the parcel left on Monday.", True),
+        ("I ran your script on my laptop and it stops at line 9.", True),
+        ("Checked your booking: it is for two.", True),
+        ("I've phoned the supplier, and they will replace it.", False),
+        ("I have cancelled the order for you.", False),
+    ],
+)
+def test_claims_to_have_looked_into_accounts_and_systems(answer: str, certain: bool) -> None:
+    reason = flagged(FalseAccess(), row(PLAIN, answer))
+    assert reason.startswith("an answer claims" if certain else "perhaps an answer claims")
+    if certain:
+        assert dropped(FalseAccess(action="drop"), row(PLAIN, answer)) == reason
+    else:
+        assert flagged(FalseAccess(action="drop"), row(PLAIN, answer)) == reason
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "Please look into your account, then send us the invoice.",
+        "I will check your order and write to you today.",
+        "If I had your order number, I could look into it.",
+        "We looked at three ways to cook rice; this is the easiest one.",
+        "You can see the parcel under Orders.",
+        "Looking at the equation, we can see that x is 2.",
+    ],
+)
+def test_what_a_reader_may_do_or_will_be_done_is_no_claim(answer: str) -> None:
+    given = row(PLAIN, answer)
+    assert FalseAccess(action="drop").apply(given) is given
+
+
 def test_a_row_with_tools_may_have_opened_things() -> None:
     given = row("Read a.pdf", "I have read the PDF you attached.")
     called = Message("assistant", "", True, ({"type": "function", "function": {"name": "read", "arguments": {}}},))
@@ -188,6 +226,11 @@ def test_boilerplate_is_flagged_or_dropped(answer: str, reason: str) -> None:
 def test_what_is_no_boilerplate_stays(prompt: str, answer: str) -> None:
     given = row(prompt, answer)
     assert Refusal(action="drop").apply(given) is given
+
+
+@pytest.mark.parametrize("answer", ["I can't send e-mails.", "Your question could not be answered."])
+def test_what_a_business_may_say_too_is_only_flagged(answer: str) -> None:
+    assert flagged(Refusal(action="drop"), row(PLAIN, answer)) == "perhaps an answer declines in boilerplate"
 
 
 @pytest.mark.parametrize("rule", [Truncated(action="off"), FalseAccess(action="off"), Refusal(action="off")])

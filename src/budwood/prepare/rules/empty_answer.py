@@ -27,7 +27,7 @@ class EmptyAnswer:
     """
 
     name: ClassVar[str] = "empty_answer"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     no_target: Literal["error", "reject"] = "reject"
     labels: tuple[str, ...] = ()
     placeholders: bool = True

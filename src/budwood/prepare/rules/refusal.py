@@ -1,7 +1,7 @@
 """refusal: boilerplate of assistants: "I can't assist with that", "As an AI language model …".
 
-Off, flag or drop. Flagged by default, since a set may mean its refusals: who trains a model to decline wants them. What
-counts, and what is let be: `budwood.text.wording.refusals`.
+Off, flag or drop. Flagged by default, since a set may mean its refusals: who trains a model to decline wants them; what a
+business might say as well is flagged even where the recipe says drop. What counts: `budwood.text.wording.refusals`.
 """
 
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ REASONS = {"refusal": "an answer declines in boilerplate", "disclaimer": "an ans
 @dataclass(frozen=True)
 class Refusal:
     name: ClassVar[str] = "refusal"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     action: Action = "flag"
 
     def options(self) -> dict[str, Any]:
@@ -30,5 +30,8 @@ class Refusal:
     def apply(self, row: Row) -> Row | Drop:
         if self.action == "off":
             return row
-        found = next((found for answer, asked in answers(row) if (found := boilerplate(answer, asked))), "")
-        return judge(row, self.name, self.action, REASONS[found]) if found else row
+        found = [held for answer, asked in answers(row) if (held := boilerplate(answer, asked))]
+        if not found:
+            return row
+        held = next((held for held in found if held.certain), found[0])
+        return judge(row, self.name, self.action, REASONS[held.kind], certain=held.certain)

@@ -17,8 +17,10 @@ def answers(row: Row) -> Iterator[tuple[str, str]]:
         before = message.content
 
 
-def judge(row: Row, name: str, action: Action, reason: str) -> Row | Drop:
-    """Drop or flag a row for a reason."""
+def judge(row: Row, name: str, action: Action, reason: str, *, certain: bool = True) -> Row | Drop:
+    """Drop or flag a row for a reason; one that is not certain only flags."""
+    if not certain:
+        return row.touch(name, "flagged", f"perhaps {reason}")
     return Drop(reason) if action == "drop" else row.touch(name, "flagged", reason)
 
 

@@ -1,7 +1,8 @@
 """Answers that claim to have opened what a model was never given: links, attachments, pictures, recordings, the web.
 
-    claim("I've gone through the PDF you attached, and …", "Sum up https://…")    # 'an opened link, attachment or file'
-    claim("I can't open links.", "…")                                             # ''
+    claim("I've gone through the PDF you attached, and …", "Sum up https://…")    # Claim('to have opened …', True)
+    claim("I contacted the courier.", "…")                                        # Claim('to have acted …', False)
+    claim("I can't open links.", "…")                                             # None
 
 A text that stands in the prompt may be spoken of ("the article you provided"), so a word such as document or article counts
 only where the prompt is too short to hold one, or speaks of a link or an upload. What cannot stand in a prompt (a link
@@ -10,9 +11,11 @@ be, and so is what is denied, conditional or still to come. English in breadth; 
 """
 
 import re
+from typing import NamedTuple
 
 from budwood.text.plain import plain
 from budwood.text.wording.phrases import phrases
+from budwood.text.wording.roles import grammar, without_code
 
 EMPTY_HANDED = 160
 """Characters below which a prompt can hardly hold the document that an answer speaks of."""
@@ -22,6 +25,9 @@ HEAD = 600
 """Characters in which an answer says what it goes by; later "the page" is mostly its own subject."""
 
 _NOT_YET = re.compile(r"\b(if|once|whenever|until|unless|suppose|imagine|pretend|as though|as soon as|wish) (?=i\b|we\b)")
+_CONDITION = re.compile(r"\b(if|once|whenever|until|unless|suppose|imagine|pretend|as soon as|wish) (?:i|we)\b")
+_HOLDS_MORE = re.compile(r"\n|`|.{280}|[\"“].{60}", re.DOTALL)
+"""What a longer prompt has that holds a text beside its question."""
 _LETTER = re.compile(
     r"\W*(?:subject ?:|dear [\w\[]|to whom|(?:hi|hello|hey) (?:\[|team\b|all\b|everyone\b|[A-Z][a-z]+,\s*\n)"
     r"|betreff ?:|objet ?:|asunto ?:|sehr geehrte|madame|estimad)",
@@ -29,11 +35,24 @@ _LETTER = re.compile(
 )
 
 
-def claim(answer: str, prompt: str = "") -> str:
-    """Say what an answer claims to have opened, in our words; empty for an answer that claims nothing of the kind."""
+class Claim(NamedTuple):
+    """What is claimed, in our words, and whether the words can hardly be meant otherwise."""
+
+    kind: str
+    certain: bool = True
+
+
+def claim(answer: str, prompt: str = "") -> Claim | None:
+    """Say what an answer claims to have opened or looked into; None for an answer that claims nothing of the kind."""
+    folded = answer[:READ].casefold().replace("’", "'")
+    kind = _in_phrases(answer[:READ], folded, prompt)
+    if kind:
+        return Claim(kind)
+    return _in_roles(answer[:HEAD], prompt) if grammar("access_roles").may_match(folded[:HEAD]) else None
+
+
+def _in_phrases(head: str, folded: str, prompt: str) -> str:
     known = phrases("access_claims")
-    head = answer[:READ]
-    folded = head.casefold().replace("’", "'")
     if not known["cues"].search(folded):
         return ""
     if known["foreign"].search(folded) or (len(prompt) < EMPTY_HANDED and known["foreign_shown"].search(folded)):
@@ -47,6 +66,21 @@ def claim(answer: str, prompt: str = "") -> str:
         return ""
     spoken = _NOT_YET.sub(r"\1 _", spoken)
     return _english(spoken, len(prompt), strict=strict, asked_of_files=known["asked_of_files"].search(asked))
+
+
+def _in_roles(head: str, prompt: str) -> Claim | None:
+    known, said = grammar("access_roles"), phrases("access_claims")
+    signs = known.roles_of(_CONDITION.sub(r"\1 one", without_code(head).lower()))
+    sure = known.matches("claims", signs)
+    of_text = not sure and known.matches("claims_of_text", signs)
+    if not (sure or of_text or known.matches("perhaps", signs)):
+        return None
+    asked = plain(prompt[:4000])
+    if said["asked_to_write"].search(asked) and not said["strictly_of_files"].search(asked):
+        return None
+    if sure or (of_text and (len(prompt) < EMPTY_HANDED or not _HOLDS_MORE.search(prompt))):
+        return Claim("to have looked into, opened or tried something")
+    return None if of_text else Claim("to have acted or asked somewhere", certain=False)
 
 
 def _english(spoken: str, prompt_length: int, *, strict: bool, asked_of_files: bool) -> str:

@@ -13,13 +13,18 @@ from typing import NamedTuple
 
 from budwood.text.plain import plain
 from budwood.text.wording.phrases import phrases
+from budwood.text.wording.roles import grammar
 
 LONGEST = 160
 """Characters: no placeholder but filler text is longer."""
 
 _OUTER = "\"'()[]{}<>%$#|\\/=:;,.!?-–—_~*…•·`→@ \t\n"
 _QUOTES = "\"'“”‘’`´«»"
-_MARKS = re.compile(r"[\[(<{]{0,2}[.…\-–—_*#?~\s·•=]{2,}[\])>}]{0,2}|[….\-_–—*#?•]")
+_MARKS = re.compile(r"[\[\](){}<>.…\-–—_*#?!~\s·•=/\\|,;:]+")
+_EMPTY_VALUE = re.compile(r"\[\s*\]|\{\s*\}|\(\s*\)")
+_OPERATOR = re.compile(r"[\[\](){}<>*=/\\|!:~#-]{1,3}")
+"""What may answer a question about code or arithmetic."""
+_FACE = re.compile(r"[:;=]['-]?[)(\]\[/|\\>]+|\^_*\^|[><]?_+[><]?")
 _BRACKETS = re.compile(
     r"(?:\[{1,3}|<{1,3}|\{{1,3}|\({1,2}|\$\{|%{1,2}|<!--|__|@@|##)\s*(?P<inner>[^\n]{1,110}?)\s*"
     r"(?:\]{1,3}|>{1,3}|\}{1,3}|\){1,2}|%{1,2}|/>|-->|__|@@|##)[.:!]?"
@@ -37,6 +42,11 @@ _FILLER = re.compile(r"lorem ipsum|dolor sit amet|consectetur adipi")
 _WORDS = re.compile(r"[^\W\d_]{3,}(?: [^\W\d_]+){0,5}")
 _SLOT_WORDS = ("slot_words_only", "has_slot_noun", "has_slot_mark")
 _OF_TAGS = re.compile(r"(?i)\b(?:html|xml|tags?|elements?|markup|svg|jsx)\b")
+_NAMING = (
+    r"\b(?:or|and|either|write|writes|say|says|answer|reply|respond|return|output|put|use|type"
+    r"|print|enter|with|as|is|are|of|word|just|only) "
+)
+"""Words behind which a prompt names what may be answered."""
 _REDACTED = re.compile(r"\[(?:EMAIL|PHONE|CARD|IBAN|IP|SECRET|NATIONAL_ID)\]")
 
 
@@ -62,8 +72,12 @@ def placeholder(answer: str, prompt: str = "") -> Placeholder | None:
     if not text.strip(_QUOTES):
         return Placeholder("nothing but quotation marks", certain=False)
     text = text.strip(_QUOTES) if len(text) > 2 else text
-    if _MARKS.fullmatch(text):
-        return None if text in prompt and len(text) < 3 else Placeholder("nothing but marks", len(text) > 1 or text in "-…._–—")
+    if _MARKS.fullmatch(text) and not _FACE.fullmatch(text) and not _EMPTY_VALUE.fullmatch(text):
+        return (
+            None
+            if _offers(prompt, text) and len(text) < 3
+            else Placeholder("nothing but marks", (len(text) > 1 and not _OPERATOR.fullmatch(text)) or text in "-…._–—")
+        )
     return _kind(text, prompt) or _filler(text, prompt)
 
 
@@ -84,7 +98,7 @@ def _kind(text: str, prompt: str) -> Placeholder | None:
             return Placeholder("an unfilled slot")
         if text[0] in "[<" and _WORDS.fullmatch(inner):
             return Placeholder("words in brackets and nothing else", certain=False)
-    found = _in_words(words, rest.strip()) if words else None
+    found = (_in_words(words, rest.strip()) or _in_roles(words)) if words else None
     return None if found is None or _offers(prompt, words) else found
 
 
@@ -99,9 +113,31 @@ def _in_words(words: str, rest: str) -> Placeholder | None:
     return Placeholder("a word for no answer", certain=False) if known["may_mean_none"].search(words) else None
 
 
+def _in_roles(words: str) -> Placeholder | None:
+    """Judge a text by what its words are about: the answer, its place or absence, who has to write it, and nothing else."""
+    known = grammar("placeholder_roles")
+    signs = known.roles_of(words)
+    if known.matches("whole", signs):
+        if known.matches("slot", signs):
+            return Placeholder("words about an answer to come")
+        if known.matches("perhaps_slot", signs) or known.matches("alone", signs):
+            return Placeholder("words about an answer to come", certain=False)
+    if known.matches("nearly", signs) and known.matches("slot_with_names", signs):
+        return Placeholder("words about an answer to come", certain=False)
+    return None
+
+
 def _offers(prompt: str, words: str) -> bool:
     """Whether the prompt names these very words, as a choice or in a text to repeat."""
-    return bool(prompt) and bool(re.search(rf"(?<!\w){re.escape(words)}(?!\w)", plain(prompt)))
+    if not words or words not in (asked := plain(prompt)):
+        return False
+    named = re.escape(words)
+    return bool(
+        re.search(
+            rf"(?:{_NAMING}|[\"'(\[:,/`] ?){named}(?!\w)|(?<!\w){named}[\"'`)\]/]|(?<!\w){named},? (?:if|or|when|where)\b",
+            asked,
+        )
+    )
 
 
 def _filler(text: str, prompt: str) -> Placeholder | None:
