@@ -182,7 +182,7 @@ def test_what_peft_writes_is_taken_in(nursery: Nursery, tmp_path: Path, kind: st
 
     from budwood.engine.lora import AdapterBank
 
-    more: dict[str, Any] = {
+    kinds: dict[str, dict[str, Any]] = {
         "plain": {"target_modules": ["q_proj", "v_proj"]},
         "rslora": {"target_modules": "all-linear", "use_rslora": True},
         "patterns": {
@@ -192,14 +192,14 @@ def test_what_peft_writes_is_taken_in(nursery: Nursery, tmp_path: Path, kind: st
         },
         "dora": {"target_modules": ["q_proj", "v_proj"], "use_dora": True},
         "bfloat16": {"target_modules": ["q_proj", "v_proj"]},
-    }[kind]
+    }
     torch.manual_seed(0)
     ids = torch.tensor([[5, 9, 77, 3]])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         model = peft.get_peft_model(
             AutoModelForCausalLM.from_pretrained(nursery.soil.ref.folder),
-            peft.LoraConfig(task_type="CAUSAL_LM", r=4, lora_alpha=8, **more),
+            peft.LoraConfig(task_type="CAUSAL_LM", r=4, lora_alpha=8, **kinds[kind]),
         )
         with torch.no_grad():
             for name, weight in model.named_parameters():

@@ -37,7 +37,7 @@ def manifest_of(layout: Path) -> dict[str, Any]:
 
 
 def blob(layout: Path, descriptor: dict[str, Any]) -> Path:
-    path = layout / "blobs" / "sha256" / descriptor["digest"].removeprefix("sha256:")
+    path = layout / "blobs" / "sha256" / str(descriptor["digest"]).removeprefix("sha256:")
     assert path.stat().st_size == descriptor["size"]
     return path
 

@@ -187,7 +187,7 @@ def _rows(path: Path) -> list[Conversation]:
         found = [convert(record, shape, {}) for record in records]
     except (OSError, ValueError, Misshapen) as error:
         raise DataError(f"The prompts cannot be read: {error}.", where=where, mend="Give JSONL as for a recipe.") from None
-    asked = [(_question([message.as_json() for message in one.messages]), one.tools) for one in found]
+    asked: list[Conversation] = [(_question([message.as_json() for message in one.messages]), one.tools) for one in found]
     if not all(turns for turns, _ in asked):
         raise DataError("A record asks nothing.", where=where, mend="Each needs a question before its answer.")
     return asked
