@@ -8,6 +8,14 @@ INLINE void put(void *out, long at, __m512 x, long wide, __mmask16 m) {
     else _mm256_mask_storeu_epi16((bf16 *)out + at, m, nearest(x));
 }
 
+// n (<= 32) weights of a block as float32
+INLINE void put_wide(__m256i indices, __m512 code, float scale, float *out, long n) {
+    __m512 s = _mm512_set1_ps(scale);
+    __m512i first = _mm512_cvtepu8_epi32(_mm256_castsi256_si128(indices)), last = _mm512_cvtepu8_epi32(_mm256_extracti128_si256(indices, 1));
+    _mm512_mask_storeu_ps(out, lanes_left(n), _mm512_mul_ps(_mm512_permutexvar_ps(first, code), s));
+    if (n > 16) _mm512_mask_storeu_ps(out + 16, lanes_left(n - 16), _mm512_mul_ps(_mm512_permutexvar_ps(last, code), s));
+}
+
 // n weights. Scales of 64 each: `plain`, or levels[bytes[b]] * nested[b / 256] + offset. wide: out is float32, else bfloat16.
 int budwood_nf4_expand(const uint8_t *packed, const float *code, const float *plain, const uint8_t *bytes, const float *levels,
                        const float *nested, const float *offset, void *out, long n, long wide) {
@@ -15,17 +23,19 @@ int budwood_nf4_expand(const uint8_t *packed, const float *code, const float *pl
     long blocks = (n + NF4_BLOCK - 1) / NF4_BLOCK;
 #pragma omp parallel for schedule(static)
     for (long b = 0; b < blocks; b++) {
-        __m512 s = _mm512_set1_ps(nf4_scale(plain, bytes, levels, nested, offset, b));
-        long left = n - b * NF4_BLOCK < NF4_BLOCK ? n - b * NF4_BLOCK : NF4_BLOCK;
-        for (long half = 0; half < left; half += 32) {
-            long count = left - half < 32 ? left - half : 32;
-            __mmask16 some = lanes_left((count + 1) / 2);
-            __m256i found = nibbles(_mm_maskz_loadu_epi8(some, packed + (b * NF4_BLOCK + half) / 2));
-            __m512i first = _mm512_cvtepu8_epi32(_mm256_castsi256_si128(found));
-            __m512i second = _mm512_cvtepu8_epi32(_mm256_extracti128_si256(found, 1));
-            long at = b * NF4_BLOCK + half;
-            put(out, at, _mm512_mul_ps(_mm512_permutexvar_ps(first, table), s), wide, lanes_left(count));
-            if (count > 16) put(out, at + 16, _mm512_mul_ps(_mm512_permutexvar_ps(second, table), s), wide, lanes_left(count - 16));
+        float scale = nf4_scale(plain, bytes, levels, nested, offset, b);
+        Values values = nf4_values(table, scale);
+        long end = n < (b + 1) * NF4_BLOCK ? n : (b + 1) * NF4_BLOCK;
+        for (long at = b * NF4_BLOCK; at < end; at += 32) {
+            long count = end - at < 32 ? end - at : 32;
+            __m256i found[2], indices = nibbles(_mm_maskz_loadu_epi8(lanes_left((count + 1) / 2), packed + at / 2));
+            if (wide) {
+                put_wide(indices, table, scale, (float *)out + at, count);
+                continue;
+            }
+            nf4_look_up(values, indices, found);
+            _mm256_mask_storeu_epi16((bf16 *)out + at, lanes_left(count), found[0]);
+            if (count > 16) _mm256_mask_storeu_epi16((bf16 *)out + at + 16, lanes_left(count - 16), found[1]);
         }
     }
     return 0;

@@ -145,17 +145,21 @@ static void lay_tokens(const bf16 *x, long ld, long n, long K, bf16 *out) {
 // 16 rows of a weight from row n on -> tiles, one behind the other
 static void lay_rows(const Step *s, const Linear *w, long n, long K, bf16 *out) {
     __m512 code = w->kind == 1 ? _mm512_loadu_ps(s->code) : _mm512_setzero_ps();
-    for (long r = 0; r < 16; r++)
+    Values values = {0};
+    for (long r = 0, block = -1; r < 16; r++)
         for (long k = 0; k < K; k += 32) {
             long at = (n + r) * K + k;
             bf16 *to = out + k / 32 * TILE + r * 32;
             if (w->kind == 0) _mm512_storeu_si512(to, _mm512_loadu_si512((const bf16 *)w->at[0] + at));
             else if (w->kind == 1) {
-                __m512 scale = _mm512_set1_ps(nf4_scale(w->at[1], w->at[2], s->levels, w->at[3], w->at[4], at / NF4_BLOCK));
-                __m256i found = nibbles(_mm_loadu_si128((const void *)((const uint8_t *)w->at[0] + at / 2)));
-                __m512i first = _mm512_cvtepu8_epi32(_mm256_castsi256_si128(found)), second = _mm512_cvtepu8_epi32(_mm256_extracti128_si256(found, 1));
-                _mm256_storeu_si256((void *)to, nearest(_mm512_mul_ps(_mm512_permutexvar_ps(first, code), scale)));
-                _mm256_storeu_si256((void *)(to + 16), nearest(_mm512_mul_ps(_mm512_permutexvar_ps(second, code), scale)));
+                if (at / NF4_BLOCK != block) {
+                    block = at / NF4_BLOCK;
+                    values = nf4_values(code, nf4_scale(w->at[1], w->at[2], s->levels, w->at[3], w->at[4], block));
+                }
+                __m256i found[2];
+                nf4_look_up(values, nibbles(_mm_loadu_si128((const void *)((const uint8_t *)w->at[0] + at / 2))), found);
+                _mm256_storeu_si256((void *)to, found[0]);
+                _mm256_storeu_si256((void *)(to + 16), found[1]);
             } else {
                 __m512 scale = _mm512_set1_ps(((const float *)w->at[1])[n + r]), share = _mm512_set1_ps(INT8_SHARE);
                 for (long e = 0; e < 32; e += 16) {
