@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -130,6 +130,12 @@ def test_lines_keep_their_numbers_and_one_that_is_too_long_is_left() -> None:
 
 def test_nothing_is_looked_for_where_every_row_gets_a_system_message() -> None:
     assert find_rows(b"", source("prompt"), PrepareSection(system="Be short.")) is None
+
+
+@pytest.mark.parametrize("system", ["text", "label"])
+def test_a_column_that_is_also_the_system_message_is_left_to_python(system: str) -> None:
+    both = replace(source("columns"), columns={**COLUMNS, "system": system})
+    assert find_rows(b'{"text": "Is it?", "label": "It is so."}', both, PrepareSection()) is None
 
 
 TEXTS = st.one_of(

@@ -111,6 +111,17 @@ def test_large_scores_stay_finite_and_exact() -> None:
 
 
 @pytest.mark.usefixtures("either")
+def test_a_window_beyond_all_numbers_of_32_bits_is_none() -> None:
+    lengths = (70, 33)
+    results = []
+    for window in (None, 2**31 - 1):
+        given = [state.detach().requires_grad_() for state in states(lengths, 2, 1, 64)]
+        found = native_attention(given[0], given[1], given[2], bounds(lengths), scale=0.125, window=window)
+        results.append([found, *torch.autograd.grad(found.float().square().sum(), given)])
+    assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
+
+
+@pytest.mark.usefixtures("either")
 def test_the_number_of_threads_changes_no_bit() -> None:
     lengths = (90, 33, 61, 7)
     results = []

@@ -168,6 +168,14 @@ def test_a_product_alone_is_that_of_float64_however_the_weight_lies(tokens: int,
     assert off(multiply(x, weight, back=back, bias=bias), exact + bias.double()) < ROUNDED
 
 
+@pytest.mark.parametrize("shape", [(0, 32), (32, 0)])
+def test_a_weight_without_rows_or_columns_gives_what_torch_gives(shape: tuple[int, int]) -> None:
+    weight = some(*shape)
+    for back in (False, True):
+        x = some(5, shape[0] if back else shape[1])
+        assert torch.equal(multiply(x, weight, back=back), x @ (weight if back else weight.T))
+
+
 def test_a_product_whose_gradient_is_wanted_has_one() -> None:
     x, weight = some(5, 32).requires_grad_(), some(48, 32)
     torch.autograd.backward(multiply(x, weight).float().sum())

@@ -51,7 +51,8 @@ def attention_forward(
     """
     strides = [states.stride(0) for states in (q, k, v, out)]
     sizes = _sizes(cu_seqlens, q, k)
-    call(_kernel("forward"), q, k, v, out, lse, cu_seqlens, *sizes, *strides, len(q), float(scale), window)
+    # The kernels add the window to positions of 32 bits; one beyond all tokens is none.
+    call(_kernel("forward"), q, k, v, out, lse, cu_seqlens, *sizes, *strides, len(q), float(scale), min(window, len(q)))
 
 
 def attention_backward(
@@ -71,7 +72,7 @@ def attention_backward(
     strides = [states.stride(0) for states in (q, k, v, out, grad, *made)]
     sizes = _sizes(cu_seqlens, q, k)
     tensors = [q, k, v, out, grad, lse, *made, cu_seqlens]
-    call(_kernel("backward"), *tensors, *sizes, *strides, len(q), float(scale), window)
+    call(_kernel("backward"), *tensors, *sizes, *strides, len(q), float(scale), min(window, len(q)))
 
 
 def attention_kernel() -> str:

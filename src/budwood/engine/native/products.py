@@ -69,6 +69,7 @@ def product(
     assert all(tensor.is_contiguous() for tensor in whole)
     d_in, d_out = weights[0].shape[1], sum(map(len, weights))
     assert (x.shape[1], y.shape[1]) == ((d_out, d_in) if back else (d_in, d_out))
+    assert y.shape[1] > 0  # the kernels share columns out, and divide by their number
     table = torch.tensor([[weight.data_ptr(), len(weight)] for weight in weights])
     strides = [x.stride(0), 0 if rest is None else rest.stride(0), 0 if h is None else h.stride(0), y.stride(0)]
     sizes = [len(x), d_in, d_out, 0 if a is None else len(a), len(weights), int(back)]
@@ -88,7 +89,7 @@ def multiply(x: Tensor, weight: Tensor, *, back: bool = False, bias: Tensor | No
     if not weight.is_contiguous():
         weight, back = weight.T, not back
     tracked = torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad)
-    if tracked or not widens() or not weight.is_contiguous() or not multiplies(x, weight):
+    if tracked or not widens() or not weight.numel() or not weight.is_contiguous() or not multiplies(x, weight):
         matrix = weight if back else weight.T
         return torch.mm(x, matrix, out=out) if bias is None else torch.addmm(bias, x, matrix, out=out)
     y = x.new_empty(len(x), weight.shape[1 if back else 0]) if out is None else out

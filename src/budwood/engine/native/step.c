@@ -273,7 +273,7 @@ static void run_unit(const Job *j, Finish how, long index, long last, const Entr
     const Linear *w[2] = {p->linear + unit.linear[0], p->linear + unit.linear[1]};
     const bf16 *a[2] = {0, 0};
     const char *ahead[2] = {0, 0};
-    int lies = w[0]->kind == 0 && s->tokens <= FEW;
+    int lies = w[0]->kind == 0 && w[1]->kind == 0 && s->tokens <= FEW; // gate and up need not be of one kind
     for (long r = 0; r < 2 && unit.row[r] >= 0; r++) {
         a[r] = lies ? where(w[r], unit.row[r], K) : own->panel + r * steps * TILE;
         if (!lies) lay_rows(s, w[r], unit.row[r], K, own->panel + r * steps * TILE);

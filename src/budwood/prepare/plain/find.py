@@ -120,9 +120,10 @@ def names_of(source: SourceView) -> Names | None:
         return _NAMES[source.shape]
     columns = source.columns
     names = Names(columns["prompt"], columns["completion"], empty=tuple(filter(None, [columns.get("system", "")])))
-    # A name of no letters, or one with a NUL in it, cannot be said to the kernel.
+    # Names of no letters or with a NUL cannot be said to the kernel, and of two meanings it would see the first alone.
     words = (names.asked, names.answered, *names.empty)
-    return names if all(word and "\0" not in word for word in words) else None
+    told = len(set(words)) == len(words) and all(word and "\0" not in word for word in words)
+    return names if told else None
 
 
 def find_rows(content: bytes, source: SourceView, section: PrepareSection) -> PlainRows | None:
