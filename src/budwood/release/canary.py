@@ -191,7 +191,7 @@ def _check_goes_on(canary: Trial, events: Sequence[HistoryEvent]) -> None:
     if ended:
         raise ReleaseError(
             f"The canary of {canary.name}@{canary.alias} has ended meanwhile, by {ended[-1].who}: {ended[-1].reason}",
-            mend=f"Nothing was changed. Read `budwood history {canary.name}`, then begin a canary again or promote the release.",
+            mend=f"Nothing was changed. Read `budwood history {canary.name}`, then begin another or promote the release.",
         )
 
 

@@ -108,7 +108,7 @@ def _drop_copy(root: Path) -> None:
 
 
 def _check_ours(new: Connection, old: Connection, events: Sequence[HistoryEvent], *, begun: bool) -> None:
-    """Refuse a database in which something is, unless a move to it was `begun` and that is an unused copy, if an earlier one."""
+    """Refuse a database in which something is, unless a move to it was `begun` and that is an unused copy, if of earlier."""
     head, found, there = head_row(new, lock=True), read_events(new), object_rows(new)
     if begun:
         # Where nothing has happened yet, the objects tell whose it is.
