@@ -12,6 +12,7 @@ tests read them.
       TrainingError     a run that cannot start, or stopped (loss not finite, row too long)
       EvaluationError   suites, scorers and comparisons that cannot be made
       StoreError        objects, catalog, aliases, history
+        UnknownReleaseError   no release, or more than one, answers to a name
       ReleaseError      gates, promotions, probes
       ServeError        the server could not start or answer
       GenerationError   a generation request that cannot be answered (engine.generate)
@@ -67,6 +68,10 @@ class EvaluationError(BudwoodError):
 
 class StoreError(BudwoodError):
     pass
+
+
+class UnknownReleaseError(StoreError):
+    """The catalog could be read, and no release answers to that name, or more than one."""
 
 
 class ReleaseError(BudwoodError):

@@ -238,11 +238,11 @@ def test_a_catalog_of_the_second_schema_gets_the_tables(tmp_path: Path) -> None:
     with open_store(root) as store:
         store.aliases()
     with create_engine(f"sqlite:///{root / 'catalog.sqlite'}", poolclass=NullPool).begin() as connection:
-        for table in ("access_tokens", "audit", "trials", "trial_reports", "drifts"):
+        for table in ("access_tokens", "audit", "trials", "trial_reports", "drifts", "warmups", "warm_reports"):
             connection.execute(text(f"DROP TABLE {table}"))
         connection.execute(text("UPDATE alembic_version SET version_num = '0002'"))
     with open_store(root) as store:
-        assert store.canaries.rows() == []
+        assert (store.canaries.rows(), store.warmups.rows()) == ([], [])
 
 
 def test_a_trial_that_somebody_wrote_into_the_table_is_found(store: Store, live: Any) -> None:
@@ -285,3 +285,14 @@ def test_a_canary_may_do_without_approvals_as_a_promotion_may_and_it_is_on_recor
     assert (moved.to, moved.override) == (live[1], True)
     assert moved.reason.startswith("good | fire | ")
     assert store.verify().ok
+
+
+def test_a_canary_that_is_taken_back_while_servers_get_ready_is_not_promoted(
+    store: Store, live: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trial = begin(store)
+    say(store, trial, BAD)
+    monkeypatch.setattr("budwood.release.promote.warm_up", lambda *_, **__: guard(store, "s1"))
+    with pytest.raises(ReleaseError, match=r"has ended meanwhile, by server s1 \(policy\): policy: errors 80 of 400"):
+        promote_canary(store, "support", "production", who="anna", reason="", override="known to be good", wait_s=0.01)
+    assert (at(store), statuses(store), store.warmups.rows()) == (live[0], (), [])

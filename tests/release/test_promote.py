@@ -16,6 +16,7 @@ from budwood.release.make import Decoding
 from budwood.release.promote import ServerState, followed, promote, rollback, wait_for_servers, warm_up
 from budwood.release.status import body_or_reason, status
 from budwood.store import HistoryEvent, ReleaseRow, Store, open_store
+from budwood.store.warmups import Warmups
 
 from .conftest import Made, Releaser
 
@@ -556,3 +557,33 @@ def test_a_server_that_says_nothing_holds_a_promotion_up_no_longer_than_is_waite
 
     warm_up(store, store.find_release("support@2"), wait_s=5, clock=lambda: passed[0], sleep=sleep)
     assert passed[0] == 5
+
+
+def test_a_move_that_is_made_is_no_failure_because_the_asking_could_not_be_ended(
+    store: Store, release: Releaser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = release()
+    store.server_beat("a")
+
+    def locked(warmups: Warmups, name: str, digest: str) -> None:
+        raise StoreError("The catalog is locked by another process; waited 10 s.")
+
+    monkeypatch.setattr(Warmups, "end", locked)
+    moved = promote(store, "support@1", who="t", reason="", wait_s=0.01)
+    assert moved.digest == made.digest
+    assert store.find_release("support").digest == made.digest
+
+
+def test_what_goes_while_servers_get_ready_stops_the_move(
+    store: Store, release: Releaser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = release()
+    store.server_beat("a")
+
+    def gone(*arguments: Any, **more: Any) -> None:
+        store.tombstone(made.adapter, who="t", reason="asked for")
+
+    monkeypatch.setattr("budwood.release.promote.warm_up", gone)
+    with pytest.raises(StoreError, match="asked for"):
+        promote(store, "support@1", who="t", reason="", wait_s=0.01)
+    assert store.aliases() == []

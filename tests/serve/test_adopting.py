@@ -141,7 +141,9 @@ def test_names_bases_and_prompts_that_are_none_are_refused(nursery: Nursery, fol
 
 
 def test_probes_are_chosen_from_the_prompts_that_are_given(nursery: Nursery, folder: Path, tmp_path: Path) -> None:
-    (tmp_path / "rows.jsonl").write_text('{"prompt": "alpha", "completion": "x"}\n{"prompt": "beta", "completion": "y"}\n')
+    # A line separator may stand in a JSON text as it is, and ends no line of JSONL.
+    rows = '{"prompt": "alpha", "completion": "x\u2028y"}\n{"prompt": "beta", "completion": "y"}\r\n'
+    (tmp_path / "rows.jsonl").write_bytes(rows.encode())
     done = take(nursery, folder, prompts=tmp_path / "rows.jsonl", system="Be brief.")
     template = nursery.soil.template
     wanted = [

@@ -16,6 +16,7 @@ from budwood.serve.loader import Loader
 from budwood.serve.probe import check_probes
 from budwood.serve.run import Server
 from budwood.store import Store
+from budwood.store.history import MOVES
 
 from .test_promotion import PATIENCE_S, ask, follows, observed, wait_for
 
@@ -181,3 +182,62 @@ def test_a_base_folder_is_found_from_wherever_the_server_starts(nursery: Any, tm
     nursery.store.attest(base, {"folder": str(folder)})
     with nursery.serving() as server:
         assert answering(server, "support") == row.digest
+
+
+def test_a_history_that_cannot_be_read_for_a_moment_ends_no_server(nursery: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = nursery.release("support", 0), nursery.release("support", 1)
+    nursery.promote(first)
+    nursery.promote(second)
+    refusals = [StoreError("The catalog cannot be reached: server closed the connection.")]
+    original = Store.history
+
+    def history(store: Store, *arguments: Any, **more: Any) -> Any:
+        if refusals and more.get("kinds") == MOVES:
+            raise refusals.pop()
+        return original(store, *arguments, **more)
+
+    monkeypatch.setattr(Store, "history", history)
+    with nursery.serving(on_demand="none") as server:
+        wait_for(lambda: answering(server, f"support@{first.version}") == first.digest)
+        server.check_alive()
+    assert any("The catalog cannot be used; serving what is loaded." in event.message for event in nursery.events)
+
+
+def test_the_release_before_stays_loaded_though_the_alias_moved_while_it_was_looked_up(
+    nursery: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second, third = (nursery.release("support", number) for number in (0, 1, None))
+    nursery.promote(first)
+    nursery.promote(second)
+    nursery.promote(third, "staging")
+    original, seen = Store.history, list[str]()
+
+    def history(store: Store, *arguments: Any, **more: Any) -> Any:
+        found = original(store, *arguments, **more)
+        if not seen and more.get("kinds") == MOVES:
+            seen.append("once")
+            nursery.promote(third)
+            wait_for(lambda: any("support@production is now support@3" in event.message for event in nursery.events))
+        return found
+
+    monkeypatch.setattr(Store, "history", history)
+    with nursery.serving(adapter_memory_mb=0, on_demand="none") as server:
+        httpx.post(f"{server.url}/admin/sync", json={}, timeout=PATIENCE_S)
+        assert {live.digest for live in server._parts.directory.loaded().values()} == {second.digest, third.digest}
+
+
+def test_an_engine_that_cannot_unload_ends_no_server(nursery: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [nursery.release("support", number, note=str(number)) for number in (0, 1, None)]
+    nursery.promote(rows[0])
+
+    def unload(loader: Loader, live: Any) -> None:
+        raise TimeoutError
+
+    monkeypatch.setattr(Loader, "unload", unload)
+    with nursery.serving(adapter_memory_mb=0) as server:
+        for row in rows[1:]:
+            nursery.promote(row)
+            wait_for(lambda row=row: follows(nursery, "support", row.digest))
+        wait_for(lambda: any("could not be unloaded cleanly. TimeoutError" in event.message for event in nursery.events))
+        server.check_alive()
+        assert answering(server, "support") == rows[2].digest

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from budwood.errors import ServeError, StoreError
+from budwood.errors import ServeError, StoreError, UnknownReleaseError
 from budwood.identity import Digest
+from budwood.serve.backend import UnavailableError
 from budwood.serve.demand import Demand
 from budwood.serve.metrics import Metrics
 from budwood.store import ReleaseRow
@@ -24,8 +25,10 @@ class Loads:
         self.refused: ServeError | None = None
 
     def find(self, ref: str) -> ReleaseRow:
+        if ref == "c@1":
+            raise StoreError("The catalog cannot be reached: no route to 10.0.0.7.")
         if ref != "a@1":
-            raise StoreError("There is none.")
+            raise UnknownReleaseError("There is none.")
         return ROW
 
     def permit(self, row: ReleaseRow) -> None:
@@ -105,9 +108,19 @@ def test_what_is_refused_is_never_loaded_and_what_there_is_not_is_not_found() ->
         with pytest.raises(ServeError, match="Its verdict is REJECT"):
             async with demand.loaded("a@1"):
                 pass
-        for model in ("a@2", "a", "b@1"):
+        for model in ("a@2", "a", "b@1", "a@" + "1" * 65):
             async with demand.loaded(model) as found:
                 assert not found
         assert loads.begun == 0
+
+    asyncio.run(main())
+
+
+def test_a_catalog_that_cannot_be_read_does_not_mean_that_there_is_no_such_release() -> None:
+    async def main() -> None:
+        with pytest.raises(UnavailableError, match="cannot be read now") as caught:
+            async with Loads().demand().loaded("c@1"):
+                pass
+        assert "10.0.0.7" not in str(caught.value)
 
     asyncio.run(main())

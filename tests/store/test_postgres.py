@@ -11,6 +11,7 @@ from sqlalchemy.pool import NullPool
 
 from budwood.errors import StoreError
 from budwood.store import AliasRow, Store, open_store
+from budwood.store.index import object_rows
 from budwood.store.registry import alias_rows
 
 from .conftest import Clock, Maker, edit, on_postgres, put
@@ -166,3 +167,40 @@ def test_a_catalog_does_not_move_while_somebody_works_or_to_where_something_is(l
     with pytest.raises(StoreError, match="is not empty"):
         local.move_catalog(backend)
     assert local.verify().ok
+
+
+class Killed(BaseException):
+    """Stands for the end of the process."""
+
+
+def die(*_: object) -> None:
+    raise Killed
+
+
+def test_a_move_of_a_store_without_history_that_was_cut_short_is_finished(
+    tmp_path: Path, backend: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with open_store(tmp_path / "store", clock=Clock()) as store:
+        digest = put(store, "run")
+        with monkeypatch.context() as patch:
+            patch.setattr("budwood.store.moving.remember", die)
+            with pytest.raises(Killed):
+                store.move_catalog(backend)
+        assert store.move_catalog(backend) > 0
+        assert [*store.objects()] == [digest]
+        assert store.verify().ok
+
+
+def test_a_database_that_somebody_took_after_a_move_was_cut_short_stays_theirs(
+    local: Store, tmp_path: Path, backend: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr("budwood.store.moving._copy", die)
+        with pytest.raises(Killed):
+            local.move_catalog(backend)
+    with open_store(tmp_path / "other", url=backend, clock=Clock()) as other:
+        theirs = put(other, "base")
+        with pytest.raises(StoreError, match="is not empty"):
+            local.move_catalog(backend)
+        with other._parts.catalog.read() as connection:
+            assert [*object_rows(connection)] == [theirs]

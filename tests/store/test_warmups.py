@@ -40,3 +40,12 @@ def test_the_mark_is_another_one_after_each_event_and_the_same_without_one(store
         store.add_event(HistoryEvent(0, "", "judged", "anna", "support", reason=str(number)))
         marks.append(store.mark())
     assert len(set(marks)) == 4
+
+
+def test_what_was_said_of_it_does_not_stay_when_it_is_asked_for_no_longer(store: Store, clock: Clock) -> None:
+    store.warmups.ask("support", FIRST, lasts_s=10)
+    store.warmups.report("a", FIRST, True, "ready")
+    store.warmups.end("support", FIRST)
+    store.warmups.report("b", FIRST, True, "ready")
+    store.warmups.ask("support", SECOND, lasts_s=10)
+    assert store.warmups.reports(FIRST) == []

@@ -179,7 +179,8 @@ def _rows(path: Path) -> list[Conversation]:
 
     where = f"--prompts {path}"
     try:
-        lines = [line for line in path.read_text("utf-8").splitlines() if line.strip()]
+        # Not at every character that Unicode takes for a line's end: some may stand in a JSON text.
+        lines = [line for line in path.read_text("utf-8").split("\n") if line.strip()]
         records = [decode(line) for line in lines]
         if not records or not all(isinstance(record, dict) for record in records):
             raise ValueError("no records, one JSON object a line")

@@ -1,10 +1,18 @@
 """[serve]: the OpenAI-compatible endpoint."""
 
-from typing import Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from budwood.recipe.section import Names, Section
+
+
+def _named(value: Any) -> Any:
+    """Refuse what `on_demand` was once, and say what it is called now."""
+    if isinstance(value, bool):
+        means = '"any", or "judged" to keep out what no gate has passed' if value else '"none"'
+        raise ValueError(f"it is a word by now; for what {str(value).lower()} meant, write {means}")
+    return value
 
 
 class ServeSection(Section):
@@ -18,7 +26,7 @@ class ServeSection(Section):
     max_batch: int = Field(default=64, ge=1, description="requests decoded together")
     max_queue: int = Field(default=1024, ge=1, description="requests waiting; more are answered 429")
     max_new_tokens: int = Field(default=512, ge=1, description="ceiling of max_tokens")
-    on_demand: Literal["judged", "any", "none"] = Field(
+    on_demand: Annotated[Literal["judged", "any", "none"], BeforeValidator(_named)] = Field(
         default="judged",
         description='releases that a request may name by version or digest though no alias points to them: "judged": with '
         'verdict PROMOTE, or live once; "any": all that are registered; "none"',

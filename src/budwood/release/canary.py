@@ -20,7 +20,7 @@ from budwood.release.policy import Judgement, judge
 from budwood.release.promote import Moved, promote, rollback
 from budwood.release.since import since_line
 from budwood.stats.outcomes import Outcomes, read_outcomes
-from budwood.store import ANY, Store
+from budwood.store import ANY, HistoryEvent, Store
 from budwood.store.signatures import check_rule
 from budwood.store.trials import Trial, TrialKind, TrialReport
 
@@ -157,7 +157,8 @@ def promote_canary(
     """Make the canary the alias, end the canary, and watch it for a while under the same policy.
 
     Raises:
-        ReleaseError: there is no canary, the verdict does not allow it, or too few people have approved of it.
+        ReleaseError: there is no canary, it ended while servers got ready, the verdict does not allow it, or too few people
+            have approved of it.
         StoreError: the alias has moved since the canary began.
     """
     known = _known(store, name, alias, "canary")
@@ -172,6 +173,7 @@ def promote_canary(
         override=override,
         without_approvals=without_approvals,
         wait_s=wait_s,
+        still=lambda events: _check_goes_on(known, events),
     )
     said = f"promoted in event {moved.seq}"
     if store.canaries.find(name, alias, "canary") == known:
@@ -181,6 +183,16 @@ def promote_canary(
     if policy.watch_s:
         watch(store, name, alias, lasts_s=policy.watch_s, policy=policy, who=who, reason=said, baseline=before.stable)
     return moved
+
+
+def _check_goes_on(canary: Trial, events: Sequence[HistoryEvent]) -> None:
+    """Refuse to promote what was taken back meanwhile, be it by a limit that broke or by a person."""
+    ended = [one for one in events if one.seq > canary.seq and one.alias == canary.alias and one.kind == "canary_ended"]
+    if ended:
+        raise ReleaseError(
+            f"The canary of {canary.name}@{canary.alias} has ended meanwhile, by {ended[-1].who}: {ended[-1].reason}",
+            mend=f"Nothing was changed. Read `budwood history {canary.name}`, then begin another or promote the release.",
+        )
 
 
 def watch(

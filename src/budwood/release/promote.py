@@ -5,11 +5,11 @@ The move itself is the store's compare-and-swap; here it is decided whether it m
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
-from budwood.errors import ReleaseError
+from budwood.errors import ReleaseError, StoreError
 from budwood.identity import Digest, digest_json, short
 from budwood.release.approvals import refusal as approval_refusal
 from budwood.release.approvals import standing
@@ -80,6 +80,7 @@ def promote(
     override: str | None = None,
     without_approvals: str | None = None,
     wait_s: float = 0.0,
+    still: Callable[[Sequence[HistoryEvent]], None] | None = None,
 ) -> Moved:
     """Point an alias at a release.
 
@@ -95,6 +96,7 @@ def promote(
         wait_s: how long to wait until every known server has followed; 0: do not look. Servers are asked to have the release
             ready first, and the alias is moved when they have, so that all follow at once; one that refuses it, or takes longer
             than this, holds nothing up.
+        still: is given the events of the name when nobody else can write, and raises if the move is no longer wanted.
 
     Raises:
         ReleaseError: the verdict is not PROMOTE, or was given against another champion than the one that is live, or
@@ -119,6 +121,8 @@ def promote(
 
     def permit(events: Sequence[HistoryEvent]) -> dict[str, Any]:
         """Once more, now that nobody else can write: an approval may have been taken back meanwhile."""
+        if still is not None:
+            still(events)
         found = standing(events, row, alias, now, mover=who)
         late = approval_refusal(found, row, alias)
         if late is not None and lacking is None:
@@ -127,6 +131,8 @@ def promote(
 
     verdict = body.get("verdict")
     with _warmed(store, row, wait_s=0.0 if now == row.digest else wait_s):
+        # Servers may have taken minutes: what was there before may have gone, and a signature may be asked for since.
+        _check_parts_present(store, row)
         event = store.move_alias(
             row.name,
             alias,
@@ -251,7 +257,9 @@ def _warmed(store: Store, row: ReleaseRow, *, wait_s: float) -> Iterator[None]:
     try:
         yield
     finally:
-        store.warmups.end(row.name, row.digest)
+        # It ends by itself; a move that is made must not look as if it had failed, nor a failure like another one.
+        with suppress(StoreError):
+            store.warmups.end(row.name, row.digest)
 
 
 def warm_up(

@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from budwood.errors import BudwoodError, ServeError
+from budwood.errors import BudwoodError, ServeError, UnknownReleaseError
 from budwood.serve.backend import UnavailableError
 from budwood.serve.directory import release_ref
 from budwood.serve.metrics import Metrics
@@ -37,7 +37,7 @@ class Demand:
     """Brings releases up on request. Used in one event loop.
 
     Args:
-        find: release of a catalog's name; raises BudwoodError if there is none.
+        find: release of a catalog's name; raises UnknownReleaseError if there is none, another BudwoodError if it cannot tell.
         permit: raises BudwoodError for a release that is not to be brought up; called on any thread.
         bring_up: loads and proves it, or raises BudwoodError; called on a thread of this object's. It stays loaded until what
             comes back is called.
@@ -68,7 +68,7 @@ class Demand:
         """Bring up the release that a model name means, and keep it loaded inside; False: it means none that the catalog has.
 
         Raises:
-            UnavailableError: too many wait for loads.
+            UnavailableError: too many wait for loads, or the catalog cannot be read.
             BudwoodError: it did not come up.
         """
         row = await self._row(model)
@@ -104,8 +104,11 @@ class Demand:
             raise UnavailableError(f"{self._waiting:,} requests wait for releases to be loaded.", mend="Try again soon.")
         try:
             row = await asyncio.get_running_loop().run_in_executor(None, self._find, ref)
-        except BudwoodError:
+        except UnknownReleaseError:
             return None
+        except BudwoodError as error:
+            # Whether there is such a release cannot be told; where the catalog lies is nothing for clients.
+            raise UnavailableError("The catalog of releases cannot be read now.", mend="Try again soon.") from error
         return row if row.name == model.partition("@")[0] else None
 
     def _run(self, row: "ReleaseRow") -> LetGo:

@@ -359,7 +359,7 @@ def release_ref(model: str) -> str | None:
     concrete = _CONCRETE.fullmatch(rest)
     if concrete:
         return f"{name}@{concrete[2]}"
-    return model if re.fullmatch(r"\d+|[0-9a-f]{6,64}", rest) else None
+    return model if re.fullmatch(r"[0-9]{1,5}|[0-9a-f]{6,64}", rest) else None
 
 
 def _fits(live: Live, rest: str) -> bool:

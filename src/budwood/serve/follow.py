@@ -179,11 +179,20 @@ class Follower:
         kept = {*self._previous.values(), *self._kept}
         idle = self._directory.take_idle(kept, limit_bytes=self._limit_bytes, needed_bytes=needed_bytes)
         for live in idle:
-            self._loader.unload(live)
-            self._metrics.evictions.inc()
-            self._report(Event("serve", f"{live.concrete} is unloaded"))
+            self._unload(live)
         self._metrics.loaded.set(len(self._directory.loaded()))
         return not needed_bytes or self._directory.held_bytes + needed_bytes <= self._limit_bytes
+
+    def _unload(self, live: Live) -> None:
+        try:
+            self._loader.unload(live)
+        except Exception as error:
+            # Its requests are done, and no new one finds it: what its engine could not do must not end the server.
+            said = str(error) if isinstance(error, BudwoodError) else f"{type(error).__name__}: {error}"
+            self._report(Event("serve", f"{live.concrete} could not be unloaded cleanly. {said}"))
+            return
+        self._metrics.evictions.inc()
+        self._report(Event("serve", f"{live.concrete} is unloaded"))
 
     def look(self) -> Rows | None:
         """Point aliases to what the catalog wants, where that is loaded, and say how things stand. Writes nothing.
@@ -214,11 +223,14 @@ class Follower:
                 self._trouble = ""
                 return rows
             except BudwoodError as error:
-                # A catalog that cannot be used now is no reason to stop serving what is loaded.
-                if str(error) != self._trouble:
-                    self._trouble = str(error)
-                    self._report(Event("serve", f"The catalog cannot be used; serving what is loaded. {error}"))
+                self._note_trouble(error)
                 return None
+
+    def _note_trouble(self, error: BudwoodError) -> None:
+        """A catalog that cannot be used now is no reason to stop serving what is loaded."""
+        if str(error) != self._trouble:
+            self._trouble = str(error)
+            self._report(Event("serve", f"The catalog cannot be used; serving what is loaded. {error}"))
 
     def _flip(self, alias: Alias, row: "AliasRow", live: Live | None) -> None:
         if live is not None and live.digest == row.digest:
@@ -273,7 +285,11 @@ class Follower:
             if rows is None:
                 return False
             loaded = self._directory.loaded()
-            missing = next((one for one in wanted(rows) if one[0] not in loaded and self._may_try(one[0])), None)
+            try:
+                missing = next((one for one in wanted(rows) if one[0] not in loaded and self._may_try(one[0])), None)
+            except BudwoodError as error:
+                self._note_trouble(error)
+                return False
             if missing is None:
                 return True
             digest, ref = missing
@@ -299,7 +315,8 @@ class Follower:
         """Each alias's previous release, so that going back is a pointer flip."""
         for alias in rows:
             if alias not in self._previous and alias in self._directory.aliases():
-                self._previous[alias] = self._find_previous(alias)
+                # Reading takes a while: where the alias has moved meanwhile, `_flip` knows better.
+                self._previous.setdefault(alias, self._find_previous(alias))
             digest = self._previous.get(alias, Digest(""))
             if digest:
                 yield digest, digest

@@ -62,7 +62,7 @@ def move_catalog(root: Path, source: Catalog, ledger: Ledger, target_url: str, *
             if faults:
                 raise StoreError(f"The history was altered: {faults[0]}.", mend="Nothing was moved. Read `budwood verify`.")
             with target.write() as new:
-                _check_empty(new, events if begun and begun == url else [])
+                _check_ours(new, old, events, begun=begun != "" and begun == url)
                 _mark(root, url or HERE)
                 copied = _copy(old, new)
             with target.read() as new:
@@ -107,11 +107,15 @@ def _drop_copy(root: Path) -> None:
             path.unlink()
 
 
-def _check_empty(new: Connection, ours: Sequence[HistoryEvent]) -> None:
-    """Refuse a database in which something is, unless it is an unused copy of these events or of the first of them."""
-    head = head_row(new, lock=True)
-    found = read_events(new)
-    if head is None or (not ours and (head.seq or object_rows(new))) or found != list(ours[: len(found)]):
+def _check_ours(new: Connection, old: Connection, events: Sequence[HistoryEvent], *, begun: bool) -> None:
+    """Refuse a database in which something is, unless a move to it was `begun` and that is an unused copy, if of earlier."""
+    head, found, there = head_row(new, lock=True), read_events(new), object_rows(new)
+    if begun:
+        # Where nothing has happened yet, the objects tell whose it is.
+        fits = found == list(events[: len(found)]) and (bool(found) or there.keys() <= object_rows(old).keys())
+    else:
+        fits = head is not None and not head.seq and not found and not there
+    if head is None or not fits:
         raise StoreError(
             "The database to move to is not empty.", mend="Nothing was moved. Give this store an empty database of its own."
         )

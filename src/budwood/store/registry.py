@@ -10,7 +10,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, func, insert, select
 
-from budwood.errors import StoreError
+from budwood.errors import StoreError, UnknownReleaseError
 from budwood.identity import Digest, short
 from budwood.store.catalog import Catalog
 from budwood.store.event_rows import read_events
@@ -196,7 +196,7 @@ def _within(connection: Connection, name: str, rest: str) -> ReleaseRow:
             return _release(row)
         ends = select(func.min(releases.c.version), func.max(releases.c.version)).where(releases.c.name == name)
         first, last = connection.execute(ends).one()
-        raise StoreError(
+        raise UnknownReleaseError(
             f"{name} has no release number {rest}; its numbers are {first} to {last}.",
             mend=f"Read `budwood history {name}`.",
         )
@@ -261,18 +261,19 @@ def _one(ref: str, found: Iterable[ReleaseRow]) -> ReleaseRow:
         return next(iter(rows.values()))
     if rows:
         listed = ", ".join(f"{row.name}@{row.version} {short(row.digest)}…" for row in rows.values())
-        raise StoreError(f'"{ref}" fits {len(rows)} releases: {listed}.', mend="Give more digits.")
-    raise StoreError(f'No release begins with "{ref}".', mend="Read `budwood history`.")
+        raise UnknownReleaseError(f'"{ref}" fits {len(rows)} releases: {listed}.', mend="Give more digits.")
+    raise UnknownReleaseError(f'No release begins with "{ref}".', mend="Read `budwood history`.")
 
 
-def _unknown(ref: str, known: set[str], what: str) -> StoreError:
+def _unknown(ref: str, known: set[str], what: str) -> UnknownReleaseError:
     wrong = ref.partition("@")[2] if what == "alias" else ref.partition("@")[0]
     near = difflib.get_close_matches(wrong, sorted(known), n=1, cutoff=0.5)
     if near:
         hint = f"Nearest: {near[0]}."
     else:
         hint = f"There is: {', '.join(sorted(known))}." if known else "There is none yet: make one with `budwood run`."
-    return StoreError(f'No release "{ref}": unknown {what} "{wrong}". {hint}', mend="Correct it, or read `budwood history`.")
+    said = f'No release "{ref}": unknown {what} "{wrong}". {hint}'
+    return UnknownReleaseError(said, mend="Correct it, or read `budwood history`.")
 
 
 def _day(at: str, now: datetime) -> str:

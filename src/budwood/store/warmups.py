@@ -48,10 +48,10 @@ class Warmups:
         now = self._clock()
         key = {"name": check_name(name), "digest": check_digest(digest)}
         with self._catalog.write() as connection:
-            over = select(warmups.c.digest).where(warmups.c.until < iso(now))
-            connection.execute(delete(warm_reports).where(warm_reports.c.digest.in_(over)))
             connection.execute(delete(warmups).where(warmups.c.until < iso(now)))
-            connection.execute(delete(warm_reports).where(warm_reports.c.digest == digest))
+            # Also of what was ended: a server may have said its word after that.
+            over = warm_reports.c.digest.not_in(select(warmups.c.digest))
+            connection.execute(delete(warm_reports).where(over | (warm_reports.c.digest == digest)))
             upsert(connection, warmups, key, {"until": iso(now + timedelta(seconds=lasts_s))})
 
     def end(self, name: str, digest: str) -> None:
