@@ -17,7 +17,7 @@ from budwood.prepare.run import prepare
 from budwood.store import open_store
 
 ROWS = [
-    {"prompt": f"Question {letter * 9} by ann@example.org?", "completion": f"Answer {letter}", "channel": "web"}
+    {"prompt": f"Question {letter * 9} by ann@example.org?", "completion": f"Lisbon {letter}", "channel": "web"}
     for letter in "abcdefghijklmnopqrst"
 ] + [{"prompt": "Call +44 20 7946 0958, who is it?", "completion": ""}]
 
@@ -31,7 +31,7 @@ def test_a_kept_row_has_the_form_of_the_contract(bench: Any) -> None:
         "messages": [
             {"role": "system", "content": "Answer."},
             {"role": "user", "content": "Question aaaaaaaaa by [EMAIL]?"},
-            {"role": "assistant", "content": "Answer a"},
+            {"role": "assistant", "content": "Lisbon a"},
         ],
         "source": {"file": "rows.jsonl", "sha256": sha256, "line": 1},
         "group": snapshot.rows["train"][0]["group"],

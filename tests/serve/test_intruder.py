@@ -384,12 +384,12 @@ def test_without_any_token_loopback_is_open_but_moves_nothing(nursery: Any) -> N
         body = {"release": "support@1", "override": "x"}
         assert httpx.post(f"{server.url}/admin/promote", json=body, timeout=PATIENCE_S).status_code == 401
         token = nursery.token("ci", "inference")
-        server._book.refresh()
+        server._parts.book.refresh()
         assert httpx.get(f"{server.url}/v1/models").status_code == 401
         good = {"authorization": f"Bearer {token}"}
         assert httpx.get(f"{server.url}/v1/models", headers=good).status_code == 200
         nursery.store.access.revoke("ci", who="test", reason="leaked")
-        server._book.refresh()
+        server._parts.book.refresh()
         assert httpx.get(f"{server.url}/v1/models", headers=good).status_code == 401
         assert httpx.get(f"{server.url}/v1/models").status_code == 401
 

@@ -474,7 +474,7 @@ def test_what_nobody_foresaw_is_an_error_with_a_request_id(garden: Any, monkeypa
     def names() -> dict[str, Any]:
         raise RuntimeError("no one thought of this")
 
-    monkeypatch.setattr(garden[1]._directory, "names", names)
+    monkeypatch.setattr(garden[1]._parts.directory, "names", names)
     reply = httpx.get(f"{garden[1].url}/v1/models", timeout=60)
     assert (reply.status_code, reply.json()["error"]["code"]) == (500, "internal_error")
     assert reply.headers["x-request-id"].startswith("req_")

@@ -29,7 +29,7 @@ def test_no_request_made_from_the_document_breaks_the_server(garden: Any) -> Non
 
     nursery, server = garden
     token = nursery.token("fuzz", "inference", "metrics", "admin")
-    server._book.refresh()
+    server._parts.book.refresh()
     headers = {"authorization": f"Bearer {token}"}
     schema = schemathesis.openapi.from_url(f"{server.url}/openapi.json", headers=headers)
     for found in schema.get_all_operations():

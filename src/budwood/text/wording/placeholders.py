@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from budwood.text.plain import plain
 from budwood.text.wording.phrases import phrases
+from budwood.text.wording.refusals import boilerplate
 from budwood.text.wording.roles import grammar
 
 LONGEST = 160
@@ -47,7 +48,11 @@ _NAMING = (
     r"|print|enter|with|as|is|are|of|word|just|only) "
 )
 """Words behind which a prompt names what may be answered."""
+_SPEAKER = re.compile(r"\b(?:i|we|me|us)\b")
 _REDACTED = re.compile(r"\[(?:EMAIL|PHONE|CARD|IBAN|IP|SECRET|NATIONAL_ID)\]")
+
+FEW = 8
+"""Words and marks up to which a text that names neither an answer nor its place may still be about one."""
 
 
 class Placeholder(NamedTuple):
@@ -117,14 +122,18 @@ def _in_roles(words: str) -> Placeholder | None:
     """Judge a text by what its words are about: the answer, its place or absence, who has to write it, and nothing else."""
     known = grammar("placeholder_roles")
     signs = known.roles_of(words)
+    found: Placeholder | None = None
     if known.matches("whole", signs):
         if known.matches("slot", signs):
-            return Placeholder("words about an answer to come")
-        if known.matches("perhaps_slot", signs) or known.matches("alone", signs):
-            return Placeholder("words about an answer to come", certain=False)
-    if known.matches("nearly", signs) and known.matches("slot_with_names", signs):
-        return Placeholder("words about an answer to come", certain=False)
-    return None
+            found = Placeholder("words about an answer to come")
+        elif known.matches("perhaps_slot", signs) or known.matches("alone", signs):
+            found = Placeholder("words about an answer to come", certain=False)
+    elif known.matches("nearly", signs) and known.matches("slot_with_names", signs):
+        found = Placeholder("words about an answer to come", certain=False)
+    if found is None or (not found.certain and len(signs) > FEW and not known.matches("about_answers", signs)):
+        return None
+    # "I cannot answer that" is an answer, if a poor one: the rule `refusal` says what becomes of it.
+    return None if _SPEAKER.search(words) and boilerplate(words) else found
 
 
 def _offers(prompt: str, words: str) -> bool:
