@@ -4,6 +4,7 @@ import shutil
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -237,7 +238,7 @@ def test_an_engine_that_cannot_unload_ends_no_server(nursery: Any, monkeypatch: 
     with nursery.serving(adapter_memory_mb=0) as server:
         for row in rows[1:]:
             nursery.promote(row)
-            wait_for(lambda row=row: follows(nursery, "support", row.digest))
+            wait_for(partial(follows, nursery, "support", row.digest))
         wait_for(lambda: any("could not be unloaded cleanly. TimeoutError" in event.message for event in nursery.events))
         server.check_alive()
         assert answering(server, "support") == rows[2].digest
