@@ -98,9 +98,8 @@ def test_base_and_adapter_have_our_logits(family: str, tmp_path: Path) -> None:
         for prompt, row in zip(PROMPTS, found, strict=True):
             with bank.use(chosen):
                 ours = next_logprobs(base, prompt)
-            torch.testing.assert_close(
-                torch.tensor(row), ours, rtol=0, atol=1e-2
-            )  # Gemma: its GELU is a table in 16 bits there
+            # What was measured: one value of 264 at 0.00204 in gemma3, the other families below 2e-3.
+            torch.testing.assert_close(torch.tensor(row), ours, rtol=0, atol=5e-3 if family == "gemma3_text" else 2e-3)
     with bank.use(-1):
         plain = next_logprobs(base, PROMPTS[0])
     with bank.use(slot):
