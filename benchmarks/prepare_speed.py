@@ -1,11 +1,13 @@
 """How fast rows are prepared, and how time and memory grow with their number.
 
-    python benchmarks/prepare_speed.py [--rows 10000 100000 1000000] [--rules RULE ...] [--tokens] [--processes N] [--json FILE]
+    python benchmarks/prepare_speed.py [--rows 10000 100000 1000000] [--rules RULE ...] [--tokens] [--languages] [--processes N]
+        [--json FILE]
 
 Generated rows of about 100 words as JSONL, written to a temporary folder without being held: a tenth nearly repeats an earlier
 row, a hundredth does exactly, a quarter name an order by its number, and some have personal data, mojibake, odd white space,
 control characters, an empty or placeholder answer, or their prompt as the answer. Each number of rows is prepared by a process
 of its own with the recipe's defaults; `--tokens` measures lengths with the bundled base's template and tokenizer besides.
+`--languages` has the language of every row told, and prepares the same rows a second time, when all of them are known.
 Memory is the peak of that process and the largest of its helpers times their number. Asserts nothing.
 """
 
@@ -48,6 +50,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory(dir=options.folder) as folder:
             _write(Path(folder) / "rows.jsonl", rows)
             task = {"folder": folder, "tokens": options.tokens, "processes": options.processes, "rules": options.rules}
+            task["languages"] = options.languages
             command = [sys.executable, __file__, "--child", json.dumps(task)]
             done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
             found[rows] = json.loads(done.stdout.splitlines()[-1])
@@ -95,16 +98,21 @@ def _child(task: dict[str, Any]) -> dict[str, Any]:
     from budwood.store import open_store
 
     folder = Path(task["folder"])
-    section = {"rules": task["rules"]} if task["rules"] else {}
+    section: dict[str, Any] = {"rules": task["rules"]} if task["rules"] else {}
+    if task["languages"]:
+        section |= {"language": "flag", "languages": ["en"]}
     recipe = recipe_from_mapping({"name": "speed", "source": [{"path": "rows.jsonl"}], "prepare": section}, folder=folder)
     lengths, context = _lengths(folder) if task["tokens"] else (None, 0)
     with open_store(folder / "project") as store:
         begun = time.perf_counter()
         digest = prepare(recipe, store, token_length=lengths, context=context, processes=task["processes"])
         seconds = time.perf_counter() - begun
-        body = store.manifest(digest).body
-        attestations = store.attestations(digest)
-    here, helpers = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+        here, helpers = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+        body, attestations = store.manifest(digest).body, store.attestations(digest)
+        begun = time.perf_counter()
+        if task["languages"]:
+            prepare(recipe, store, token_length=lengths, context=context, processes=task["processes"])
+        again = time.perf_counter() - begun
     processes = task["processes"] or len(os.sched_getaffinity(0))
     return {
         "seconds": seconds,
@@ -116,7 +124,7 @@ def _child(task: dict[str, Any]) -> dict[str, Any]:
         "bytes": 1024 * (here.ru_maxrss + (helpers.ru_maxrss * processes if processes > 1 else 0)),
         "bytes_here": 1024 * here.ru_maxrss,
         "digest": digest,
-    }
+    } | ({"seconds_again": again} if task["languages"] else {})
 
 
 def _lengths(folder: Path) -> tuple[Any, int]:
@@ -135,6 +143,7 @@ def _line(rows: int, found: dict[str, Any]) -> str:
         f"{per_row:.0f} µs of processor time a row ({here:.0f} in the first process), "
         f"{found['bytes'] / 1e6:,.0f} MB ({found['bytes_here'] / 1e6:,.0f} in the first process), "
         f"snapshot {found['digest'][:12]}"
+        + (f", again {rows / found['seconds_again']:,.0f} rows/s" if "seconds_again" in found else "")
     )
 
 
@@ -143,6 +152,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--rows", nargs="*", type=int, default=[10_000, 100_000, 1_000_000])
     parser.add_argument("--rules", nargs="+", default=[], metavar="RULE", help="[prepare] rules; default: all of them")
     parser.add_argument("--tokens", action="store_true", help="measure lengths in tokens, too")
+    parser.add_argument("--languages", action="store_true", help="tell the language of each row, too, and prepare twice")
     parser.add_argument("--processes", type=int, default=0, help="0: one a core")
     parser.add_argument("--folder", type=Path, help="where files are made; default: the system's temporary folder")
     parser.add_argument("--json", type=Path, help="where the figures go")

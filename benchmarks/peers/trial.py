@@ -50,7 +50,7 @@ class Found:
         supervised: of each.
         peak_bytes: of the process, all its libraries included; on a GPU what torch took of its memory.
         first_loss: nats a supervised token on the first rows, before training.
-        matrix_rate: operations a second of one large bfloat16 product: with the products alone, else 0.
+        matrix_rate: operations a second of one large bfloat16 product: with the products alone on a GPU, else 0.
     """
 
     seconds: list[float]

@@ -28,21 +28,19 @@ READ = "read"
 
 @dataclass
 class NearColumns:
-    """A batch's entries in the search for near-duplicates; M entries. The search takes all but the place of the keys.
+    """A batch's entries in the search for near-duplicates; M entries. The search takes all but the place.
 
     Args:
         kind: (M,).
-        sketch: (M, 2).
         number: entries of each row, (N,).
         is_short: (N,).
-        keys: where the band keys lie, (bands, M) of uint32.
+        signed: where the band keys lie, (bands, M) of uint32, and behind them the sketches, (2, M) of uint64.
     """
 
     kind: "NDArray[uint8]"
-    sketch: "NDArray[uint64]"
     number: "NDArray[int8]"
     is_short: "NDArray[uint8]"
-    keys: Place
+    signed: Place
 
 
 @dataclass

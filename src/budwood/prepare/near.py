@@ -4,19 +4,19 @@ Published rows are looked at first, then those that an earlier snapshot placed, 
 what came before it, and what goes is not compared with again.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from budwood.prepare.columns import Table, taken
-from budwood.prepare.spool import Shelf
+from budwood.prepare.spool import Place, Shelf
 from budwood.prepare.texts import Texts
 from budwood.text.near.entries import Entries, join_entries
 from budwood.text.near.scheme import Scheme, make_scheme
 from budwood.text.near.search import Terms, find_repeats
 
 if TYPE_CHECKING:
-    from numpy import bool_, float64, int64, uint32, uint64
+    from numpy import bool_, dtype, float64, int64, uint32, uint64
     from numpy.typing import NDArray
 
 PUBLISHED, OTHERS = 1, 2
@@ -72,7 +72,7 @@ def find_near(
         roles: of all rows.
         parent: groups, joined along the way.
         threshold: [prepare] near_duplicate.
-        shelf: where the band keys are read.
+        shelf: where band keys and sketches are read.
         texts: reads what rows ask.
         tick: called with the number of rows done, and how many there are.
     """
@@ -115,17 +115,39 @@ def terms_of(order: "NDArray[int64]", roles: Roles, meaning: "NDArray[uint64]") 
 
 
 def _entries(table: Table, order: "NDArray[int64]", scheme: Scheme, shelf: Shelf) -> Entries:
-    import numpy
-
     near = [batch.near for batch in table.batches]
-    sizes = [len(one.kind) for one in near]
+    signed = _Spooled([one.signed for one in near], [len(one.kind) for one in near], scheme.bands.number, shelf)
+    kind, number, is_short = (taken(near, name) for name in ("kind", "number", "is_short"))
+    return join_entries(scheme, kind, number, is_short, signed, order)
 
-    def band_keys(band: int) -> "NDArray[uint32]":
-        parts = [
-            numpy.frombuffer(shelf.read(one.keys.name, one.keys.start + 4 * size * band, 4 * size), numpy.uint32)
-            for one, size in zip(near, sizes, strict=True)
-        ]
-        return numpy.concatenate([numpy.empty(0, numpy.uint32), *parts])
 
-    kind, sketch, number, is_short = (taken(near, name) for name in ("kind", "sketch", "number", "is_short"))
-    return join_entries(scheme, kind, sketch, number, is_short, band_keys, order)
+@dataclass(frozen=True)
+class _Spooled:
+    """What `NearColumns.signed` names, column by column; `sizes` are the batches' entries."""
+
+    places: Sequence[Place]
+    sizes: Sequence[int]
+    bands: int
+    shelf: Shelf
+
+    def band_keys(self, band: int) -> "NDArray[uint32]":
+        import numpy
+
+        return self._column(numpy.dtype(numpy.uint32), 4 * band)
+
+    def sketches(self, half: int) -> "NDArray[uint64]":
+        import numpy
+
+        return self._column(numpy.dtype(numpy.uint64), 4 * self.bands + 8 * half)
+
+    def _column(self, kind: "dtype[Any]", before: int) -> "NDArray[Any]":
+        """Read a column; an entry has so many bytes before it."""
+        import numpy
+
+        column = numpy.empty(sum(self.sizes), kind)
+        begin = 0
+        for place, size in zip(self.places, self.sizes, strict=True):
+            data = self.shelf.read(place.name, place.start + before * size, kind.itemsize * size)
+            column[begin : begin + size] = numpy.frombuffer(data, kind)
+            begin += size
+        return column

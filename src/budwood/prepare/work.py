@@ -179,10 +179,9 @@ class Work:
         signed = sign_pack(pack, self._scheme)
         near = NearColumns(
             kind=signed.kinds,
-            sketch=signed.sketches,
             number=numpy.bincount(signed.texts, minlength=rows).astype(numpy.int8),
             is_short=pack.is_short,
-            keys=self._bands.add(numpy.ascontiguousarray(signed.keys.T).tobytes()),
+            signed=self._bands.add(signed.keys.T.tobytes() + signed.sketches.T.tobytes()),
         )
         return Batch(
             source=source,

@@ -186,6 +186,31 @@ def rollback(
         )
     if only_from is not None and now != only_from:
         store.check_place(name, alias, only_from)
+    row = _where_it_was(store, name, alias, moves, now=now, to=to)
+    _check_parts_present(store, row)
+    verdict = store.manifest(row.digest).body.get("verdict")
+    event = store.move_alias(
+        name,
+        alias,
+        row.digest,
+        expect=now,
+        who=who,
+        reason=reason,
+        verdict=digest_json(verdict) if verdict else None,
+        kind="rolled_back",
+        detail=detail,
+    )
+    return _finish(store, row, alias, now, event, wait_s)
+
+
+def _where_it_was(
+    store: Store, name: str, alias: str, moves: Sequence[HistoryEvent], *, now: Digest, to: str | None
+) -> ReleaseRow:
+    """Find the release to go back to: the one before, or `to`.
+
+    Raises:
+        ReleaseError: there is none, it was never live, or it was deleted.
+    """
     wanted = store.find_release(to if "@" in to else f"{name}@{to}").digest if to else _before(line_of(moves, name, alias))
     target = None if wanted is None else store.current(wanted)
     if target is None:
@@ -207,20 +232,7 @@ def rollback(
             mend=f"Nothing was changed, {name}@{alias} stays at {short(now)}…. Choose another that was live: "
             f"`budwood rollback {name} --to NUMBER`; `budwood history {name}` lists them.",
         )
-    _check_parts_present(store, row)
-    verdict = store.manifest(target).body.get("verdict")
-    event = store.move_alias(
-        name,
-        alias,
-        target,
-        expect=now,
-        who=who,
-        reason=reason,
-        verdict=digest_json(verdict) if verdict else None,
-        kind="rolled_back",
-        detail=detail,
-    )
-    return _finish(store, row, alias, now, event, wait_s)
+    return row
 
 
 def wait_for_servers(

@@ -6,10 +6,10 @@ meet by chance, and are told apart by their sketches.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from budwood.text.near.pack import Pack, batches, pack_texts
 from budwood.text.near.scheme import Scheme, make_scheme
@@ -18,6 +18,22 @@ from budwood.text.near.sign import Signed, sign_pack
 if TYPE_CHECKING:
     from numpy import int8, int32, int64, uint8, uint32, uint64
     from numpy.typing import NDArray
+
+
+AT_ONCE = 1 << 20
+"""Entries whose sketches are put in order at once."""
+
+
+class SignedElsewhere(Protocol):
+    """Columns of all M entries, text by text, read when they are asked for."""
+
+    def band_keys(self, band: int, /) -> "NDArray[uint32]":
+        """One band's keys, (M,)."""
+        ...
+
+    def sketches(self, half: int, /) -> "NDArray[uint64]":
+        """The first 64 bits of their sketches, or the last, (M,)."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -72,10 +88,9 @@ def sign_texts(texts: Iterable[str], count: int, *, threshold: float, threads: i
 def join_entries(
     scheme: Scheme,
     kind: "NDArray[uint8]",
-    sketch: "NDArray[uint64]",
     number: "NDArray[int8]",
     is_short: "NDArray[uint8]",
-    band_keys: Callable[[int], "NDArray[uint32]"],
+    signed: "SignedElsewhere",
     order: "NDArray[int64]",
 ) -> Entries:
     """Chain entries of texts that were signed elsewhere.
@@ -83,24 +98,49 @@ def join_entries(
     Args:
         scheme: by which they were signed.
         kind: of all entries, text by text.
-        sketch: likewise.
         number: entries of each text.
         is_short: of each text.
-        band_keys: gives one band's keys of all entries; called once for each band, so that all are never held twice.
+        signed: gives the larger columns, one at a time, so that all are never held twice.
         order: the texts that are looked at, and in which order.
     """
     import numpy
 
-    begins = numpy.cumsum(number, dtype=numpy.int64) - number
-    chosen = number[order]
-    within = numpy.arange(chosen.sum(dtype=numpy.int64)) - numpy.repeat(
-        numpy.cumsum(chosen, dtype=numpy.int64) - chosen, chosen
-    )
-    places = numpy.repeat(begins[order], chosen) + within
+    places = _places(number, order)
     link = numpy.empty((scheme.bands.number, len(places)), numpy.int32)
     for band in range(scheme.bands.number):
-        _chain(band_keys(band)[places], link[band])
-    return _entries(scheme, kind[places], sketch[places], link, chosen, is_short[order])
+        keys = link[band].view(numpy.uint32)
+        # With a mode the result is written in place; without, into a copy first.
+        numpy.take(signed.band_keys(band), places, out=keys, mode="clip")
+        _chain(keys, link[band])
+    sketch = numpy.empty((len(places), 2), numpy.uint64)
+    for half in (0, 1):
+        whole = signed.sketches(half)
+        for start in range(0, len(places), AT_ONCE):
+            stop = start + AT_ONCE
+            sketch[start:stop, half] = whole[places[start:stop]]
+    kind = kind[places]
+    del places
+    return _entries(scheme, kind, sketch, link, number[order], is_short[order])
+
+
+def _places(number: "NDArray[int8]", order: "NDArray[int64]") -> "NDArray[int64]":
+    """Where the entries of texts lie, text by text in that order, among those of all: (M,)."""
+    import numpy
+
+    begins = numpy.cumsum(number, dtype=numpy.int64)
+    begins -= number
+    chosen = number[order]
+    # Added up rather than counted: one array of the size of all entries is held here, not four.
+    places = numpy.ones(int(chosen.sum(dtype=numpy.int64)), numpy.int64)
+    firsts = numpy.cumsum(chosen, dtype=numpy.int64) - chosen
+    begins = begins[order]
+    filled = chosen > 0
+    begins, firsts = begins[filled], firsts[filled]
+    if len(begins):
+        ends = begins[:-1] + chosen[filled][:-1]
+        places[0] = begins[0]
+        places[firsts[1:]] = begins[1:] - ends + 1
+    return numpy.cumsum(places, out=places)
 
 
 def _entries(
@@ -172,11 +212,12 @@ def _chain(keys: "NDArray[uint32]", link: "NDArray[int32]") -> None:
     import numpy
 
     # Key and place in one number: sorting needs no stable order and no second array, and is the same everywhere.
-    both = keys.astype(numpy.uint64) << numpy.uint64(32)
-    both |= numpy.arange(len(keys), dtype=numpy.uint64)
+    both = numpy.empty(len(keys), "<u8")
+    halves = both.view("<u4").reshape(-1, 2)
+    halves[:, 0] = numpy.arange(len(keys), dtype=numpy.uint32)
+    halves[:, 1] = keys
     both.sort()
-    place = both.astype(numpy.uint32)
-    both >>= numpy.uint64(32)
-    same = both[1:] == both[:-1]
+    place, key = halves.T
+    same = key[1:] == key[:-1]
     link[:] = -1
     link[place[1:][same]] = place[:-1][same]
