@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from budwood.engine.chat_counts import WordCounts
 from budwood.errors import BaseError, DataError
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ class ChatTokens:
         self._opening = _tokenizer(state)
         self._inside = self._opening if bare == state else _tokenizer(bare)
         self._after_control = self._inside if first_only else self._opening
+        self._counts = {id(one): WordCounts(one, of) for one, of in ((self._opening, state), (self._inside, bare))}
 
     def mark(self, texts: Iterable[str]) -> str:
         """Choose a mark that none of the texts contains.
@@ -89,21 +91,21 @@ class ChatTokens:
     def lengths(self, texts: Sequence[tuple[Sequence[str], str]]) -> list[int]:
         """Count the ids that `encode` gives for each of several texts, of which pieces and mark are given.
 
-        All stretches that one encoder takes go to it at once, which is several times as fast.
+        All stretches that one encoder takes are counted at once, which is several times as fast.
         """
         counts = [0] * len(texts)
-        waiting: dict[int, tuple[Tokenizer, list[int], list[str]]] = {}
+        waiting: dict[int, tuple[list[int], list[str]]] = {}
         for number, (pieces, mark) in enumerate(texts):
             for _, encoder, held in self._stretches(pieces, mark):
                 if encoder is None:
                     counts[number] += 1
                     continue
-                _, owners, stretches = waiting.setdefault(id(encoder), (encoder, [], []))
+                owners, stretches = waiting.setdefault(id(encoder), ([], []))
                 owners.append(number)
                 stretches.append(held)
-        for encoder, owners, stretches in waiting.values():
-            for number, encoding in zip(owners, encoder.encode_batch_fast(stretches, add_special_tokens=False), strict=True):
-                counts[number] += len(encoding)
+        for encoder_id, (owners, stretches) in waiting.items():
+            for number, count in zip(owners, self._counts[encoder_id].counts(stretches), strict=True):
+                counts[number] += count
         return counts
 
     def _stretches(self, pieces: Sequence[str], mark: str) -> "Iterator[tuple[int, Tokenizer | None, str]]":
