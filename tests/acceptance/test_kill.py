@@ -21,10 +21,11 @@ def uninterrupted(small_job: Path, budwood: Run, tmp_path_factory: pytest.TempPa
     return adapter_of(budwood, small_job, store), seconds
 
 
+@pytest.mark.parametrize("share", [0.55, *(pytest.param(share, marks=pytest.mark.slow) for share in (0.3, 0.85))])
 def test_a_killed_run_reaches_the_same_adapter(
-    small_job: Path, budwood: Run, uninterrupted: tuple[str, float], tmp_path: Path
+    small_job: Path, budwood: Run, uninterrupted: tuple[str, float], tmp_path: Path, share: float
 ) -> None:
-    kill_and_run_again(small_job, budwood, uninterrupted, tmp_path, share=0.55)
+    kill_and_run_again(small_job, budwood, uninterrupted, tmp_path, share=share)
 
 
 @pytest.mark.slow

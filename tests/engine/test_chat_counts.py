@@ -116,6 +116,8 @@ def test_a_text_that_holds_an_added_token_is_encoded() -> None:
         cut_by(r"[a-z&&[^b]]+|."),
         cut_by(r"\p{Lo}+|."),
         cut_by(r"\h+|."),
+        cut_by(r"\p{N}{1,3}+|."),
+        cut_by(r"(?i:ſ)|."),
         {"type": "Sequence", "pretokenizers": [BYTES, BYTES]},
         BYTES | {"use_regex": True, "add_prefix_space": True},
         {"type": "Metaspace", "replacement": "▁", "prepend_scheme": "never", "split": False},

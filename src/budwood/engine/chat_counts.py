@@ -21,8 +21,8 @@ GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|
 RANGES = {"L": "a-zA-Z", "Lu": "A-Z", "Ll": "a-z", "Lo": "", "Lt": "", "Lm": "", "M": "", "N": "0-9", "Nd": "0-9"}
 """What Unicode's classes hold of ASCII."""
 _CLASS = re.compile(r"\\p\{(\w+)\}")
-_NOT_KNOWN = re.compile(r"\\[^sSbdrntvf\-\[\]/.+*?(){}|\\]|\[\^?\]|&&|\[:|\[[^\]]*\[|(?<!\[)\^|\$|\(\?(?!:|=|!|i:)")
-"""What would mean something else in Python, or in the middle of a text."""
+_NOT_KNOWN = re.compile(r"\\[^sSbdrntvf\-\[\]/.+*?(){}|\\]|\[\^?\]|&&|\[:|\[[^\]]*\[|(?<!\[)\^|\$|\(\?(?!:|=|!|i:)|\}[+?]")
+"""What would mean something else in Python, or in the middle of a text. `{1,3}+` is possessive in Python alone."""
 
 
 class WordCounts:
@@ -80,7 +80,7 @@ def ascii_pattern(state: dict[str, Any]) -> "re.Pattern[str] | None":
     if found is None or not {held[1] for held in _CLASS.finditer(found)} <= RANGES.keys():
         return None
     translated = _with_ranges(found)
-    if _NOT_KNOWN.search(translated):
+    if _NOT_KNOWN.search(translated) or not translated.isascii():
         return None
     try:
         compiled = re.compile(translated, re.ASCII)
